@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""EoMT-EXT: a frozen DINOv2 backbone, a query decoder, and mask, class and anomaly heads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import Decoder, EomtExtConfig
+from .decoders import CrossAttentionDecoder, JointDecoder
+from .heads import AnomalyHead, MaskHead, Upscale
+from .vit import DinoVit, LayerScale
+
+NORMAL, ANOMALY, VOID = range(3)  # order of the anomaly head's logits
+
+
+@dataclass
+class EomtExtOutput:
+    """Logits of one prediction; ``auxiliary`` holds the earlier ones, first block first, in training."""
+
+    mask_logits: Tensor      # [B,Q,h,w], h = H/patch * 2^upscale_blocks
+    class_logits: Tensor     # [B,Q,C+1], the last is no-object
+    anomaly_logits: Tensor   # [B,Q,3]: Normal, Anomaly, Void
+    auxiliary: list[EomtExtOutput] = field(default_factory=list)
+    features: Tensor | None = None   # [B,C',h,w] pixel features behind the masks
+
+
+class EomtExt(nn.Module):
+    """Open-set segmentation: what each pixel is, and whether the network has ever been taught it.
+
+    >>> model = EomtExt(EomtExtConfig.preset("tiny"))
+    >>> model(torch.zeros(1, 3, 28, 42)).mask_logits.shape
+    torch.Size([1, 8, 8, 12])
+    """
+
+    def __init__(self, config: EomtExtConfig):
+        super().__init__()
+        self.config = config
+        joint = config.decoder is Decoder.JOINT
+        self.backbone = DinoVit(config, config.frozen_layers)
+        self.decoder = JointDecoder(config) if joint else CrossAttentionDecoder(config)
+        self.taps = (() if joint else config.lateral_layers) + (
+            () if config.detail_layer is None else (config.detail_layer,))
+        channels = (config.upscale_channels or (config.hidden_size,))[-1]
+        self.upscale = Upscale(config)
+        self.mask_head = MaskHead(config.hidden_size, channels)
+        self.class_head = nn.Linear(config.hidden_size, config.num_classes + 1)
+        self.anomaly_head = AnomalyHead(config.hidden_size, config.anomaly_hidden)
+        self.mask_scale = 1 / math.sqrt(channels) if config.scale_mask_logits else 1.0
+        self.apply(_initialise)
+        self.backbone.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> EomtExt:
+        """Training mode for the decoder and heads; the backbone stays frozen and in eval mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, pixels: Tensor, mask_probs: Sequence[float] | None = None) -> EomtExtOutput:
+        """Run the network.
+
+        Args:
+            pixels: float [B,3,H,W], ImageNet-normalised; H and W multiples of the patch size.
+            mask_probs: probability of masked attention for each decoder block, with a prediction
+                before each (training); None for a plain forward with one prediction.
+
+        Raises:
+            ValueError: an image side is not a multiple of the patch size.
+        """
+        with torch.no_grad():
+            tokens, grid, tapped = self.backbone(pixels, self.taps)
+        tapped = [t[:, self.backbone.num_prefix_tokens:] for t in tapped]                    # each [B,N,D]
+        detail = tapped.pop() if self.config.detail_layer is not None else None
+
+        def predict(queries: Tensor, patches: Tensor) -> EomtExtOutput:
+            features = self.upscale(patches.transpose(1, 2).unflatten(2, grid), pixels, detail)  # [B,C',h,w]
+            class_logits = self.class_head(queries)
+            masks = torch.einsum("bqc,bchw->bqhw", self.mask_head(queries) * self.mask_scale, features)
+            return EomtExtOutput(masks, class_logits, self.anomaly_head(queries, class_logits), features=features)
+
+        *auxiliary, output = self.decoder(tokens, tapped, grid, predict, mask_probs)
+        output.auxiliary = auxiliary
+        return output
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Put a whole DINOv2 ViT's weights where they belong: frozen blocks, and the joint decoder's start.
+
+        Args:
+            state: a `DinoVit` state dict of all ``num_layers`` blocks and the final norm.
+
+        Raises:
+            KeyError: a key is missing or unknown. ValueError: a shape differs; the message names the key.
+        """
+        whole = DinoVit(self.config)
+        _check_state(whole, state)
+        depth, joint = self.config.frozen_layers, self.config.decoder is Decoder.JOINT
+        frozen, decoder = {}, {}
+        for key, value in state.items():
+            part, *rest = key.split(".", 2)
+            if joint and part == "norm":
+                decoder[key] = value
+            elif part == "blocks" and int(rest[0]) >= depth:
+                decoder[f"blocks.{int(rest[0]) - depth}.{rest[1]}"] = value
+            else:
+                frozen[key] = value
+        self.backbone.load_state_dict(frozen)
+        if joint:
+            missing = self.decoder.load_state_dict(decoder, strict=False).missing_keys
+            assert missing == ["query.weight"], missing
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path, **options: Any) -> EomtExt:
+        """Load a checkpoint folder (or, on explicit request, a hub id); see `checkpoint.from_pretrained`."""
+        from .checkpoint import from_pretrained
+
+        return from_pretrained(checkpoint, **options)
+
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """Write config.json and model.safetensors; see `checkpoint.save_pretrained`."""
+        from .checkpoint import save_pretrained
+
+        save_pretrained(self, folder, **options)
+
+
+def _check_state(module: nn.Module, state: dict[str, Tensor]) -> None:
+    expected = module.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        raise KeyError(f"weights do not fit: missing {missing[:5] or 'none'}, unknown {extra[:5] or 'none'}")
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            raise ValueError(f"weight {key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=1.0)
+    elif isinstance(module, DinoVit):
+        nn.init.trunc_normal_(module.pos_embed, std=0.02)
+        nn.init.normal_(module.cls_token, std=0.02)
+    elif isinstance(module, LayerScale):
+        nn.init.ones_(module.gamma)
