@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Hungarian matching of queries with target masks (DETR; costs as in Mask2Former).
+
+A known region is matched by mask cost and -P(class). An outlier has no known class, so it is matched
+by mask cost and -P(anomaly).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from eomt_anomaly.model import ANOMALY, EomtExtOutput
+
+from .points import sample
+from .targets import IGNORE, OUTLIER, Targets
+
+
+@torch.no_grad()
+def match(output: EomtExtOutput, targets: list[Targets], num_points: int = 12544, mask_cost: float = 5.0,
+          dice_cost: float = 5.0, class_cost: float = 2.0) -> list[tuple[Tensor, Tensor]]:
+    """For each image, indices of matched queries and of their targets, each [min(Q,T)] long."""
+    return [_match_one(masks, classes, anomaly, target, num_points, mask_cost, dice_cost, class_cost)
+            for masks, classes, anomaly, target in zip(
+                output.mask_logits, output.class_logits.float().softmax(-1),
+                output.anomaly_logits.float().softmax(-1), targets)]
+
+
+def _match_one(mask_logits: Tensor, p_class: Tensor, p_anomaly: Tensor, target: Targets, num_points: int,
+               mask_cost: float, dice_cost: float, class_cost: float) -> tuple[Tensor, Tensor]:
+    points = torch.rand(num_points, 2, device=mask_logits.device)                    # shared by all masks
+    labels = target.labels_at(points)                                                # [P]
+    points, labels = points[labels != IGNORE], labels[labels != IGNORE]
+    if not len(target.ids) or not len(labels):
+        return (torch.zeros(0, dtype=torch.long, device=mask_logits.device),) * 2
+    truth = (labels == target.ids[:, None]).float()                                  # [T,P]
+    logits = sample(mask_logits, points.expand(len(mask_logits), -1, -1))            # [Q,P]
+
+    # BCE of every pair: softplus(x) - x t, averaged over points.
+    bce = (F.softplus(logits).sum(1, keepdim=True) - logits @ truth.T) / len(labels)  # [Q,T]
+    soft = logits.sigmoid()
+    dice = 1 - (2 * soft @ truth.T + 1) / (soft.sum(1, keepdim=True) + truth.sum(1) + 1)
+
+    outlier = target.ids == OUTLIER
+    known = p_class[:, target.ids.masked_fill(outlier, 0)]                           # [Q,T]
+    probability = torch.where(outlier, p_anomaly[:, ANOMALY:ANOMALY + 1], known)
+    cost = mask_cost * bce + dice_cost * dice - class_cost * probability
+    if not torch.isfinite(cost).all():
+        raise FloatingPointError("matching cost is not finite: the network diverged; lower the learning rate")
+    query, index = linear_sum_assignment(cost.cpu().numpy())
+    return (torch.as_tensor(query, device=cost.device), torch.as_tensor(index, device=cost.device))

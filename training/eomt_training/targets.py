@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""From a label image to the mask set that queries are matched with.
+
+Label images are uint8: 0..C-1 a known class, `OUTLIER` an object no class covers, `IGNORE` unlabelled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+OUTLIER, IGNORE = 254, 255
+
+
+@dataclass
+class Targets:
+    """The masks of one image: one for each class present and one for all outliers together."""
+
+    labels: Tensor   # [H,W] long
+    ids: Tensor      # [T] long, class id or OUTLIER
+
+    def masks_at(self, points: Tensor) -> Tensor:
+        """Membership at points [..., P, 2] in [0,1] (x, y); leading dims broadcast over masks: -> [T,P] float."""
+        return (self.labels_at(points) == self.ids[:, None]).float()
+
+    def labels_at(self, points: Tensor) -> Tensor:
+        """Labels at points [..., P, 2] in [0,1] (x, y), nearest pixel -> [..., P]."""
+        height, width = self.labels.shape
+        x = (points[..., 0] * width).long().clamp_(0, width - 1)
+        y = (points[..., 1] * height).long().clamp_(0, height - 1)
+        return self.labels[y, x]
+
+
+def targets_of(labels: Tensor) -> list[Targets]:
+    """labels [B,H,W] -> one `Targets` for each image."""
+    return [Targets(image, ids[ids != IGNORE]) for image in labels.long() for ids in [image.unique()]]

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Train EoMT-EXT: ``python training/fit.py fit --config training/configs/camvid/small_476.yaml [--key value]``.
+
+Without arguments the default recipe runs. Every run leaves a folder with the resolved configuration, the
+environment, metrics (CSV and TensorBoard) and, at its end, ``checkpoint/``: what the node and
+`EomtExt.from_pretrained` load.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
+
+import lightning as L  # noqa: E402
+import torch  # noqa: E402
+from lightning.pytorch.cli import LightningCLI  # noqa: E402
+
+from eomt_training.data.datamodule import RoadDataModule  # noqa: E402
+from eomt_training.lightning_module import EomtExtModule  # noqa: E402
+
+DEFAULT_RECIPE = HERE / "configs/camvid/small_476.yaml"
+
+
+class Cli(LightningCLI):
+    """Lightning's command line, plus what makes a run reproducible and its result usable."""
+
+    def before_fit(self) -> None:
+        self.started = time.monotonic()
+        torch.set_float32_matmul_precision("high")
+
+    def after_fit(self) -> None:
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        if not self.trainer.is_global_zero:
+            return
+        minutes = (time.monotonic() - self.started) / 60
+        (folder / "environment.json").write_text(json.dumps(environment(self.trainer, minutes), indent=2) + "\n")
+        self.model.net.save_pretrained(folder / "checkpoint")
+        print(f"checkpoint: {folder / 'checkpoint'} ({minutes:.1f} minutes)")
+
+
+def environment(trainer: L.Trainer, minutes: float) -> dict[str, object]:
+    """What a reader needs to judge a run: code, versions, device, time."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "git_commit": git_commit(), "python": platform.python_version(), "torch": torch.__version__,
+        "lightning": L.__version__, "device": f"{device.type}: {name}", "devices": trainer.num_devices,
+        "threads": torch.get_num_threads(), "precision": str(trainer.precision),
+        "steps": trainer.global_step, "minutes": round(minutes, 1), "command": " ".join(sys.argv),
+    }
+
+
+def git_commit() -> str:
+    """The commit of the code, with ``+changes`` where the work tree differs; ``unknown`` outside git."""
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(HERE), *args], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def main() -> None:
+    arguments = sys.argv[1:] or ["fit", "--config", str(DEFAULT_RECIPE)]
+    Cli(EomtExtModule, RoadDataModule, args=arguments, save_config_kwargs={"overwrite": True},
+        parser_kwargs={"default_env": False})
+
+
+if __name__ == "__main__":
+    main()
