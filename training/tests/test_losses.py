@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""Matching and losses: what each query is taught, on hand-made predictions."""
+
+import math
+
+import pytest
+import torch
+from eomt_training.losses import LossConfig, dense_loss, prediction_losses
+from eomt_training.matcher import match
+from eomt_training.points import sample, uncertain
+from eomt_training.targets import IGNORE, OUTLIER, targets_of
+
+from eomt_anomaly.model import ANOMALY, EomtExtOutput
+
+LABELS = torch.full((1, 32, 32), 0)
+LABELS[0, 16:] = 1
+LABELS[0, 20:26, 8:16] = OUTLIER
+LABELS[0, :4, :4] = IGNORE
+
+
+def prediction(order, classes, anomaly_query=None, n_query=5, n_class=3):
+    """Queries whose masks are exactly the targets in ``order`` (query index -> id); the rest are empty."""
+    masks = torch.full((1, n_query, 32, 32), -8.0)
+    class_logits = torch.zeros(1, n_query, n_class + 1)
+    class_logits[..., -1] = 6
+    anomaly = torch.tensor([0.0, 0.0, 6.0]).repeat(1, n_query, 1)
+    for query, label in order.items():
+        masks[0, query][LABELS[0] == label] = 8
+        if label != OUTLIER:
+            class_logits[0, query] = 0
+            class_logits[0, query, classes[label]] = 6
+            anomaly[0, query] = torch.tensor([6.0, 0.0, 0.0])
+    if anomaly_query is not None:
+        anomaly[0, anomaly_query] = torch.tensor([0.0, 6.0, 0.0])
+    return EomtExtOutput(masks.requires_grad_(), class_logits, anomaly)
+
+
+def test_targets_are_classes_present_and_one_outlier_mask():
+    target, = targets_of(LABELS)
+    assert target.ids.tolist() == [0, 1, OUTLIER]
+    corners = torch.tensor([[0.01, 0.01], [0.99, 0.01], [0.3, 0.7], [0.99, 0.99]])
+    assert target.labels_at(corners).tolist() == [IGNORE, 0, OUTLIER, 1]
+
+
+def test_match_finds_the_permutation_and_the_outlier():
+    output = prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, anomaly_query=4)
+    (query, index), = match(output, targets_of(LABELS), num_points=2000)
+    assert dict(zip(query.tolist(), index.tolist())) == {3: 0, 0: 1, 4: 2}
+
+
+def test_outlier_prefers_the_query_that_says_anomaly():
+    """Two queries with the same mask: the one with P(anomaly) takes the outlier."""
+    output = prediction({0: 0, 1: 1, 2: OUTLIER, 3: OUTLIER}, {0: 0, 1: 1}, anomaly_query=3)
+    (query, index), = match(output, targets_of(LABELS), num_points=2000)
+    assert query[index == 2].item() == 3
+
+
+def test_perfect_prediction_costs_little_and_each_mistake_costs_more():
+    config = LossConfig(num_points=2000)
+    good = prediction_losses(prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, 4), targets_of(LABELS), config)
+    assert all(v < 0.15 for v in good.values()), good
+    wrong_class = prediction_losses(prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 2, 1: 1}, 4), targets_of(LABELS), config)
+    assert wrong_class["classes"] > good["classes"] + 1
+    silent = prediction_losses(prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, None), targets_of(LABELS), config)
+    assert silent["anomaly"] > good["anomaly"] + 1
+    missed = prediction_losses(prediction({3: 0, 0: 1}, {0: 0, 1: 1}, None), targets_of(LABELS), config)
+    assert missed["mask"] > good["mask"] + 0.1 and missed["dice"] > good["dice"] + 0.2
+
+
+def test_outlier_takes_no_object_as_class():
+    """Raising a known class on the outlier's query must cost."""
+    output = prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, 4)
+    base = prediction_losses(output, targets_of(LABELS), LossConfig(num_points=2000))["classes"]
+    output.class_logits[0, 4, 2] = 12
+    assert prediction_losses(output, targets_of(LABELS), LossConfig(num_points=2000))["classes"] > base
+
+
+def test_unlabelled_pixels_do_not_count():
+    empty = torch.full((1, 32, 32), IGNORE)
+    losses = prediction_losses(prediction({0: 0}, {0: 0}), targets_of(empty), LossConfig(num_points=500))
+    assert losses["mask"] == 0 and losses["dice"] == 0 and math.isfinite(losses["classes"])
+    assert dense_loss(torch.randn(1, 4, 8, 8), empty) == 0
+
+
+def test_diverged_network_is_named():
+    output = prediction({0: 0}, {0: 0})
+    with torch.no_grad():
+        output.mask_logits[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="diverged"):
+        match(output, targets_of(LABELS), num_points=100)
+
+
+def test_sampling_reads_pixel_centres_and_prefers_doubt():
+    maps = torch.arange(16.0).view(1, 4, 4)
+    centres = torch.tensor([[[0.125, 0.125], [0.875, 0.375]]])
+    assert sample(maps, centres).tolist() == [[0.0, 7.0]]
+    logits = torch.full((1, 16, 16), 9.0)
+    logits[0, :, 8:] = 0.0
+    points = uncertain(logits, 400)
+    assert points.shape == (1, 400, 2) and (points[..., 0] > 0.5).float().mean() > 0.8
+
+
+def test_anomaly_gradient_reaches_the_head_but_not_the_class_head():
+    from eomt_anomaly.model import EomtExt, EomtExtConfig
+
+    model = EomtExt(EomtExtConfig.preset("tiny")).train()
+    model(torch.randn(1, 3, 28, 28)).anomaly_logits[..., ANOMALY].sum().backward()
+    assert model.anomaly_head.fc1.weight.grad.abs().sum() > 0
+    assert model.class_head.weight.grad is None
+    assert all(p.grad is None for p in model.backbone.parameters())
