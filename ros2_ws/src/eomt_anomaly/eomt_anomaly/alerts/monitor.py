@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""The Monitor: one camera's maps in, a level with its reasons and its obstacles out."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .ground_plane import CameraModel
+from .levels import Level, LevelMachine, Reason
+from .params import MonitorParams
+from .regions import Region, find_regions, scaled
+from .surface import Surface, drivable_surface
+from .tracks import Hypothesis, Track, Tracker
+
+
+@dataclass(frozen=True)
+class MonitorResult:
+    """What one frame, and those before it, say.
+
+    level, reasons: reasons is NONE exactly when level is CLEAR.
+    alerts: the confirmed tracks and the unconfirmed ones that raise CAUTION, most urgent first (level, then nearest).
+    detail: for people and diagnostics: why the frame was not judged, why there are no positions; "" when all is well.
+    """
+
+    level: Level
+    reasons: Reason
+    alerts: list[Track]
+    detail: str = ""
+
+
+class Monitor:
+    """Turns each frame of one camera into a level and its obstacles. One Monitor a camera; not thread-safe.
+
+    The rules are in docs/alerts.md. In short: STOP for a confirmed track in the corridor (not known to be farther than
+    `stop_distance_m`); CAUTION for any other confirmed track on the surface or its rim, and for an unconfirmed one in
+    the corridor; CLEAR after `clear_frames` judged frames without any of these; UNKNOWN otherwise. A frame is not
+    judged when its anomaly map is not finite or outside [0, 1], when too little of it is drivable, or when so much of
+    the surface is anomalous that the network, not the road, is the likelier cause. Such a frame confirms nothing new,
+    ends CLEAR at once, and keeps an obstacle that was already confirmed.
+    """
+
+    def __init__(self, params: MonitorParams):
+        self.params = params
+        self._tracker = Tracker(confirm_hits=params.confirm_hits, confirm_window=params.confirm_window,
+                                coast_frames=params.coast_frames, min_iou=params.min_iou, max_shift=params.max_shift)
+        self._machine = LevelMachine(params.clear_frames)
+        self._corridor: tuple[tuple[int, int], CameraModel | None, np.ndarray] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames and tracks: the level is UNKNOWN until `clear_frames` frames have been judged clean."""
+        self._tracker.reset()
+        self._machine.reset()
+        self._last_stamp_s: float | None = None
+
+    @property
+    def level(self) -> Level:
+        """The level after the newest frame."""
+        return self._machine.level
+
+    def update(self, class_map: np.ndarray, anomaly: np.ndarray, stamp_s: float, camera: CameraModel | None = None,
+               ignore_mask: np.ndarray | None = None) -> MonitorResult:
+        """Judge one frame.
+
+        class_map: uint8 [H, W], class ids. anomaly: float32 [H, W] in [0, 1].
+        stamp_s: seconds, later than the last frame's. Where stamps go back, call `reset` first.
+        camera: calibration for the positions and the corridor, or None.
+        ignore_mask: bool or uint8 [H, W], True or nonzero where the vehicle itself is seen, or None.
+        Raises ValueError for arrays of a wrong type or shape and for a stamp that does not advance; the frame then
+        counts as one that could not be judged, so `level` is never CLEAR after it.
+        """
+        try:
+            ignore = self._checked(class_map, anomaly, stamp_s, ignore_mask)
+        except ValueError:
+            self._machine.update(Level.UNKNOWN, Reason.INVALID_OUTPUT)
+            raise
+        reasons, details = Reason.NONE, []
+        if self._last_stamp_s is not None and stamp_s - self._last_stamp_s > self.params.max_gap_s:
+            details.append(f"{stamp_s - self._last_stamp_s:.2f} s since the last frame; the past is forgotten")
+            reasons |= Reason.TIME_JUMP
+            self.reset()
+        self._last_stamp_s = stamp_s
+
+        camera, problem = self._usable(camera, class_map.shape)
+        details += [problem] if problem else []
+        regions, doubts, why = self._look(class_map, anomaly, camera, ignore)
+        details += why
+        hypotheses = self._tracker.update(regions, stamp_s, trusted=not doubts)
+        tracks = [self._track(h, stamp_s, camera) for h in hypotheses]
+        alerts = sorted((t for t in tracks if self._raises(t)), key=_urgency)
+
+        observed = max((t.level for t in alerts), default=Level.UNKNOWN if doubts else Level.CLEAR)
+        reasons |= doubts
+        if alerts:
+            reasons |= Reason.OBSTACLE
+        if any(t.in_corridor for t in alerts):
+            reasons |= Reason.OBSTACLE_IN_CORRIDOR
+        level = self._machine.update(observed, reasons)
+        return MonitorResult(level, self._machine.reasons, alerts, "; ".join(details))
+
+    def corridor_mask(self, shape: tuple[int, int], camera: CameraModel | None = None) -> np.ndarray:
+        """The corridor as bool [rows, columns] for a picture of `shape`; kept until shape or camera change."""
+        kept = self._corridor
+        if kept is None or kept[0] != shape or not (camera is kept[1] or (camera and camera.same_as(kept[1]))):
+            self._corridor = kept = (shape, camera, self.params.corridor.mask(shape, camera))
+        return kept[2]
+
+    def _look(self, class_map: np.ndarray, anomaly: np.ndarray, camera: CameraModel | None,
+              ignore: np.ndarray | None) -> tuple[list[Region], Reason, list[str]]:
+        """Regions of the frame in pixels of the image, the reasons not to judge it, and these in words."""
+        if not cv2.checkRange(anomaly, True, 0.0, np.nextafter(1.0, 2.0))[0]:
+            return [], Reason.INVALID_OUTPUT, ["anomaly has values that are not finite or outside [0, 1]"]
+        p = self.params
+        height, width = class_map.shape
+        class_map, anomaly, ignore = _reduced(class_map, anomaly, ignore, p.process_width)
+        rows, columns = class_map.shape
+        sx, sy = width / columns, height / rows
+        surface = drivable_surface(class_map, p.drivable_ids, round(p.rim_fraction * columns), ignore)
+        regions = find_regions(
+            anomaly, surface, self.corridor_mask((rows, columns), camera), threshold=p.threshold,
+            leave_threshold=p.leave_threshold, max_regions=p.max_regions, ignore=ignore,
+            min_area_px=max(1.0, p.min_area_px / (sx * sy), p.min_area_fraction * rows * columns))
+        doubts, why = self._doubts(surface, anomaly)
+        return [scaled(region, sx, sy) for region in regions], doubts, why
+
+    def _doubts(self, surface: Surface, anomaly: np.ndarray) -> tuple[Reason, list[str]]:
+        """Reasons not to judge a well-formed frame."""
+        p = self.params
+        if surface.fraction < p.min_drivable_fraction:
+            return Reason.NO_DRIVABLE_SURFACE, [
+                f"{surface.fraction:.1%} of the picture is drivable, less than {p.min_drivable_fraction:.1%}"]
+        anomalous = float((anomaly[surface.inner] >= p.threshold).mean()) if surface.inner.any() else 0.0
+        if anomalous > p.max_anomalous_fraction:
+            return Reason.INVALID_OUTPUT, [
+                f"{anomalous:.0%} of the drivable surface is anomalous, more than {p.max_anomalous_fraction:.0%}: the "
+                f"scene is unlike the training data, or threshold {p.threshold:g} is too low"]
+        return Reason.NONE, []
+
+    def _track(self, h: Hypothesis, stamp_s: float, camera: CameraModel | None) -> Track:
+        region = h.region
+        position = camera.ground_point(*region.contact) if camera else None
+        if position is not None and math.hypot(*position[:2]) > self.params.max_position_m:
+            position = None
+        far = position is not None and math.hypot(*position[:2]) > self.params.stop_distance_m
+        return Track(
+            track_id=h.track_id, level=Level.STOP if h.confirmed and region.in_corridor and not far else Level.CAUTION,
+            confidence=h.confidence, confirmed=h.confirmed, in_corridor=region.in_corridor, box=region.box,
+            area_px=region.area_px, mean_score=region.mean_score, peak_score=region.peak_score,
+            centroid=region.centroid, contact=region.contact, on_drivable=region.on_drivable, position=position,
+            position_source="none" if position is None else "ground_plane", age_s=stamp_s - h.born_s,
+            frames_seen=h.frames_seen, frames_missed=h.frames_missed)
+
+    def _raises(self, track: Track) -> bool:
+        return track.confirmed or (track.in_corridor and track.frames_seen >= self.params.caution_hits)
+
+    def _checked(self, class_map: np.ndarray, anomaly: np.ndarray, stamp_s: float,
+                 ignore_mask: np.ndarray | None) -> np.ndarray | None:
+        """Check `update`'s arguments; return the ignore mask as bool."""
+        for name, array, dtype in (("class_map", class_map, np.uint8), ("anomaly", anomaly, np.float32)):
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 2 or array.size == 0:
+                raise ValueError(f"{name} must be a {np.dtype(dtype)} array [H, W], got {_described(array)}")
+        if anomaly.shape != class_map.shape:
+            raise ValueError(f"anomaly is {anomaly.shape} and class_map {class_map.shape}; give both the same shape")
+        if not math.isfinite(stamp_s):
+            raise ValueError(f"stamp_s is {stamp_s}; give finite seconds")
+        if self._last_stamp_s is not None and stamp_s <= self._last_stamp_s:
+            raise ValueError(f"stamp_s is {stamp_s:.6f}, not later than the last frame's {self._last_stamp_s:.6f}; "
+                             f"drop the frame, or call reset() when time has jumped back")
+        if ignore_mask is None:
+            return None
+        if not isinstance(ignore_mask, np.ndarray) or ignore_mask.dtype not in (np.uint8, np.bool_):
+            raise ValueError(f"ignore_mask must be bool or uint8, got {_described(ignore_mask)}")
+        if ignore_mask.shape != class_map.shape:
+            raise ValueError(f"ignore_mask is {ignore_mask.shape} and the image {class_map.shape}; "
+                             f"give a mask of the image's size")
+        return ignore_mask.astype(bool)
+
+    def _usable(self, camera: CameraModel | None, shape: tuple[int, int]) -> tuple[CameraModel | None, str]:
+        """The camera if positions can come from it, and otherwise why not."""
+        if camera is None:
+            return None, ""
+        if camera.problem:
+            return None, f"no positions: {camera.problem}"
+        if (camera.height, camera.width) != shape:
+            return None, (f"no positions: calibration is for {camera.width}x{camera.height} and the image is "
+                          f"{shape[1]}x{shape[0]}; give the image its own CameraInfo")
+        return camera, ""
+
+
+def _reduced(class_map: np.ndarray, anomaly: np.ndarray, ignore: np.ndarray | None,
+             process_width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Reduce the maps to at most `process_width` columns; the class by its centre pixel, the anomaly by its mean."""
+    height, width = class_map.shape
+    if width <= process_width:
+        return class_map, anomaly, ignore
+    size = (process_width, max(1, round(height * process_width / width)))  # cv2: (columns, rows)
+    class_map = cv2.resize(class_map, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    anomaly = cv2.resize(anomaly, size, interpolation=cv2.INTER_AREA)
+    if ignore is not None:
+        ignore = cv2.resize(ignore.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+    return class_map, anomaly, ignore
+
+
+def _urgency(track: Track) -> tuple[int, float, float]:
+    """Sort key: STOP first, then the nearest, then the largest."""
+    distance = track.distance_m
+    return -int(track.level), math.inf if math.isnan(distance) else distance, -track.area_px
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
