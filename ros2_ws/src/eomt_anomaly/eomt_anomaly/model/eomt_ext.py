@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .config import Decoder, EomtExtConfig
 from .decoders import CrossAttentionDecoder, JointDecoder
 from .heads import AnomalyHead, MaskHead, Upscale
+from .states import check_state
 from .vit import DinoVit, LayerScale
 
 NORMAL, ANOMALY, VOID = range(3)  # order of the anomaly head's logits
@@ -24,7 +25,7 @@ NORMAL, ANOMALY, VOID = range(3)  # order of the anomaly head's logits
 class EomtExtOutput:
     """Logits of one prediction; ``auxiliary`` holds the earlier ones, first block first, in training."""
 
-    mask_logits: Tensor      # [B,Q,h,w], h = H/patch * 2^upscale_blocks
+    mask_logits: Tensor      # [B,Q,h,w] float32, h = H/patch * 2^upscale_blocks
     class_logits: Tensor     # [B,Q,C+1], the last is no-object
     anomaly_logits: Tensor   # [B,Q,3]: Normal, Anomaly, Void
     auxiliary: list[EomtExtOutput] = field(default_factory=list)
@@ -81,7 +82,9 @@ class EomtExt(nn.Module):
         def predict(queries: Tensor, patches: Tensor) -> EomtExtOutput:
             features = self.upscale(patches.transpose(1, 2).unflatten(2, grid), pixels, detail)  # [B,C',h,w]
             class_logits = self.class_head(queries)
-            masks = torch.einsum("bqc,bchw->bqhw", self.mask_head(queries) * self.mask_scale, features)
+            embedding = self.mask_head(queries) * self.mask_scale                            # [B,Q,C']
+            with torch.autocast(pixels.device.type, enabled=False):   # bfloat16 logits would tie, and ties ruin rankings
+                masks = torch.einsum("bqc,bchw->bqhw", embedding.float(), features.float())
             return EomtExtOutput(masks, class_logits, self.anomaly_head(queries, class_logits), features=features)
 
         *auxiliary, output = self.decoder(tokens, tapped, grid, predict, mask_probs)
@@ -95,10 +98,11 @@ class EomtExt(nn.Module):
             state: a `DinoVit` state dict of all ``num_layers`` blocks and the final norm.
 
         Raises:
-            KeyError: a key is missing or unknown. ValueError: a shape differs; the message names the key.
+            ValueError: a key is missing or unknown, or a shape differs; the message names the key.
         """
-        whole = DinoVit(self.config)
-        _check_state(whole, state)
+        with torch.device("meta"):                      # shapes only
+            whole = DinoVit(self.config)
+        check_state(whole.state_dict(), state, "backbone weights")
         depth, joint = self.config.frozen_layers, self.config.decoder is Decoder.JOINT
         frozen, decoder = {}, {}
         for key, value in state.items():
@@ -126,16 +130,6 @@ class EomtExt(nn.Module):
         from .checkpoint import save_pretrained
 
         save_pretrained(self, folder, **options)
-
-
-def _check_state(module: nn.Module, state: dict[str, Tensor]) -> None:
-    expected = module.state_dict()
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    if missing or extra:
-        raise KeyError(f"weights do not fit: missing {missing[:5] or 'none'}, unknown {extra[:5] or 'none'}")
-    for key, value in state.items():
-        if value.shape != expected[key].shape:
-            raise ValueError(f"weight {key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
 
 
 def _initialise(module: nn.Module) -> None:
