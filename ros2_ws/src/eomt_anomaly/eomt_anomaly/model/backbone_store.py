@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +71,10 @@ def backbone_filename(source: str) -> str:
     return source.replace("/", "--") + ".safetensors"
 
 
-def find_backbone(source: str, search: Iterable[str | Path] = (), beside: str | Path | None = None) -> Path:
+def find_backbone(source: str, search: Sequence[str | Path] = (), beside: str | Path | None = None) -> Path:
     """Path of the file that holds backbone `source`.
 
-    search: files or directories the caller names, tried first. beside: the checkpoint's directory.
+    search: existing files or directories the caller names, tried first. beside: the checkpoint's directory.
     Raises FileNotFoundError with the places looked in and the command that mends it; nothing is downloaded here.
     """
     name = backbone_filename(source)
@@ -85,6 +85,9 @@ def find_backbone(source: str, search: Iterable[str | Path] = (), beside: str | 
         places.append(Path(beside))
     places.append(Path("~/.cache/eomt_anomaly").expanduser())
     candidates = [place if place.suffix == ".safetensors" else place / name for place in places]
+    for place in search:
+        if not Path(place).expanduser().exists():
+            raise FileNotFoundError(f"{place}, given as the place of backbone {source!r}, does not exist")
     for candidate in candidates:
         if candidate.is_file():
             return candidate
@@ -93,7 +96,16 @@ def find_backbone(source: str, search: Iterable[str | Path] = (), beside: str | 
     raise FileNotFoundError(f"backbone {source!r} was not found; {remedy}. Looked for: {looked}")
 
 
-def load_backbone(source: str, sha256: str | None = None, search: Iterable[str | Path] = (),
+def check_reference(reference: Mapping[str, str]) -> None:
+    """ValueError unless `reference` is `{"source": plain name, "sha256": 64 hex digits}`."""
+    if not isinstance(reference, Mapping) or set(reference) != {"source", "sha256"}:
+        raise ValueError(f"backbone must be {{source, sha256}} or null, not {reference!r}")
+    backbone_filename(reference["source"])
+    if not isinstance(reference["sha256"], str) or not re.fullmatch("[0-9a-f]{64}", reference["sha256"]):
+        raise ValueError(f"backbone sha256 {reference['sha256']!r} is not 64 hex digits")
+
+
+def load_backbone(source: str, sha256: str | None = None, search: Sequence[str | Path] = (),
                   beside: str | Path | None = None) -> State:
     """The backbone's tensors under `vit.DinoVit`'s names, on the CPU, as stored (fp16 or fp32).
 

