@@ -10,6 +10,7 @@ import numpy as np
 from .ground_plane import CameraModel
 
 MODES = ("auto", "ground", "image")
+GRID_COLUMNS = 320  # about as many rays across are followed to the ground
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Corridor:
     def mask(self, shape: tuple[int, int], camera: CameraModel | None) -> np.ndarray:
         """Rasterise for a picture of `shape` (rows, columns), which may be a reduced copy of the camera's.
 
-        Returns bool [rows, columns], True inside. Costs tens of milliseconds on the ground: keep the result.
+        Returns bool [rows, columns], True inside. On the ground this takes about 0.1 s: keep the result.
         """
         usable = camera is not None and camera.problem is None
         if self.mode == "image" or (self.mode == "auto" and not usable):
@@ -62,10 +63,12 @@ class Corridor:
         return mask.astype(bool)
 
     def _ground_mask(self, shape: tuple[int, int], camera: CameraModel) -> np.ndarray:
-        rows, columns = shape
-        v, u = np.mgrid[0:rows, 0:columns]  # centres of the reduced pixels, in the camera's pixels:
+        reduction = max(1, round(shape[1] / GRID_COLUMNS))
+        rows, columns = (-(-side // reduction) for side in shape)
+        v, u = np.mgrid[0:rows, 0:columns]  # centres of the grid's cells, in the camera's pixels:
         u = (u + 0.5) * (camera.width / columns) - 0.5
         v = (v + 0.5) * (camera.height / rows) - 0.5
         ground = camera.ground_points(np.stack([u, v], axis=-1).reshape(-1, 2)).reshape(rows, columns, 3)
-        with np.errstate(invalid="ignore"):  # NaN above the horizon compares as False
-            return (ground[..., 0] > 0) & (ground[..., 0] <= self.length_m) & (abs(ground[..., 1]) <= self.half_width_m)
+        x, y = ground[..., 0], ground[..., 1]  # NaN above the horizon, which compares as False
+        inside = (x > 0) & (x <= self.length_m) & (abs(y) <= self.half_width_m)
+        return cv2.resize(inside.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)

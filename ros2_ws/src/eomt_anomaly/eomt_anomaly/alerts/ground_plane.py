@@ -9,7 +9,8 @@ import numpy as np
 
 # Accepted lengths of D for each distortion model of sensor_msgs/CameraInfo.
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8, 12, 14), "equidistant": (0, 4)}
-MAX_REPROJECTION_PX = 0.1
+TARGET_PX = 0.01  # error at which the inversion of a lens model is good enough
+MAX_REPROJECTION_PX = 0.1  # and above which it has failed
 MIN_DEPRESSION = 1e-3  # sine of the smallest angle below the horizon that still gives a position (0.06 degrees)
 
 
@@ -22,6 +23,7 @@ class CameraModel:
     D: distortion coefficients, empty for none; ignored when `rectified`.
     distortion_model: "plumb_bob", "rational_polynomial" or "equidistant" (fisheye), as in CameraInfo.
     rectified: True when the images are already free of distortion.
+    R: 3x3 rectification rotation (camera to rectified frame), used when `rectified`; identity for a single camera.
     height_m: the camera's height above the ground, metres, > 0.
     pitch_rad: downward tilt of the optical axis, radians; positive looks down (rotation about y left, REP 103).
 
@@ -37,16 +39,34 @@ class CameraModel:
     D: np.ndarray = ()
     distortion_model: str = "plumb_bob"
     rectified: bool = False
+    R: np.ndarray = field(default_factory=lambda: np.eye(3))
     height_m: float = 0.0
     pitch_rad: float = 0.0
     problem: str | None = field(init=False, default=None)
 
     def __post_init__(self):
-        object.__setattr__(self, "K", np.asarray(self.K, dtype=float))
+        object.__setattr__(self, "K", _square(self.K))
         object.__setattr__(self, "D", np.asarray(self.D, dtype=float).ravel())
-        if self.K.size == 9:
-            object.__setattr__(self, "K", self.K.reshape(3, 3))
+        object.__setattr__(self, "R", _square(self.R))
         object.__setattr__(self, "problem", self._find_problem())
+
+    @classmethod
+    def from_camera_info(cls, info, *, rectified: bool, height_m: float, pitch_rad: float = 0.0) -> CameraModel:
+        """Make one from a sensor_msgs/CameraInfo (or anything with its fields) for the images it comes with.
+
+        Takes K and D for raw images, P and R for rectified ones, and follows the binning and the region of interest.
+        """
+        intrinsic = np.array(info.p if rectified else info.k, dtype=float)
+        K = intrinsic.reshape(3, -1)[:, :3].copy() if intrinsic.size in (9, 12) else intrinsic
+        across, down = max(1, info.binning_x), max(1, info.binning_y)
+        if K.shape == (3, 3):
+            K[0, 2] -= info.roi.x_offset
+            K[1, 2] -= info.roi.y_offset
+            K[0] /= across
+            K[1] /= down
+        return cls(width=(info.roi.width or info.width) // across, height=(info.roi.height or info.height) // down,
+                   K=K, D=info.d, distortion_model=info.distortion_model, rectified=rectified,
+                   R=info.r if rectified and np.any(info.r) else np.eye(3), height_m=height_m, pitch_rad=pitch_rad)
 
     def same_as(self, other: CameraModel | None) -> bool:
         """True when `other` gives the same positions: what was computed for one holds for the other."""
@@ -54,8 +74,7 @@ class CameraModel:
             other is not None
             and (self.width, self.height, self.distortion_model, self.rectified, self.height_m, self.pitch_rad)
             == (other.width, other.height, other.distortion_model, other.rectified, other.height_m, other.pitch_rad)
-            and np.array_equal(self.K, other.K, equal_nan=True)
-            and np.array_equal(self.D, other.D, equal_nan=True)
+            and all(np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True) for name in "KDR")
         )
 
     def ground_point(self, u: float, v: float) -> tuple[float, float, float] | None:
@@ -81,11 +100,12 @@ class CameraModel:
 
     def _rays(self, pixels: np.ndarray) -> np.ndarray:
         """Unit viewing rays [N, 3] (optical frame: x right, y down, z ahead); NaN where the lens model has none."""
-        if self.rectified or not self.D.any():
-            plane = (np.linalg.inv(self.K) @ np.c_[pixels, np.ones(len(pixels))].T).T[:, :2]
-            return _unit(plane)
+        if self.rectified:
+            return _unit(_to_plane(pixels, self.K)) @ self.R  # row vectors: ray @ R is R transposed @ ray
+        if not self.D.any() and self.distortion_model != "equidistant":
+            return _unit(_to_plane(pixels, self.K))
         if self.distortion_model == "equidistant":
-            return _fisheye_rays(pixels, self.K, self.D)
+            return _fisheye_rays(pixels, self.K, self.D if self.D.size else np.zeros(4))
         return _polynomial_rays(pixels, self.K, self.D)
 
     def _find_problem(self) -> str | None:
@@ -100,17 +120,31 @@ class CameraModel:
             return f"image size is {self.width}x{self.height}; CameraInfo must carry the images' size"
         if not (0 <= cx <= self.width and 0 <= cy <= self.height):
             return f"principal point ({cx:g}, {cy:g}) is outside {self.width}x{self.height}; K is of another size"
-        if not self.rectified and self.D.any():
+        if self.R.shape != (3, 3) or not np.allclose(self.R @ self.R.T, np.eye(3), atol=1e-3):
+            return f"R is not a rotation: {self.R.tolist()}; calibrate the camera"
+        if not self.rectified and (self.distortion_model or self.D.any()):
             lengths = COEFFICIENTS.get(self.distortion_model)
             if lengths is None:
                 return f"distortion model {self.distortion_model!r} is unknown; use one of {', '.join(COEFFICIENTS)}"
             if len(self.D) not in lengths or not np.isfinite(self.D).all():
-                return f"{self.distortion_model} needs {lengths[1:]} finite coefficients, got {self.D.tolist()}"
+                counts = " or ".join(map(str, lengths[1:]))
+                return f"{self.distortion_model} needs {counts} finite coefficients, got {self.D.tolist()}"
         if not (np.isfinite(self.height_m) and self.height_m > 0):
             return f"camera height is {self.height_m} m; set the camera's height above the ground in metres"
         if not abs(self.pitch_rad) <= np.pi / 2:
             return f"camera pitch is {self.pitch_rad} rad; set it in radians within [-pi/2, pi/2], positive down"
         return None
+
+
+def _square(values) -> np.ndarray:
+    """As float [3, 3] where there are nine values; otherwise in the shape given, for `problem` to refuse."""
+    values = np.asarray(values, dtype=float)
+    return values.reshape(3, 3) if values.size == 9 else values
+
+
+def _to_plane(pixels: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Points [N, 2] of the plane one metre ahead at which an undistorted camera sees `pixels` [N, 2]."""
+    return (np.c_[pixels, np.ones(len(pixels))] @ np.linalg.inv(K).T)[:, :2]
 
 
 def _unit(plane: np.ndarray) -> np.ndarray:
@@ -120,18 +154,41 @@ def _unit(plane: np.ndarray) -> np.ndarray:
 
 
 def _polynomial_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
-    """Invert plumb_bob or rational_polynomial; what does not project back onto its pixel becomes NaN."""
-    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-10)
-    plane = cv2.undistortPointsIter(pixels[:, None], K, D, np.eye(3), np.eye(3), stop)[:, 0]
+    """Invert plumb_bob or rational_polynomial; what does not project back onto its pixel becomes NaN.
+
+    OpenCV's five iterations give the start; Newton's method goes on where these are not enough.
+    """
+    plane = cv2.undistortPoints(pixels[:, None], K, D)[:, 0]
+    error = pixels - _project(plane, K, D)  # [N, 2], px
+    step = 1e-6
+    for _ in range(20):
+        rough = np.linalg.norm(error, axis=1) > TARGET_PX
+        if not rough.any():
+            break
+        here = plane[rough]
+        base = pixels[rough] - error[rough]
+        along_x = (_project(here + (step, 0), K, D) - base) / step  # columns of the Jacobian, [n, 2] each
+        along_y = (_project(here + (0, step), K, D) - base) / step
+        determinant = along_x[:, 0] * along_y[:, 1] - along_x[:, 1] * along_y[:, 0]
+        with np.errstate(all="ignore"):
+            dx = (error[rough, 0] * along_y[:, 1] - error[rough, 1] * along_y[:, 0]) / determinant
+            dy = (error[rough, 1] * along_x[:, 0] - error[rough, 0] * along_x[:, 1]) / determinant
+            plane[rough] = here + np.c_[dx, dy]
+            error[rough] = pixels[rough] - _project(plane[rough], K, D)
     rays = _unit(plane)
-    again = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, D)[0][:, 0]
-    rays[~(np.linalg.norm(again - pixels, axis=1) <= MAX_REPROJECTION_PX)] = np.nan
+    rays[~(np.linalg.norm(error, axis=1) <= MAX_REPROJECTION_PX)] = np.nan
     return rays
+
+
+def _project(plane: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
+    """Pixels [N, 2] at which the distorted camera sees points [N, 2] of the plane one metre ahead."""
+    points = np.c_[plane, np.ones(len(plane))]
+    return cv2.projectPoints(points, np.zeros(3), np.zeros(3), K, D)[0][:, 0]
 
 
 def _fisheye_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
     """Invert r = θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸) by Newton's method; θ, the angle off the axis, up to 180°."""
-    plane = (np.linalg.inv(K) @ np.c_[pixels, np.ones(len(pixels))].T).T[:, :2]
+    plane = _to_plane(pixels, K)
     radius = np.linalg.norm(plane, axis=1)
     powers = np.array([1, 3, 5, 7, 9])
     weights = np.r_[1, D]

@@ -8,7 +8,7 @@ from .corridor import Corridor
 
 # name: (lowest, highest, what it is); the node can declare its ROS parameters from this table.
 RANGES: dict[str, tuple[float, float, str]] = {
-    "threshold": (1e-6, 1.0, "anomaly in [0, 1] at which a region may start a track"),
+    "threshold": (1e-6, 0.999999, "anomaly in (0, 1) at which a region may start a track"),
     "leave_ratio": (0.1, 1.0, "share of the threshold that keeps a region going (hysteresis)"),
     "rim_fraction": (0.0, 0.2, "width of the surface's rim, as a share of the image's width"),
     "min_area_px": (1, 10_000_000, "smallest region, pixels of the image"),
@@ -90,8 +90,8 @@ class MonitorParams:
                 raise ValueError(f"{name} is {value!r} ({meaning}); give a number in [{lowest:g}, {highest:g}]")
             if name in WHOLE and value != int(value):
                 raise ValueError(f"{name} is {value!r} ({meaning}); give a whole number")
-        ids = tuple(self.drivable_ids)
-        if not ids or not all(isinstance(i, int) and 0 <= i <= 254 for i in ids):
+        ids = tuple(int(i) for i in self.drivable_ids)
+        if not ids or not all(0 <= i <= 254 for i in ids):
             raise ValueError(f"drivable_ids is {self.drivable_ids!r}; give the checkpoint's drivable class ids, 0..254")
         object.__setattr__(self, "drivable_ids", ids)
         if self.confirm_hits > self.confirm_window:
@@ -109,4 +109,4 @@ class MonitorParams:
     def reaction_frames(self) -> Reaction:
         """Worst-case reaction in judged frames; see `Reaction`."""
         return Reaction(caution=self.caution_hits, stop=self.confirm_hits, stop_with_misses=self.confirm_window,
-                        clear=self.coast_frames + self.clear_frames)
+                        clear=max(self.coast_frames, self.confirm_window - self.confirm_hits) + self.clear_frames)

@@ -43,14 +43,21 @@ def drivable_surface(class_map: np.ndarray, drivable_ids: tuple[int, ...], rim_p
         fraction = int((road.astype(bool) & ~ignore).sum()) / seen
         road[ignore] = 1
 
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim_px + 1, 2 * rim_px + 1))
-    inner = _filled(_bridged_below(cv2.morphologyEx(road, cv2.MORPH_CLOSE, kernel)))[:-1]
+    closed = 1 - _dilated(1 - _dilated(road, rim_px), rim_px)
+    inner = _filled(_bridged_below(closed))[:-1]
     if ignore is not None:
         inner[ignore] = 0
-    rimmed = cv2.dilate(inner, kernel)
+    rimmed = _dilated(inner, rim_px)
     if ignore is not None:
         rimmed[ignore] = 0
     return Surface(inner.astype(bool), rimmed.astype(bool), fraction)
+
+
+def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Grow the mask (uint8 0/1) by `radius` pixels; the cost does not depend on the radius."""
+    if not mask.any():
+        return mask  # the distance to nothing is not defined
+    return (cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3) <= radius).astype(np.uint8)
 
 
 def _bridged_below(road: np.ndarray) -> np.ndarray:
