@@ -28,8 +28,8 @@ def semantic_map(mask_logits: Tensor, class_logits: Tensor) -> Tensor:
 
 
 def bounded(anomaly_map: Tensor) -> Tensor:
-    """1 - exp(-AnomalyMap): from [0,Q] to [0,1), strictly monotone, so the ranking stays."""
-    return -torch.expm1(-anomaly_map)
+    """1 - exp(-AnomalyMap): from [0,Q] to [0,1), strictly monotone, so the ranking stays (fp32: up to 16)."""
+    return (-torch.expm1(-anomaly_map)).clamp(max=1 - 2 ** -24)    # the largest fp32 below 1
 
 
 def msp(mask_logits: Tensor, class_logits: Tensor, anomaly_logits: Tensor | None = None,
