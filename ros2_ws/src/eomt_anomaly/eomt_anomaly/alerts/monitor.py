@@ -85,6 +85,8 @@ class Monitor:
         self._last_stamp_s = stamp_s
 
         camera, problem = self._usable(camera, class_map.shape)
+        if camera is None and self.params.corridor.mode == "ground":
+            problem += f"{'; ' * bool(problem)}the ground corridor needs a calibrated camera: all the picture counts as corridor"
         details += [problem] if problem else []
         regions, doubts, why = self._look(class_map, anomaly, camera, ignore)
         details += why
@@ -111,7 +113,7 @@ class Monitor:
     def _look(self, class_map: np.ndarray, anomaly: np.ndarray, camera: CameraModel | None,
               ignore: np.ndarray | None) -> tuple[list[Region], Reason, list[str]]:
         """Regions of the frame in pixels of the image, the reasons not to judge it, and these in words."""
-        if not cv2.checkRange(anomaly, True, 0.0, np.nextafter(1.0, 2.0))[0]:
+        if not (anomaly.min() >= 0 and anomaly.max() <= 1):  # NaN compares as False
             return [], Reason.INVALID_OUTPUT, ["anomaly has values that are not finite or outside [0, 1]"]
         p = self.params
         height, width = class_map.shape

@@ -46,10 +46,11 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     A region is a connected component (8 neighbours) of anomaly ≥ leave_threshold with at least `min_area_px` pixels;
     it is strong when at least `min_area_px` of them reach `threshold`. It is kept when
     - at least `min_area_px` of it lie on the filled surface, or
-    - it stands on the rim: at least half of its foot does. The foot is the lowest pixel of each of its columns,
-      without those where the picture's edge or the ignored vehicle cuts it; where all of it is cut, `min_area_px` of the
-      region on the rim are enough.
-    It is in the corridor when its foot is, over a tenth of its width or the side of the smallest square that counts.
+    - it stands on the surface or its rim: at least half of its foot does. The foot is the lowest pixel of each of its
+      columns, without those where the picture's edge or the ignored vehicle cuts it; where all of it is cut,
+      `min_area_px` of the region on the rim are enough. Or
+    - enough of its foot is both on the surface or its rim and in the corridor.
+    It is in the corridor when enough of its foot is: a tenth of its width, or the side of the smallest square that counts.
     """
     candidate = cv2.compare(anomaly, leave_threshold, cv2.CMP_GE)  # uint8 [h, w], 0 or 255
     if ignore is not None:
@@ -76,9 +77,11 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
         inside = labels[crop] == label  # bool [height, width]
         foot = height - 1 - inside[::-1].argmax(axis=0)  # [width], row of each column's lowest pixel
         at_foot = (y + foot, x + np.arange(width))
+        enough = min(CORRIDOR_SHARE * width, min_area_px ** 0.5)  # columns
         on_foot = surface.rimmed[at_foot][~hidden_below[at_foot]]
         stands = on_foot.mean() >= FOOT_SHARE if on_foot.size else on_rim[label] >= min_area_px
-        if not (stands or on_inner[label] >= min_area_px):
+        blocks = (surface.rimmed[at_foot] & corridor[at_foot]).sum() >= enough
+        if not (stands or blocks or on_inner[label] >= min_area_px):
             continue
         scores = anomaly[crop][inside]
         lowest = np.flatnonzero(foot == height - 1)
@@ -90,7 +93,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
             centroid=(float(centroids[label, 0]), float(centroids[label, 1])),
             contact=(float(x + lowest[len(lowest) // 2]), y + height - 0.5),
             on_drivable=float(on_rim[label] / areas[label]),
-            in_corridor=bool(corridor[at_foot].sum() >= min(CORRIDOR_SHARE * width, min_area_px ** 0.5)),
+            in_corridor=bool(corridor[at_foot].sum() >= enough),
             strong=bool(strong[label]),
         ))
         if len(regions) == max_regions:

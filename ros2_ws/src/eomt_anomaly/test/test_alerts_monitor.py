@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: MIT
+"""The Monitor on hand-made drives: what it says, and what it must never say."""
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from alerts_scenes import BUILDING, HEIGHT, ROAD, WIDTH, scene
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from eomt_anomaly.alerts import CameraModel, Corridor, Level, Monitor, MonitorParams, Reason
+
+IN_THE_WAY, BESIDE = (70, 70, 20, 12), (25, 60, 10, 8)
+PARAMS = MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9)
+N = PARAMS.clear_frames
+
+
+class Drive:
+    """A Monitor and its clock."""
+
+    def __init__(self, params=PARAMS, **inputs):
+        self.monitor, self.now, self.inputs = Monitor(params), 0.0, inputs
+
+    def __call__(self, class_map, anomaly, times=1, step_s=0.1):
+        for _ in range(times):
+            self.now += step_s
+            result = self.monitor.update(class_map, anomaly, self.now, **self.inputs)
+        return result
+
+
+def night():
+    """Everything fires."""
+    return scene()[0], np.full((HEIGHT, WIDTH), 0.8, np.float32)
+
+
+def no_road():
+    return np.full((HEIGHT, WIDTH), BUILDING, np.uint8), scene()[1]
+
+
+def broken(value):
+    class_map, anomaly = scene()
+    anomaly[3, 5] = value
+    return class_map, anomaly
+
+
+def test_unknown_then_clear():
+    drive = Drive()
+    assert drive.monitor.level == Level.UNKNOWN
+    early = drive(*scene(), times=N - 1)
+    assert (early.level, early.reasons) == (Level.UNKNOWN, Reason.WARMING_UP)
+    result = drive(*scene())
+    assert (result.level, result.reasons, result.alerts, result.detail) == (Level.CLEAR, Reason.NONE, [], "")
+
+
+def test_an_obstacle_in_the_corridor_is_caution_then_stop():
+    drive = Drive()
+    drive(*scene(), times=N)
+    results = [drive(*scene(IN_THE_WAY)) for _ in range(3)]
+    assert [r.level for r in results] == [Level.CAUTION, Level.CAUTION, Level.STOP]
+    (track,) = results[-1].alerts
+    assert track.track_id == 1 and track.box == IN_THE_WAY and track.in_corridor and track.confirmed
+    assert track.level == Level.STOP and track.frames_seen == 3 and track.age_s == pytest.approx(0.2)
+    assert track.confidence == pytest.approx(3 * 0.9 / 5)
+    assert track.position is None and track.position_source == "none" and math.isnan(track.distance_m)
+    assert results[-1].reasons == Reason.OBSTACLE | Reason.OBSTACLE_IN_CORRIDOR
+
+
+def test_an_obstacle_beside_the_corridor_is_caution_once_confirmed():
+    drive = Drive()
+    drive(*scene(), times=N)
+    results = [drive(*scene(BESIDE)) for _ in range(4)]
+    assert [r.level for r in results] == [Level.CLEAR, Level.CLEAR, Level.CAUTION, Level.CAUTION]
+    assert results[-1].reasons == Reason.OBSTACLE and not results[-1].alerts[0].in_corridor
+
+
+def test_a_single_flicker_never_stops():
+    drive = Drive()
+    drive(*scene(), times=N)
+    assert drive(*scene(BESIDE)).level == Level.CLEAR
+    assert drive(*scene(IN_THE_WAY)).level == Level.CAUTION
+    assert {drive(*scene()).level for _ in range(3 * N)} == {Level.CAUTION, Level.CLEAR}
+    hesitant = Drive(MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9, caution_hits=2))
+    hesitant(*scene(), times=N)
+    assert hesitant(*scene(IN_THE_WAY)).level == Level.CLEAR
+    assert hesitant(*scene(IN_THE_WAY)).level == Level.CAUTION
+
+
+def test_anomalies_off_the_road_say_nothing():
+    drive = Drive()
+    assert drive(*scene((60, 5, 40, 20), (0, 60, 8, 8)), times=N).level == Level.CLEAR
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.01, 1.01])
+def test_an_invalid_anomaly_map_is_never_clear(value):
+    drive = Drive()
+    drive(*scene(), times=N)
+    result = drive(*broken(value))
+    assert (result.level, result.reasons) == (Level.UNKNOWN, Reason.INVALID_OUTPUT)
+    assert "not finite or outside" in result.detail
+    assert drive(*scene(), times=N - 1).level == Level.UNKNOWN
+    assert drive(*scene()).level == Level.CLEAR
+
+
+def test_the_ends_of_the_scale_are_valid():
+    drive = Drive()
+    class_map, anomaly = scene(IN_THE_WAY, score=1.0)
+    anomaly[anomaly < 1] = 0.0
+    assert drive(class_map, anomaly, times=3).level == Level.STOP
+
+
+@pytest.mark.parametrize(("class_map", "anomaly", "named"), [
+    (scene()[0].astype(np.int64), scene()[1], "class_map must be a uint8"),
+    (scene()[0], scene()[1].astype(np.float64), "anomaly must be a float32"),
+    (scene()[0][None], scene()[1], "class_map"),
+    (scene()[0], scene()[1][:-1], "same shape"),
+    (scene()[0].tolist(), scene()[1], "list"),
+    (np.zeros((0, 5), np.uint8), np.zeros((0, 5), np.float32), "class_map"),
+])
+def test_arrays_of_a_wrong_kind_raise_and_end_clear(class_map, anomaly, named):
+    drive = Drive()
+    drive(*scene(), times=N)
+    with pytest.raises(ValueError, match=named):
+        drive(class_map, anomaly)
+    assert drive.monitor.level == Level.UNKNOWN
+
+
+def test_a_wrong_ignore_mask_raises():
+    for mask in (np.zeros((2, 2), np.uint8), np.zeros((HEIGHT, WIDTH)), [[0]]):
+        with pytest.raises(ValueError, match="ignore_mask"):
+            Drive(ignore_mask=mask)(*scene())
+
+
+def test_time_must_advance():
+    drive = Drive()
+    drive(*scene(), times=N)
+    for stamp in (drive.now, drive.now - 1, math.nan):
+        with pytest.raises(ValueError, match="stamp_s"):
+            drive.monitor.update(*scene(), stamp)
+    assert drive.monitor.level == Level.UNKNOWN
+    drive.monitor.reset()
+    assert drive.monitor.update(*scene(), 0.0).level == Level.UNKNOWN
+
+
+def test_a_gap_forgets_the_past():
+    drive = Drive()
+    drive(*scene(), times=N)
+    result = drive(*scene(), step_s=PARAMS.max_gap_s + 0.1)
+    assert result.level == Level.UNKNOWN and result.reasons == Reason.TIME_JUMP and "since the last frame" in result.detail
+    assert drive(*scene(), times=N - 1).level == Level.CLEAR
+
+
+def test_no_drivable_surface_is_unknown_and_keeps_a_known_obstacle():
+    drive = Drive()
+    drive(*scene(), times=N)
+    result = drive(*no_road())
+    assert (result.level, result.reasons) == (Level.UNKNOWN, Reason.NO_DRIVABLE_SURFACE) and "drivable" in result.detail
+    drive(*scene(IN_THE_WAY), times=3)
+    held = [drive(*no_road()).level for _ in range(PARAMS.coast_frames + N)]
+    assert held == [Level.STOP] * (PARAMS.coast_frames + N - 1) + [Level.UNKNOWN]
+
+
+def test_a_visible_obstacle_raises_even_where_little_road_is_left():
+    drive = Drive(MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9, min_drivable_fraction=0.3))
+    drive(*scene(IN_THE_WAY), times=3)
+    class_map, anomaly = scene(IN_THE_WAY)
+    class_map[:, :60] = class_map[:, 100:] = BUILDING
+    result = drive(class_map, anomaly, times=5)
+    assert result.level == Level.STOP and Reason.NO_DRIVABLE_SURFACE in result.reasons
+
+
+def test_night_is_unknown_with_its_reason():
+    drive = Drive()
+    drive(*scene(), times=N)
+    for _ in range(3 * N):
+        result = drive(*night())
+        assert (result.level, result.reasons, result.alerts) == (Level.UNKNOWN, Reason.INVALID_OUTPUT, [])
+    assert "unlike the training data" in result.detail
+    assert Drive()(*night()).level == Level.UNKNOWN
+
+
+def test_night_does_not_release_an_obstacle_at_once():
+    drive = Drive()
+    drive(*scene(IN_THE_WAY), times=5)
+    assert drive(*night()).level == Level.STOP
+
+
+def test_an_obstacle_that_grows_over_the_whole_road_stays_a_stop():
+    drive = Drive()
+    levels = []
+    for half in range(4, 60):
+        top = max(30, 75 - half)
+        levels.append(drive(*scene((80 - half, top, 2 * half, min(90, 80 + half // 2) - top))).level)
+    assert set(levels[3:]) == {Level.STOP}
+    assert drive.monitor.update(*night(), drive.now + 0.1).level == Level.STOP
+
+
+CAMERA = CameraModel(width=WIDTH, height=HEIGHT, K=[100, 0, 80, 0, 100, 40, 0, 0, 1], height_m=1.5)
+
+
+def test_position_and_distance():
+    drive = Drive(camera=CAMERA)
+    result = drive(*scene((74, 60, 12, 11)), times=3)  # it stands on row 70.5: 30.5 below the horizon
+    (track,) = result.alerts
+    assert track.position == pytest.approx((1.5 * 100 / 30.5, 0, 0), abs=0.05) and track.position_source == "ground_plane"
+    assert track.distance_m == pytest.approx(4.92, abs=0.05)
+    assert result.level == Level.STOP and result.detail == ""
+
+
+def test_a_known_distance_beyond_stop_distance_is_caution():
+    params = MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9, stop_distance_m=4.0)
+    result = Drive(params, camera=CAMERA)(*scene((74, 60, 12, 11)), times=5)
+    assert result.level == Level.CAUTION and result.alerts[0].in_corridor
+    assert Drive(params)(*scene((74, 60, 12, 11)), times=5).level == Level.STOP, "an unknown distance counts as near"
+
+
+def test_positions_too_far_to_mean_anything_are_left_out():
+    params = MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9, max_position_m=4.0)
+    (track,) = Drive(params, camera=CAMERA)(*scene((74, 60, 12, 11)), times=3).alerts
+    assert track.position is None
+
+
+@pytest.mark.parametrize(("camera", "named"), [
+    (CameraModel(width=WIDTH, height=HEIGHT, K=np.zeros(9), height_m=1.5), "not calibrated"),
+    (CameraModel(width=2 * WIDTH, height=2 * HEIGHT, K=[200, 0, 160, 0, 200, 80, 0, 0, 1], height_m=1.5), "320x192"),
+])
+def test_an_unusable_camera_gives_no_position_and_says_why(camera, named):
+    result = Drive(camera=camera)(*scene(IN_THE_WAY), times=3)
+    assert result.level == Level.STOP and result.alerts[0].position is None
+    assert "no positions" in result.detail and named in result.detail
+
+
+def test_a_ground_corridor_without_a_camera_is_everywhere():
+    params = MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9, corridor=Corridor(mode="ground"))
+    result = Drive(params)(*scene(BESIDE), times=3)
+    assert result.level == Level.STOP and "corridor" in result.detail
+
+
+def test_the_vehicle_itself_raises_nothing():
+    hood = (40, 80, 80, HEIGHT - 80)
+    ignore = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ignore[80:] = 255
+    assert Drive()(*scene(hood), times=N).level == Level.STOP
+    assert Drive(ignore_mask=ignore)(*scene(hood), times=N).level == Level.CLEAR
+    assert Drive(ignore_mask=np.ones_like(ignore))(*scene(), times=N).reasons == Reason.NO_DRIVABLE_SURFACE
+
+
+def test_large_images_give_the_same_answer_in_their_own_pixels():
+    box = (560, 560, 160, 96)
+    result = Drive()(*scene(box, shape=(768, 1280)), times=3)
+    assert result.level == Level.STOP
+    (track,) = result.alerts
+    assert np.allclose(track.box, box, atol=2) and track.area_px == pytest.approx(160 * 96, rel=0.03)
+    assert track.contact == pytest.approx((640, 655.5), abs=2)
+
+
+def test_the_most_urgent_comes_first():
+    result = Drive(camera=CAMERA)(*scene(BESIDE, (76, 50, 8, 6), IN_THE_WAY), times=3)
+    assert [t.level for t in result.alerts] == [Level.STOP, Level.STOP, Level.CAUTION]
+    assert result.alerts[0].distance_m < result.alerts[1].distance_m
+
+
+def test_inputs_are_left_as_they_were():
+    class_map, anomaly = scene(IN_THE_WAY)
+    ignore = np.zeros((HEIGHT, WIDTH), bool)
+    ignore[90:] = True
+    for array in (class_map, anomaly, ignore):
+        array.setflags(write=False)
+    Drive(ignore_mask=ignore)(class_map, anomaly, times=2)
+
+
+def test_needs_neither_torch_nor_ros():
+    code = "import sys, eomt_anomaly.alerts; assert not {'torch', 'rclpy'} & set(sys.modules), 'imported'"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+class MonitorStates(RuleBasedStateMachine):
+    """Any drive: frames of every kind in any order, and the promises that hold for all of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.drive = Drive(PARAMS)
+        self.past = []  # what each frame since the last reset was
+
+    def show(self, kind, frame, times=1):
+        for _ in range(times):
+            result = self.drive(*frame)
+            self.past.append(kind)
+            assert (result.reasons == Reason.NONE) == (result.level == Level.CLEAR), "every level has its reasons"
+            assert result.level >= max((t.level for t in result.alerts), default=Level.UNKNOWN)
+            confirmed_ahead = any(t.confirmed and t.in_corridor for t in result.alerts)
+            assert not confirmed_ahead or result.level == Level.STOP
+            self.promises()
+
+    @rule(times=st.integers(1, 12))
+    def clean(self, times):
+        self.show("clean", scene(), times)
+
+    @rule(times=st.integers(1, 4))
+    def in_the_way(self, times):
+        self.show("ahead", scene(IN_THE_WAY), times)
+
+    @rule(times=st.integers(1, 4))
+    def beside(self, times):
+        self.show("beside", scene(BESIDE), times)
+
+    @rule(x=st.integers(20, 130))
+    def flicker(self, x):
+        self.show("flicker", scene((x, 60, 8, 6)))
+
+    @rule(kind=st.sampled_from([no_road, night, lambda: broken(np.nan), lambda: broken(2.0)]))
+    def unjudged(self, kind):
+        self.show("unjudged", kind())
+
+    @rule()
+    def wrong_type(self):
+        with pytest.raises(ValueError, match="float32"):
+            self.drive(scene()[0], scene()[1].astype(np.float64))
+        self.past.append("unjudged")
+
+    @rule()
+    def gap(self):
+        self.drive.now += PARAMS.max_gap_s
+        self.past = []
+        self.show("clean", scene())
+
+    @rule()
+    def reset(self):
+        self.drive.monitor.reset()
+        self.past = []
+        assert self.drive.monitor.level == Level.UNKNOWN
+
+    @invariant()
+    def promises(self):
+        level, past = self.drive.monitor.level, self.past
+        if level == Level.CLEAR:
+            assert len(past) >= N and not {"ahead", "unjudged"} & set(past[-N:])
+        if past[-3:] == ["ahead"] * 3:
+            assert level == Level.STOP
+        if past[-3:] == ["beside"] * 3:
+            assert level >= Level.CAUTION
+        if past[-1:] == ["ahead"]:
+            assert level >= Level.CAUTION
+        quiet = PARAMS.reaction_frames().clear
+        if len(past) >= quiet and set(past[-quiet:]) == {"clean"}:
+            assert level == Level.CLEAR, "it does clear in the time promised"
+
+
+MonitorStates.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMonitorStates = MonitorStates.TestCase
