@@ -14,12 +14,15 @@ RELATIVE = 1e-4
 
 
 def randomised(module):
-    """Every weight random and of a size that matters: default initialisations hide swapped or ignored tensors."""
+    """Every weight random and of a size that matters: default weights hide swapped or ignored tensors."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, p in module.named_parameters():
             scale = 0.3 if p.ndim == 1 else 1.0 / max(p[0].numel(), 1) ** 0.5
-            p.copy_(torch.randn(p.shape, generator=generator) * scale + (1.0 if re.search(r"norm.*weight", name) else 0.0))
+            p.copy_(
+                torch.randn(p.shape, generator=generator) * scale
+                + (1.0 if re.search(r"norm.*weight", name) else 0.0)
+            )
     return module.eval()
 
 
@@ -29,7 +32,12 @@ def close(ours, theirs):
 
 
 def hf_dinov2(registers=0, patch=14, image=56, **overrides):
-    sizes = {**dict(hidden_size=48, num_hidden_layers=4, num_attention_heads=3, patch_size=patch, image_size=image), **overrides}
+    sizes = {
+        **dict(
+            hidden_size=48, num_hidden_layers=4, num_attention_heads=3, patch_size=patch, image_size=image
+        ),
+        **overrides,
+    }
     if registers:
         config = transformers.Dinov2WithRegistersConfig(num_register_tokens=registers, **sizes)
         return randomised(transformers.Dinov2WithRegistersModel(config))
@@ -37,14 +45,31 @@ def hf_dinov2(registers=0, patch=14, image=56, **overrides):
 
 
 def hf_eomt(patch=16, image=64, registers=4, queries=7, blocks=2, classes=5, **overrides):
-    return randomised(transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**{**dict(
-        hidden_size=48, num_hidden_layers=4, num_attention_heads=3, patch_size=patch, image_size=image, num_blocks=blocks,
-        num_queries=queries, num_labels=classes, num_register_tokens=registers), **overrides})))
+    return randomised(
+        transformers.EomtForUniversalSegmentation(
+            transformers.EomtConfig(
+                **{
+                    **dict(
+                        hidden_size=48,
+                        num_hidden_layers=4,
+                        num_attention_heads=3,
+                        patch_size=patch,
+                        image_size=image,
+                        num_blocks=blocks,
+                        num_queries=queries,
+                        num_labels=classes,
+                        num_register_tokens=registers,
+                    ),
+                    **overrides,
+                }
+            )
+        )
+    )
 
 
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize("patch", [14, 16])
-@pytest.mark.parametrize("grid", [(4, 4), (7, 7), (3, 8), (9, 5), (2, 2)])      # stored: 4 x 4
+@pytest.mark.parametrize("grid", [(4, 4), (7, 7), (3, 8), (9, 5), (2, 2)])  # stored: 4 x 4
 def test_dinov2_parity(registers, patch, grid):
     hf = hf_dinov2(registers, patch, image=4 * patch)
     vit = adapters.from_hf_dinov2(hf)
@@ -76,8 +101,10 @@ def test_dinov2_goes_into_a_model():
         close(model.decoder.norm(tokens), vit.norm(vit(pixels)[0]))
 
 
-@pytest.mark.parametrize("patch, image, registers, queries, blocks", [
-    (16, 64, 4, 7, 2), (16, 96, 0, 5, 1), (14, 56, 4, 7, 4), (14, 70, 0, 9, 3), (16, 32, 1, 20, 2)])
+@pytest.mark.parametrize(
+    "patch, image, registers, queries, blocks",
+    [(16, 64, 4, 7, 2), (16, 96, 0, 5, 1), (14, 56, 4, 7, 4), (14, 70, 0, 9, 3), (16, 32, 1, 20, 2)],
+)
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 def test_eomt_parity(patch, image, registers, queries, blocks, masked):
     hf = hf_eomt(patch, image, registers, queries, blocks)
@@ -107,20 +134,26 @@ def test_eomt_coverage_and_config():
     hf.config.id2label = {i: f"thing {i}" for i in range(5)}
     model = adapters.from_hf_eomt(hf)
     assert set(model.coverage.unused) == {"attn_mask_probs", "criterion.empty_weight"}
-    assert all(name.startswith("anomaly_head.") for name in model.coverage.missing) and len(model.coverage.missing) == 4
+    assert (
+        all(name.startswith("anomaly_head.") for name in model.coverage.missing)
+        and len(model.coverage.missing) == 4
+    )
     assert "anomaly_head.fc1.weight" in str(model.coverage)
     assert set(model.coverage.used) | set(model.coverage.unused) == set(hf.state_dict())
     assert [label.name for label in model.config.labels] == [f"thing {i}" for i in range(5)]
-    assert model.config.score == "max_entropy"          # the anomaly head is random: do not alert on it
+    assert model.config.score == "max_entropy"  # the anomaly head is random: do not alert on it
 
 
 def to_tue(hf, cls_position):
     """The names `tue-mps/eomt` uses for the same weights."""
     s = hf.state_dict()
-    out = {"network.attn_mask_probs": s["attn_mask_probs"], "criterion.empty_weight": s["criterion.empty_weight"],
-           "network.encoder.pixel_mean": torch.tensor([.5, .5, .5]).view(1, 3, 1, 1),
-           "network.encoder.pixel_std": torch.tensor([.5, .5, .5]).view(1, 3, 1, 1),
-           "network.q.weight": s["query.weight"]}
+    out = {
+        "network.attn_mask_probs": s["attn_mask_probs"],
+        "criterion.empty_weight": s["criterion.empty_weight"],
+        "network.encoder.pixel_mean": torch.tensor([0.5, 0.5, 0.5]).view(1, 3, 1, 1),
+        "network.encoder.pixel_std": torch.tensor([0.5, 0.5, 0.5]).view(1, 3, 1, 1),
+        "network.q.weight": s["query.weight"],
+    }
     backbone = "network.encoder.backbone."
     pos = s["embeddings.position_embeddings.weight"][None]
     if cls_position:
@@ -137,7 +170,9 @@ def to_tue(hf, cls_position):
             out[f"network.mask_head.{2 * i}.{kind}"] = s[f"mask_head.fc{i + 1}.{kind}"]
         for i in range(hf.config.num_hidden_layers):
             block, layer = f"{backbone}blocks.{i}.", f"layers.{i}."
-            out[f"{block}attn.qkv.{kind}"] = torch.cat([s[f"{layer}attention.{x}_proj.{kind}"] for x in "qkv"])
+            out[f"{block}attn.qkv.{kind}"] = torch.cat(
+                [s[f"{layer}attention.{x}_proj.{kind}"] for x in "qkv"]
+            )
             out[f"{block}attn.proj.{kind}"] = s[f"{layer}attention.out_proj.{kind}"]
             for name in ("norm1", "norm2", "mlp.fc1", "mlp.fc2"):
                 out[f"{block}{name}.{kind}"] = s[f"{layer}{name}.{kind}"]
@@ -145,7 +180,9 @@ def to_tue(hf, cls_position):
                 out[f"{block}ls{j}.gamma"] = s[f"{layer}layer_scale{j}.lambda1"]
     for name, tensor in s.items():
         if name.startswith("upscale_block"):
-            out[name.replace("upscale_block.block", "network.upscale").replace("layernorm2d", "norm")] = tensor
+            out[name.replace("upscale_block.block", "network.upscale").replace("layernorm2d", "norm")] = (
+                tensor
+            )
     return out
 
 
@@ -168,14 +205,20 @@ def edited(hf, edit):
     return hf
 
 
-@pytest.mark.parametrize("make, adapt, key", [
-    (hf_dinov2, adapters.from_hf_dinov2, "encoder.layer.1.mlp.fc1.weight"),
-    (hf_dinov2, adapters.from_hf_dinov2, "layernorm.bias"),
-    (hf_eomt, adapters.from_hf_eomt, "layers.3.norm2.bias"),
-    (hf_eomt, adapters.from_hf_eomt, "mask_head.fc2.weight"),
-    (hf_eomt, adapters.from_hf_eomt, "upscale_block.block.0.conv2.weight")])
+@pytest.mark.parametrize(
+    "make, adapt, key",
+    [
+        (hf_dinov2, adapters.from_hf_dinov2, "encoder.layer.1.mlp.fc1.weight"),
+        (hf_dinov2, adapters.from_hf_dinov2, "layernorm.bias"),
+        (hf_eomt, adapters.from_hf_eomt, "layers.3.norm2.bias"),
+        (hf_eomt, adapters.from_hf_eomt, "mask_head.fc2.weight"),
+        (hf_eomt, adapters.from_hf_eomt, "upscale_block.block.0.conv2.weight"),
+    ],
+)
 def test_a_missing_extra_or_misshaped_tensor_is_named(make, adapt, key):
-    ours = re.sub(r"encoder\.layer\.|layers\.", "blocks.", key).replace("upscale_block.block", "upscale.blocks")
+    ours = re.sub(r"encoder\.layer\.|layers\.", "blocks.", key).replace(
+        "upscale_block.block", "upscale.blocks"
+    )
     ours = ours.replace("layernorm", "norm")
     with pytest.raises(ValueError, match=re.escape(ours)):
         adapt(edited(make(), lambda state: state.pop(key)))

@@ -17,17 +17,25 @@ def tiny(**overrides):
 
 
 def same(a, b, atol=1e-5):
-    return all(torch.allclose(getattr(a, f"{name}_logits"), getattr(b, f"{name}_logits"), atol=atol, rtol=1e-4)
-               for name in ("mask", "class", "anomaly"))
+    return all(
+        torch.allclose(getattr(a, f"{name}_logits"), getattr(b, f"{name}_logits"), atol=atol, rtol=1e-4)
+        for name in ("mask", "class", "anomaly")
+    )
 
 
 @settings(max_examples=12, deadline=None)
-@given(rows=st.integers(1, 9), columns=st.integers(1, 9), patch=st.sampled_from([14, 16]), registers=st.sampled_from([0, 4]),
-       decoder=st.sampled_from(DECODERS), upscale=st.integers(1, 3))
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    patch=st.sampled_from([14, 16]),
+    registers=st.sampled_from([0, 4]),
+    decoder=st.sampled_from(DECODERS),
+    upscale=st.integers(1, 3),
+)
 def test_any_multiple_of_the_patch_size_works(rows, columns, patch, registers, decoder, upscale):
     model = tiny(patch_size=patch, num_register_tokens=registers, decoder=decoder, upscale_blocks=upscale)
     out = model(torch.randn(2, 3, rows * patch, columns * patch))
-    factor = 2 ** upscale
+    factor = 2**upscale
     assert out.mask_logits.shape == (2, 8, rows * factor, columns * factor)
     assert out.class_logits.shape == (2, 8, 20) and out.anomaly_logits.shape == (2, 8, 3)
     assert all(x.isfinite().all() for x in (out.mask_logits, out.class_logits, out.anomaly_logits))
@@ -46,20 +54,31 @@ def test_images_of_a_batch_do_not_mix(decoder, detail):
     pixels = torch.randn(3, 3, 42, 28)
     with torch.no_grad():
         batch, alone = model(pixels), model(pixels[1:2])
-    assert same(alone, type(batch)(batch.mask_logits[1:2], batch.class_logits[1:2], batch.anomaly_logits[1:2]))
+    assert same(
+        alone, type(batch)(batch.mask_logits[1:2], batch.class_logits[1:2], batch.anomaly_logits[1:2])
+    )
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("overrides", [{}, {"detail_layer": 0, "upscale_channels": (16, 8), "scale_mask_logits": True}])
+@pytest.mark.parametrize(
+    "overrides", [{}, {"detail_layer": 0, "upscale_channels": (16, 8), "scale_mask_logits": True}]
+)
 def test_the_backbone_is_frozen_and_the_rest_learns(decoder, overrides):
     model = tiny(decoder=decoder, **overrides).train()
     assert not model.backbone.training and model.decoder.training
     before = {name: p.clone() for name, p in model.backbone.named_parameters()}
     out = model(torch.randn(2, 3, 28, 28), mask_probs=[1.0])
-    sum(x.square().mean() for o in (out, *out.auxiliary) for x in (o.mask_logits, o.class_logits, o.anomaly_logits)).backward()
+    sum(
+        x.square().mean()
+        for o in (out, *out.auxiliary)
+        for x in (o.mask_logits, o.class_logits, o.anomaly_logits)
+    ).backward()
     assert all(p.grad is None for p in model.backbone.parameters())
-    idle = [name for name, p in model.named_parameters()
-            if not name.startswith("backbone.") and (p.grad is None or not p.grad.abs().sum() > 0)]
+    idle = [
+        name
+        for name, p in model.named_parameters()
+        if not name.startswith("backbone.") and (p.grad is None or not p.grad.abs().sum() > 0)
+    ]
     assert [n for n in idle if not n.endswith(("k_proj.bias", "kv.bias", "qkv.bias", "in_proj_bias"))] == []
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()
     assert all(torch.equal(before[name], p) for name, p in model.backbone.named_parameters())
@@ -68,7 +87,9 @@ def test_the_backbone_is_frozen_and_the_rest_learns(decoder, overrides):
 def test_joint_decoder_leaves_exactly_the_first_blocks_frozen():
     model = EomtExt(EomtExtConfig.preset("small", num_layers=5, decoder_blocks=2))
     assert len(model.backbone.blocks) == 3 and model.backbone.norm is None and len(model.decoder.blocks) == 2
-    whole = EomtExt(EomtExtConfig.preset("small", num_layers=5, decoder="cross_attention", lateral_layers=(1, 4)))
+    whole = EomtExt(
+        EomtExtConfig.preset("small", num_layers=5, decoder="cross_attention", lateral_layers=(1, 4))
+    )
     assert len(whole.backbone.blocks) == 5
 
 
@@ -84,8 +105,8 @@ def test_the_anomaly_head_reads_entropy_and_confidence_of_the_known_classes():
     seen = []
     head.fc1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     logits = torch.zeros(1, 3, 20)
-    logits[0, 1, 4] = 50.0                      # sure
-    logits[0, 2, -1] = 50.0                     # no-object does not count: as uniform as the first
+    logits[0, 1, 4] = 50.0  # sure
+    logits[0, 2, -1] = 50.0  # no-object does not count: as uniform as the first
     head(torch.randn(1, 3, 32), logits)
     entropy, confidence = seen[0][0, :, -2], seen[0][0, :, -1]
     assert torch.allclose(entropy, torch.tensor([1.0, 0.0, 1.0]), atol=1e-5)
@@ -93,6 +114,7 @@ def test_the_anomaly_head_reads_entropy_and_confidence_of_the_known_classes():
 
 
 # ---- masked attention
+
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_probability_zero_is_the_plain_forward(decoder):
@@ -106,12 +128,12 @@ def test_probability_zero_is_the_plain_forward(decoder):
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("bias", [-1e4, 1e4], ids=["empty", "full"])
 def test_empty_and_full_masks_are_safe(decoder, bias):
-    """A query whose mask is empty has nothing to attend to; it must not become NaN. A full mask changes nothing."""
+    """A query whose mask is empty must not become NaN. A full mask changes nothing."""
     model = tiny(decoder=decoder, decoder_blocks=2)
     with torch.no_grad():
         for p in model.mask_head.parameters():
             p.zero_()
-        norm = model.upscale.blocks[-1].norm                       # constant features: every mask logit is `bias`
+        norm = model.upscale.blocks[-1].norm  # constant features: every mask logit is `bias`
         norm.weight.zero_()
         norm.bias.fill_(1.0)
         model.mask_head.fc3.bias.fill_(bias / 32)
@@ -123,20 +145,25 @@ def test_empty_and_full_masks_are_safe(decoder, bias):
 
 
 def test_masking_a_query_hides_the_rest_of_the_image():
-    """Where a query's mask is empty, the pixels' content cannot reach it in the masked block (joint: but through the cls token)."""
+    """What a query's mask leaves out cannot reach the query in that block."""
     model = tiny(decoder="cross_attention")
     from eomt_anomaly.model.decoders import foreground
+
     mask = torch.full((1, 2, 8, 8), -1.0)
-    mask[0, 0, :4] = 1.0                                            # query 0 sees the upper half
+    mask[0, 0, :4] = 1.0  # query 0 sees the upper half
     allowed = foreground(mask, (4, 4), 1.0)
-    assert allowed.shape == (1, 2, 16) and allowed[0, 0].view(4, 4)[:2].all() and not allowed[0, 0].view(4, 4)[2:].any()
+    assert (
+        allowed.shape == (1, 2, 16)
+        and allowed[0, 0].view(4, 4)[:2].all()
+        and not allowed[0, 0].view(4, 4)[2:].any()
+    )
     assert not allowed[0, 1].any() and foreground(mask, (4, 4), 0.0).all()
     block = model.decoder.blocks[0].eval()
     x, memory = torch.randn(1, 2, 32), torch.randn(1, 16, 32)
     changed = memory.clone()
     changed[:, 8:] += 5.0
     view = allowed[:, None].clone()
-    view[:, :, 1, :8] = True                                        # both look at the upper half only
+    view[:, :, 1, :8] = True  # both look at the upper half only
     with torch.no_grad():
         assert torch.allclose(block(x, memory, view), block(x, changed, view), atol=1e-5)
         assert not torch.allclose(block(x, memory, None), block(x, changed, None), atol=1e-3)
@@ -144,6 +171,7 @@ def test_masking_a_query_hides_the_rest_of_the_image():
 
 def test_rows_are_freed_with_the_given_probability():
     from eomt_anomaly.model.decoders import foreground
+
     torch.manual_seed(0)
     freed = foreground(torch.full((10, 400, 4, 4), -1.0), (2, 2), 0.3).all(-1).float().mean()
     assert 0.67 < freed < 0.73
@@ -151,18 +179,33 @@ def test_rows_are_freed_with_the_given_probability():
 
 # ---- configuration
 
+
 def test_presets_are_the_dinov2_sizes():
     sizes = {s: EomtExtConfig.preset(s) for s in ("small", "base", "large")}
     assert [(c.hidden_size, c.num_layers, c.num_heads, c.decoder_blocks) for c in sizes.values()] == [
-        (384, 12, 6, 3), (768, 12, 12, 3), (1024, 24, 16, 4)]
+        (384, 12, 6, 3),
+        (768, 12, 12, 3),
+        (1024, 24, 16, 4),
+    ]
     assert all(c.num_queries == 100 and c.patch_size == 14 for c in sizes.values())
     with pytest.raises(ValueError, match="giant.*small"):
         EomtExtConfig.preset("giant")
 
 
-@pytest.mark.parametrize("field, value", [
-    ("num_queries", 0), ("num_heads", 7), ("patch_size", -14), ("num_register_tokens", -1), ("decoder_blocks", 9),
-    ("upscale_channels", (8,)), ("detail_layer", 2), ("pos_grid", 1.5), ("lateral_layers", (0, 3))])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("num_queries", 0),
+        ("num_heads", 7),
+        ("patch_size", -14),
+        ("num_register_tokens", -1),
+        ("decoder_blocks", 9),
+        ("upscale_channels", (8,)),
+        ("detail_layer", 2),
+        ("pos_grid", 1.5),
+        ("lateral_layers", (0, 3)),
+    ],
+)
 def test_impossible_values_are_refused_by_name(field, value):
     decoder = "cross_attention" if field == "lateral_layers" else "joint"
     with pytest.raises(ValueError, match=field if field != "num_heads" else "hidden_size"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every score against a naive one-pixel reference, hand-made cases, and properties that hold for all inputs."""
+"""Every score against a naive one-pixel reference, hand-made cases, and properties for all inputs."""
 
 import math
 
@@ -15,7 +15,9 @@ B, Q, C, H, W = 2, 5, 4, 3, 2
 
 def logits(seed, scale=3.0):
     generator = torch.Generator().manual_seed(seed)
-    return [scale * torch.randn(*shape, generator=generator) for shape in ((B, Q, H, W), (B, Q, C + 1), (B, Q, 3))]
+    return [
+        scale * torch.randn(*shape, generator=generator) for shape in ((B, Q, H, W), (B, Q, C + 1), (B, Q, 3))
+    ]
 
 
 def softmax(values):
@@ -36,7 +38,9 @@ def naive(name, mask, classes, anomaly):
         "max_logit": lambda: -max(u),
         "max_entropy": lambda: -sum(x * math.log(x) for x in s) / math.log(C),
         "rba": lambda: -sum(math.tanh(x) for x in u),
-        "mask2anomaly": lambda: (1 - max(u)) * (1 - max([m[q] for q in range(Q) if known[q] > 0.95], default=0.0)),
+        "mask2anomaly": lambda: (
+            (1 - max(u)) * (1 - max([m[q] for q in range(Q) if known[q] > 0.95], default=0.0))
+        ),
         "eam": lambda: 1 - sum(k * x for k, x in zip(known, m)),
         "uno": lambda: -sum(x * (k - row[C]) for k, x, row in zip(known, m, p)),
         "eomt_ext": lambda: sum(x * softmax(row)[1] for x, row in zip(m, anomaly)),
@@ -57,18 +61,27 @@ def test_score_equals_the_naive_formula(name, seed, scale):
 
 
 def test_the_published_set_is_there():
-    assert set(scores.SCORES) == {"msp", "max_logit", "max_entropy", "rba", "mask2anomaly", "eam", "uno", "eomt_ext"}
+    assert set(scores.SCORES) == {
+        "msp",
+        "max_logit",
+        "max_entropy",
+        "rba",
+        "mask2anomaly",
+        "eam",
+        "uno",
+        "eomt_ext",
+    }
 
 
 @pytest.fixture
 def scene():
-    """Three pixels in a row. Left: query 0 sees class 1, surely. Middle: query 1 sees an anomaly. Right: nobody sees a thing."""
+    """Three pixels. Left: query 0 sees class 1, surely. Middle: query 1 sees an anomaly. Right: nothing."""
     mask = torch.full((1, 2, 1, 3), -20.0)
     mask[0, 0, 0, 0] = mask[0, 1, 0, 1] = 20.0
     classes = torch.zeros(1, 2, C + 1)
-    classes[0, 0, 1] = classes[0, 1, C] = 20.0                    # class 1; no-object
+    classes[0, 0, 1] = classes[0, 1, C] = 20.0  # class 1; no-object
     anomaly = torch.zeros(1, 2, 3)
-    anomaly[0, 0, 0] = anomaly[0, 1, 1] = 20.0                    # Normal; Anomaly
+    anomaly[0, 0, 0] = anomaly[0, 1, 1] = 20.0  # Normal; Anomaly
     return mask, classes, anomaly
 
 
@@ -94,7 +107,7 @@ def test_semantic_map_is_a_weighted_sum_of_masks(scene):
 def test_mask2anomaly_trusts_only_the_named_things(scene):
     mask, classes, anomaly = scene
     mask = mask.clone()
-    mask[0, 0, 0, 0] = 0.0                                        # half a mask of class 1
+    mask[0, 0, 0, 0] = 0.0  # half a mask of class 1
     trusted = scores.mask2anomaly(mask, classes, anomaly, thing_ids=[1])[0, 0, 0]
     untrusted = scores.mask2anomaly(mask, classes, anomaly, thing_ids=[0, 2])[0, 0, 0]
     assert trusted == pytest.approx(0.25, abs=1e-4) and untrusted == pytest.approx(0.5, abs=1e-4)
@@ -109,24 +122,32 @@ def test_temperature_flattens_msp():
 @pytest.mark.parametrize("name", scores.SCORES)
 def test_half_precision_logits_are_scored_in_fp32(name):
     mask, classes, anomaly = (x.bfloat16() for x in logits(5))
-    assert torch.equal(scores.SCORES[name](mask, classes, anomaly),
-                       scores.SCORES[name](mask.float(), classes.float(), anomaly.float()))
+    assert torch.equal(
+        scores.SCORES[name](mask, classes, anomaly),
+        scores.SCORES[name](mask.float(), classes.float(), anomaly.float()),
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), name=st.sampled_from(sorted(scores.SCORES)), shift=st.floats(-50, 50))
 def test_invariances(seed, name, shift):
-    """Order of queries and classes, a constant on a query's logits, and a query that sees nothing do not matter."""
+    """Order of queries and classes, a constant on the logits, a query that sees nothing: none matters."""
     mask, classes, anomaly = logits(seed)
     score = scores.SCORES[name]
     expected = score(mask, classes, anomaly)
     order, generator = torch.randperm(Q), torch.Generator().manual_seed(seed)
     known = torch.cat([torch.randperm(C, generator=generator), torch.tensor([C])])
     unseen = torch.full_like(mask[:, :1], -90.0)
-    for variant in ((mask[:, order], classes[:, order], anomaly[:, order]), (mask, classes[..., known], anomaly),
-                    (mask, classes + shift, anomaly - shift),
-                    (torch.cat([mask, unseen], 1), torch.cat([classes, classes[:, :1]], 1),
-                     torch.cat([anomaly, anomaly[:, :1]], 1))):
+    for variant in (
+        (mask[:, order], classes[:, order], anomaly[:, order]),
+        (mask, classes[..., known], anomaly),
+        (mask, classes + shift, anomaly - shift),
+        (
+            torch.cat([mask, unseen], 1),
+            torch.cat([classes, classes[:, :1]], 1),
+            torch.cat([anomaly, anomaly[:, :1]], 1),
+        ),
+    ):
         assert torch.allclose(score(*variant), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Where frozen backbones live, and how one is found and verified.
 
-A checkpoint may leave its frozen backbone out and name it instead: `{"source": name, "sha256": digest}`. The digest is
-over the tensors (`tensor_digest`), not the file, so a file written by another version of safetensors still verifies.
+A checkpoint may leave its frozen backbone out and name it instead: `{"source": name, "sha256": digest}`. The
+digest is over the tensors (`tensor_digest`), not the file, so a file written by another version of
+safetensors verifies too.
 
-Search order: the directories or file given by the caller > `$EOMT_BACKBONE_DIR` > beside the checkpoint > the user's cache
-(`~/.cache/eomt_anomaly`).
+Search order: the directories or file given by the caller > `$EOMT_BACKBONE_DIR` > beside the checkpoint > the
+user's cache (`~/.cache/eomt_anomaly`).
 """
 
 from __future__ import annotations
@@ -43,13 +44,17 @@ class KnownBackbone:
 KNOWN_BACKBONES = {
     "dinov2_s14_derived": KnownBackbone(
         digest="2f470435bb1b638e6e326ec4df668f8e56f95f66c35803ff0b29a3c5145c6980",
-        width=384, depth=12, heads=6, patch_size=14, grid=37,
-    ),
+        width=384,
+        depth=12,
+        heads=6,
+        patch_size=14,
+        grid=37,
+    )
 }
 
 
 def tensor_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 (64 hex digits) of a state's content: for each name in sorted order, its name, dtype, shape and bytes."""
+    """SHA-256 (64 hex digits) of a state: in the order of the names, each name, dtype, shape and bytes."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -65,9 +70,11 @@ def cache_dir() -> Path:
 
 
 def backbone_filename(source: str) -> str:
-    """File name of a backbone: `facebook/dinov2-small` → `facebook--dinov2-small.safetensors`. ValueError if unsafe."""
+    """`facebook/dinov2-small` → `facebook--dinov2-small.safetensors`. ValueError if it is no plain name."""
     if not isinstance(source, str) or not SOURCE_PATTERN.fullmatch(source) or ".." in source:
-        raise ValueError(f"backbone source {source!r} is not a plain name like 'dinov2_s14_derived' or 'owner/name'")
+        raise ValueError(
+            f"backbone source {source!r} is not a plain name like 'dinov2_s14_derived' or 'owner/name'"
+        )
     return source.replace("/", "--") + ".safetensors"
 
 
@@ -75,7 +82,7 @@ def find_backbone(source: str, search: Sequence[str | Path] = (), beside: str | 
     """Path of the file that holds backbone `source`.
 
     search: existing files or directories the caller names, tried first. beside: the checkpoint's directory.
-    Raises FileNotFoundError with the places looked in and the command that mends it; nothing is downloaded here.
+    Raises FileNotFoundError with the places looked in and the command that mends it; downloads nothing.
     """
     name = backbone_filename(source)
     places = [Path(p).expanduser() for p in search]
@@ -91,7 +98,9 @@ def find_backbone(source: str, search: Sequence[str | Path] = (), beside: str | 
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    remedy = f"run `{FETCH_COMMAND}` once" if source in KNOWN_BACKBONES else "put the file in one of these places"
+    remedy = (
+        f"run `{FETCH_COMMAND}` once" if source in KNOWN_BACKBONES else "put the file in one of these places"
+    )
     looked = ", ".join(str(c) for c in candidates)
     raise FileNotFoundError(f"backbone {source!r} was not found; {remedy}. Looked for: {looked}")
 
@@ -105,12 +114,17 @@ def check_reference(reference: Mapping[str, str]) -> None:
         raise ValueError(f"backbone sha256 {reference['sha256']!r} is not 64 hex digits")
 
 
-def load_backbone(source: str, sha256: str | None = None, search: Sequence[str | Path] = (),
-                  beside: str | Path | None = None) -> State:
+def load_backbone(
+    source: str,
+    sha256: str | None = None,
+    search: Sequence[str | Path] = (),
+    beside: str | Path | None = None,
+) -> State:
     """The backbone's tensors under `vit.DinoVit`'s names, on the CPU, as stored (fp16 or fp32).
 
-    sha256: the expected `tensor_digest`; None is allowed only for a source in KNOWN_BACKBONES, whose digest is pinned.
-    Raises FileNotFoundError (see `find_backbone`), or ValueError when the file is corrupt or is another backbone.
+    sha256: the expected `tensor_digest`; None only for a source in KNOWN_BACKBONES, whose digest is pinned.
+    Raises FileNotFoundError (see `find_backbone`), or ValueError when the file is corrupt or another
+    backbone.
     """
     known = KNOWN_BACKBONES.get(source)
     expected = sha256 or (known.digest if known else None)
@@ -120,13 +134,15 @@ def load_backbone(source: str, sha256: str | None = None, search: Sequence[str |
     state = read_safetensors(path)
     actual = tensor_digest(state)
     if actual != expected:
-        raise ValueError(f"{path} is not the backbone {source!r} that was asked for: content digest {actual}, "
-                         f"expected {expected}; delete it and run `{FETCH_COMMAND}`")
+        raise ValueError(
+            f"{path} is not the backbone {source!r} that was asked for: content digest {actual}, "
+            f"expected {expected}; delete it and run `{FETCH_COMMAND}`"
+        )
     return state
 
 
 def read_safetensors(path: str | Path) -> State:
-    """All tensors of a safetensors file, on the CPU. ValueError names a file that is truncated or not safetensors."""
+    """All tensors of a safetensors file, on the CPU. ValueError if it is truncated or not safetensors."""
     try:
         return load_file(str(path), device="cpu")
     except SafetensorError as error:

