@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Starts the detector, and RViz if asked: `ros2 launch eomt_anomaly detector.launch.py --show-args`."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from eomt_anomaly.ros.launch_helpers import camera_parameters, parse_cameras, render_rviz
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+SHARE = Path(get_package_share_directory("eomt_anomaly"))
+# Fast DDS loses large pictures with its default transports. Jazzy reads the second variable, later releases the first.
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+ARGUMENTS = (
+    ("cameras", "front", "cameras, comma separated: NAME or NAME=TOPIC (a topic ending in /compressed is compressed)"),
+    ("checkpoint", "", "checkpoint folder; empty: what params_file says, or the one inside the package"),
+    ("device", "", "auto, cpu, cuda, cuda:0, …; empty: what params_file says"),
+    ("params_file", str(SHARE / "config" / "detector.yaml"), "YAML file of the node's parameters"),
+    ("rviz", "false", "true: open RViz on the first camera and the others"),
+    ("use_sim_time", "false", "true: take the time from /clock, as bags are played with"),
+    ("namespace", "", "namespace of the node and of relative topics"),
+    ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("respawn", "true", "true: start the detector again when it dies"),
+)
+
+
+def start(context):
+    """The actions, now that the arguments are known."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    cameras = parse_cameras(given["cameras"])
+    sim_time = given["use_sim_time"].lower() in ("true", "1")
+    overrides = {"use_sim_time": sim_time, **camera_parameters(cameras)}
+    overrides |= {name: given[name] for name in ("checkpoint", "device") if given[name]}
+    actions = [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds_shm.xml"))
+               for name in PROFILE_VARIABLES if name not in os.environ]
+    actions.append(Node(
+        package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],
+        parameters=[given["params_file"], overrides], ros_arguments=["--log-level", given["log_level"]],
+        output="screen", emulate_tty=True, respawn=given["respawn"].lower() in ("true", "1"), respawn_delay=2.0))
+    if given["rviz"].lower() in ("true", "1"):
+        text = render_rviz((SHARE / "rviz" / "detector.rviz").read_text(), given["namespace"], list(cameras))
+        with tempfile.NamedTemporaryFile("w", prefix="detector_", suffix=".rviz", delete=False) as file:
+            file.write(text)
+        actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", file.name],
+                            parameters=[{"use_sim_time": sim_time}], output="log"))
+    return actions
+
+
+def generate_launch_description():
+    """Declare the arguments; `start` does the rest."""
+    return LaunchDescription([DeclareLaunchArgument(name, default_value=default, description=meaning)
+                              for name, default, meaning in ARGUMENTS] + [OpaqueFunction(function=start)])

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""One camera: what comes in, what is known of it, and what it says."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from ..alerts import CameraModel, Monitor, MonitorParams, Reason
+from . import qos
+from .alert_messages import alert, alert_array
+from .conversions import InvalidInput, check, to_rgb
+from .gate import Gate
+from .health import Health, Verdict
+from .mailbox import Drop, Frame, Mailbox
+from .parameters import Parameters
+from .publishers import Look, Outputs
+from .worker import Refused
+
+JUMP_S = 1.0   # stamps that go back by less are old or repeated frames; by more, time itself has jumped
+
+
+class Camera:
+    """Callbacks run in the executor's thread, `admit` and `judge` in the worker's, `announce` in any."""
+
+    def __init__(self, node: LifecycleNode, name: str, parameters: Parameters, mailbox: Mailbox, gate: Gate):
+        self.name, self.health = name, Health()
+        self.outputs = Outputs(node, name, 1.0 / parameters["heartbeat_rate"])
+        self._node, self._parameters, self._mailbox, self._gate = node, parameters, mailbox, gate
+        self._lock = threading.RLock()
+        self._subscriptions: list[Any] = []
+        self._monitor: Monitor | None = None
+        self._ignore: np.ndarray | None = None
+        self._epoch = 0
+        self._last_stamp: int | None = None     # ns, of the newest good message
+        self._info: CameraInfo | None = None
+        self._model: CameraModel | None = None
+        self._model_id = ""
+        self._header, self._alerts = Header(), []   # of the last judged frame
+        self.detail = ""                            # the Monitor's remark on the last judged frame
+
+    # ---- life ----
+
+    def open(self, model_id: str) -> None:
+        """Create the topics. Raises ValueError for an ignore mask that cannot be read."""
+        own = {key: self._parameters[f"{self.name}.{key}"]
+               for key in ("image_topic", "transport", "camera_info_topic", "ignore_mask")}
+        if own["ignore_mask"]:
+            picture = cv2.imread(own["ignore_mask"], cv2.IMREAD_GRAYSCALE)
+            if picture is None:
+                raise ValueError(f"{self.name}.ignore_mask is {own['ignore_mask']!r}: no such picture file")
+            self._ignore = picture > 127
+        self._model_id = model_id
+        topic = own["image_topic"].rstrip("/")
+        compressed = own["transport"] == "compressed" or own["transport"] == "auto" and topic.endswith("/compressed")
+        if compressed and not topic.endswith("/compressed"):
+            topic += "/compressed"
+        info = own["camera_info_topic"] or camera_info_topic(topic)
+        self.outputs.open()
+        override = QoSOverridingOptions.with_default_policies()
+        for kind, name, callback in ((CompressedImage if compressed else Image, topic, self._on_image),
+                                     (CameraInfo, info, self._on_info)):
+            self._subscriptions.append(self._node.create_subscription(
+                kind, name, callback, qos.INPUT, qos_overriding_options=override))
+
+    def close(self) -> None:
+        """Remove the topics; alerts go on."""
+        while self._subscriptions:
+            self._node.destroy_subscription(self._subscriptions.pop())
+        self.outputs.close()
+        self._info = self._model = self._ignore = None
+        self._model_id = ""
+
+    def restart(self, params: MonitorParams | None = None, fault: Reason = Reason.NONE, text: str = "") -> None:
+        """Forget input, tracks and level (new rules, an activation, a reset, a time jump)."""
+        with self._lock:
+            params = params or (self._monitor and self._monitor.params)
+            self._monitor = Monitor(params) if params else None   # a new one: the worker may be busy with the old
+            self._epoch += 1
+            self._last_stamp = None
+            self.health.reset(fault, text)
+            self._header, self._alerts, self.detail = Header(), [], ""
+
+    # ---- messages in ----
+
+    def _on_image(self, msg: Image | CompressedImage) -> None:
+        now = time.monotonic()
+        if (shut := self._gate.drop()) is not None:
+            self._mailbox.refuse(self.name, shut)
+            return
+        with self._lock:
+            self.health.arrival(now)
+            try:
+                check(msg)
+                age = self._check_stamp(msg.header)
+            except InvalidInput as error:
+                self._mailbox.refuse(self.name, Drop.INVALID)
+                self._fault(Reason.INVALID_INPUT, str(error))
+                return
+            self._mailbox.put(Frame(self.name, msg, now, age, self._epoch))
+
+    def _check_stamp(self, header: Header) -> float:
+        """The stamp's age in seconds; restarts the camera where time has jumped back."""
+        stamp = stamp_ns(header)
+        age = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
+        if age < -self._parameters["stale_timeout"]:
+            raise InvalidInput(f"the stamp is {-age:.3f} s in the future: synchronise the clocks, or set use_sim_time "
+                               "as the source of the pictures does")
+        if self._last_stamp is not None and stamp <= self._last_stamp:
+            back = (self._last_stamp - stamp) / 1e9
+            if back < JUMP_S:
+                raise InvalidInput(f"the stamp is {back:.3f} s before (or equal to) the last one: frames come twice or "
+                                   "out of order")
+            now = self.health.arrived
+            self.restart(fault=Reason.TIME_JUMP, text=f"stamps went back by {back:.1f} s")
+            self.health.arrival(now)
+        self._last_stamp = stamp
+        return age
+
+    def _on_info(self, msg: CameraInfo) -> None:
+        msg.header = Header()   # so that an unchanged calibration compares equal
+        if msg != self._info:
+            self._info = msg
+            self.calibrate()
+
+    def calibrate(self) -> None:
+        """Build the camera model anew from the last CameraInfo and the parameters."""
+        if self._info is None:
+            return
+        height, pitch, rectified = (self._parameters[f"{self.name}.{key}"] for key in ("height_m", "pitch_deg", "rectified"))
+        self._model = camera_model(self._info, height, math.radians(pitch), rectified) if height > 0 else None
+
+    # ---- frames through the worker ----
+
+    def admit(self, frame: Frame) -> np.ndarray:
+        """See `worker.Handler`."""
+        self._refuse_outdated(frame)
+        age = frame.age(time.monotonic())
+        if age > self._parameters["max_age"]:
+            raise Refused(Drop.STALE, Reason.STALE_INPUT, f"a frame was {age:.2f} s old before inference, more than "
+                          f"max_age {self._parameters['max_age']:g} s" + (
+                              "; its stamps are of another clock: set use_sim_time" if age > 3600 else ""))
+        try:
+            return to_rgb(frame.message)
+        except InvalidInput as error:
+            raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
+
+    def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, look: Look) -> float:
+        """Draw the conclusions from a prediction and publish them; return the seconds from stamp to publication."""
+        header = frame.message.header
+        with self._lock:
+            self._refuse_outdated(frame)
+            monitor, model = self._monitor, self._model
+        usable = model if model is not None and model.problem is None and \
+            (model.height, model.width) == rgb.shape[:2] else None
+        result = monitor.update(prediction.class_map, prediction.anomaly, stamp_ns(header) / 1e9, model, self._ignore)
+        with self._lock:   # not held meanwhile: the heartbeat must never wait for the worker
+            self._refuse_outdated(frame)
+            now = time.monotonic()
+            self.health.judgement(now, frame.age(now), result.level, result.reasons)
+            self._header, self.detail = header, result.detail
+            self._alerts = [alert(track, usable, header.frame_id) for track in result.alerts]
+        verdict = self.announce(received=frame.received)
+        self.outputs.publish(header, rgb, prediction, result, verdict, usable, look)
+        return frame.age(time.monotonic())
+
+    def refused(self, why: Refused) -> None:
+        """A frame was not judged; say so at once."""
+        if why.reason:
+            with self._lock:
+                self._fault(why.reason, str(why))
+
+    def _refuse_outdated(self, frame: Frame) -> None:
+        if (shut := self._gate.drop()) is not None:
+            raise Refused(shut, Reason.NONE, "")
+        if frame.epoch != self._epoch:
+            raise Refused(Drop.STALE, Reason.NONE, "")
+
+    # ---- alerts out ----
+
+    def announce(self, received: float | None = None) -> Verdict:
+        """Publish the alerts as they stand: of the frame that came at `received`, or as a heartbeat."""
+        def message(sequence: int):
+            return alert_array(
+                self._header, self.name, verdict, self._alerts if verdict.level or received else [],
+                sequence=sequence, model_id=self._model_id, heartbeat=received is None,
+                input_age=self.health.input_age(now), latency=None if received is None else now - received,
+                inference_age=None if self.health.judged is None else now - self.health.judged)
+
+        with self._lock:
+            now = time.monotonic()
+            verdict = self.verdict(now)
+            self.outputs.alert(message)
+        return verdict
+
+    def verdict(self, now: float) -> Verdict:
+        """The level now."""
+        with self._lock:
+            return self.health.verdict(now, self._parameters["stale_timeout"], self._gate.reasons())
+
+    def _fault(self, reason: Reason, text: str) -> None:
+        self.health.failed(reason, text)
+        self._node.get_logger().warning(f"{self.name}: {text}", throttle_duration_sec=5.0)
+        self.announce()
+
+
+def stamp_ns(header: Header) -> int:
+    """The stamp in nanoseconds."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def camera_info_topic(image_topic: str) -> str:
+    """`camera_info` beside the pictures, as image_transport has it: a/image_raw and a/image_raw/compressed → a/camera_info."""
+    base = image_topic.removesuffix("/compressed")
+    return base.rpartition("/")[0] + "/camera_info" if "/" in base else "camera_info"
+
+
+def camera_model(info: CameraInfo, height_m: float, pitch_rad: float, rectified: bool) -> CameraModel:
+    """The calibration for raw pictures (K, D) or rectified ones (the left 3x3 of P)."""
+    matrix = np.asarray(info.p).reshape(3, 4)[:, :3] if rectified else np.asarray(info.k).reshape(3, 3)
+    return CameraModel(width=info.width, height=info.height, K=matrix, D=np.asarray(info.d),
+                       distortion_model=info.distortion_model or "plumb_bob", rectified=rectified,
+                       height_m=height_m, pitch_rad=pitch_rad)

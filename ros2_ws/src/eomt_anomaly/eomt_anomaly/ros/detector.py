@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: MIT
+"""The lifecycle node `detector`: wires cameras, worker, services and heartbeat; judges nothing itself."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from eomt_anomaly_msgs.msg import ModelInfo
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+
+from ..alerts import Reason
+from . import diagnostics, qos
+from .camera import Camera
+from .engines import look, make_engine, model_info, rules, threshold
+from .fallback import EngineSettings
+from .gate import Gate
+from .heartbeat import Heartbeat
+from .mailbox import Drop, Mailbox
+from .parameters import Parameters
+from .pipeline import Pipeline
+from .services import Services
+from .worker import Batching, Worker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+EXIT_BAD_PARAMETER, EXIT_HUNG = 2, 70
+RULES = ("threshold", "drivable_labels", "corridor.", "monitor.")   # parameters that make a new judgement necessary
+
+
+class Detector(LifecycleNode):
+    """Camera topics in; masks, heatmaps and obstacle alerts out. Alerts say UNKNOWN from construction on."""
+
+    def __init__(self, make_engine: Callable[[EngineSettings], Any] = make_engine, **kwargs):
+        """`make_engine` builds what runs the network. Raises ValueError or rclpy's exceptions for bad parameters."""
+        super().__init__("detector", enable_logger_service=True, **kwargs)
+        self.parameters = Parameters(self)
+        self.stopping = threading.Event()
+        self._make_engine, self._worker, self._problem = make_engine, None, ""
+        self._gate = Gate(self._worker_reasons)
+        self._mailbox = Mailbox(self.parameters.cameras)
+        self._cameras = {name: Camera(self, name, self.parameters, self._mailbox, self._gate)
+                         for name in self.parameters.cameras}
+        self._pipeline = Pipeline(self._cameras)
+        self._model_info = self.create_publisher(ModelInfo, "~/model_info", qos.LATCHED)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+        self._diagnosed = float("-inf")
+        self._services = Services(self)
+        self.add_on_set_parameters_callback(self._may_set)
+        self.add_post_set_parameters_callback(self._have_set)
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
+            post_callback=self._on_jump)
+        self._period = 1.0 / self.parameters["heartbeat_rate"]
+        self._heartbeat = Heartbeat(self._period, self._beat, self._beat_failed)
+        self._heartbeat.start()
+
+    # ---- lifecycle ----
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Build the engine in the worker's thread, warm it up, and create the topics."""
+        p = self.parameters
+        settings = EngineSettings(*(p[name] for name in ("checkpoint", "backbone", "device", "precision", "backend")),
+                                  short_side=p["short_side"] or None)
+        sizes = {tuple(p[f"{name}.warmup_size"]) for name in self._cameras}
+        self._gate.warming = True
+        try:
+            self._worker = Worker(self._make_engine, settings, [(h, w) for w, h in sorted(sizes) if h and w],
+                                  self._mailbox, self._pipeline, self._batching, p["oom_fallback"])
+            self._worker.start()
+            while not self._worker.settled.wait(0.1):
+                if self.stopping.is_set():
+                    return FAILURE
+            if self._worker.failure is not None:
+                raise self._worker.failure
+            self._apply_rules()
+            for camera in self._cameras.values():
+                camera.open(self._engine.model_id)
+        except Exception as error:
+            self._problem = f"cannot configure: {type(error).__name__}: {error}"
+            self.get_logger().error(self._problem)
+            self._tear_down()
+            return FAILURE
+        finally:
+            self._gate.warming = False
+        self._problem = ""
+        self.get_logger().info(f"configured: {self._engine.model_id} on {self._engine.device} "
+                               f"({self._engine.precision}), threshold {self.threshold_in_force():.4g}")
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let frames in."""
+        self.restart()
+        result = super().on_activate(state)
+        self._gate.active = result == SUCCESS
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Shut frames out; alerts say UNKNOWN at once."""
+        self._close_gate()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give up the engine and the topics; alerts go on."""
+        return SUCCESS if self._tear_down() else TransitionCallbackReturn.ERROR
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As cleanup, from any state."""
+        return self.on_cleanup(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, so that the node can be configured again."""
+        return self.on_cleanup(state)
+
+    def destroy_node(self) -> None:
+        """Say UNKNOWN a last time and release everything."""
+        self._heartbeat.stop()
+        self._tear_down()
+        self._jumps.unregister()
+        super().destroy_node()
+
+    def _close_gate(self) -> None:
+        self._gate.active = False
+        self._mailbox.clear(Drop.INACTIVE)
+        for camera in self._cameras.values():
+            camera.announce()
+
+    def _tear_down(self) -> bool:
+        self._close_gate()
+        worker, self._worker = self._worker, None
+        stopped = worker is None or worker.stop(self.parameters["stall_timeout"])
+        if not stopped:
+            self.get_logger().error("the worker does not end: inference hangs; end this process and start it again")
+        for camera in self._cameras.values():
+            camera.close()
+        return stopped
+
+    # ---- what services and parameters change ----
+
+    def enable(self, on: bool) -> None:
+        """Let frames in or shut them out, as the service `~/enable` says."""
+        if on and not self._gate.enabled:
+            self.restart()
+        self._gate.enabled = on
+        if not on:
+            self._mailbox.clear(Drop.DISABLED)
+        for camera in self._cameras.values():
+            camera.announce()
+
+    def restart(self, fault: Reason = Reason.NONE, text: str = "") -> None:
+        """Forget tracks and levels of every camera."""
+        for camera in self._cameras.values():
+            camera.restart(fault=fault, text=text)
+
+    def threshold_in_force(self) -> float:
+        """The threshold that is used, or NaN before there is an engine and a wish."""
+        wanted = self.parameters["threshold"]
+        return threshold(self._engine, wanted) if self._engine is not None else math.nan if wanted == -1.0 else wanted
+
+    @property
+    def _engine(self) -> Any:
+        return None if self._worker is None else self._worker.engine
+
+    def _batching(self) -> Batching:
+        return Batching(self.parameters["max_batch"], self.parameters["batch_window"])
+
+    def _apply_rules(self) -> None:
+        params = rules(self._engine, self.parameters)
+        self._pipeline.look = look(self._engine, self.parameters)
+        for camera in self._cameras.values():
+            camera.restart(params)
+        info = model_info(self._engine, self.parameters)
+        info.header.stamp = self.get_clock().now().to_msg()
+        self._model_info.publish(info)
+
+    def _may_set(self, changes: list[Parameter]) -> SetParametersResult:
+        why = self.parameters.refusal(changes, configured=self._engine is not None)
+        if not why and self._engine is not None:
+            try:
+                rules(self._engine, self.parameters, {change.name: change.value for change in changes})
+            except ValueError as error:
+                why = str(error)
+        return SetParametersResult(successful=not why, reason=why)
+
+    def _have_set(self, changes: list[Parameter]) -> None:
+        if self._engine is None:
+            return
+        if any(change.name.startswith(RULES) for change in changes):
+            self._apply_rules()
+        else:
+            self._pipeline.look = look(self._engine, self.parameters)
+        for camera in self._cameras.values():
+            camera.calibrate()
+
+    def _on_jump(self, jump: TimeJump) -> None:
+        self.restart(Reason.TIME_JUMP, f"the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
+
+    # ---- heartbeat ----
+
+    def _worker_reasons(self) -> Reason:
+        worker = self._worker
+        if worker is None or not worker.settled.is_set():
+            return Reason.NONE
+        if worker.rebuilding:
+            return Reason.WARMING_UP
+        stalled = worker.busy_for() > self.parameters["stall_timeout"] or not worker.alive
+        return Reason.STALLED_WORKER if stalled else Reason.NONE
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        for camera in self._cameras.values():
+            if now - camera.outputs.last_alert > 0.5 * self._period:
+                camera.announce()
+        if now - self._diagnosed >= 1.0:
+            self._diagnosed = now
+            self._diagnose(now)
+        worker = self._worker
+        if worker is not None and worker.busy_for() > self.parameters["worker_timeout"]:
+            self.get_logger().fatal(f"inference has hung for {worker.busy_for():.0f} s (worker_timeout): the process ends "
+                                    f"with status {EXIT_HUNG}, to be started again")
+            os._exit(EXIT_HUNG)   # a thread that hangs in native code cannot be ended in any other way
+
+    def _diagnose(self, now: float) -> None:
+        name, worker = self.get_fully_qualified_name().lstrip("/"), self._worker
+        state = "active" if self._gate.active else "inactive"
+        statuses = [diagnostics.engine_status(name, state, self._engine, self._problem, worker.degraded if worker else "",
+                                              self._pipeline.durations.percentiles())]
+        statuses += [diagnostics.camera_status(
+            name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name), camera.health.text or camera.detail,
+            camera.health.input_age(now)) for camera in self._cameras.values()]
+        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), statuses))
+
+    def _beat_failed(self, error: Exception) -> None:
+        self.get_logger().error(f"heartbeat failed: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
+
+
+def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], Any] = make_engine) -> int:
+    """Run the node until SIGINT or SIGTERM (status 0). Status 2: bad parameters; 70: inference hangs."""
+    # Signals are handled here, so that the last UNKNOWN is published while the ROS context still lives.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = Detector(make_engine)
+    except (ValueError, InvalidParameterTypeException, InvalidParameterValueException) as error:
+        print(f"detector: {error}", file=sys.stderr)
+        rclpy.shutdown()
+        return EXIT_BAD_PARAMETER
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: node.stopping.set())
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    if node.parameters["autostart"] and node.trigger_configure() == SUCCESS and not node.stopping.is_set():
+        node.trigger_activate()
+    while not node.stopping.is_set():
+        executor.spin_once(timeout_sec=0.1)   # Python runs signal handlers between waits
+    executor.remove_node(node)
+    node.destroy_node()
+    rclpy.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""/diagnostics: one status for the engine and one for each camera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from ..alerts import Level, Reason
+from .health import Verdict
+from .mailbox import Counts
+
+QUIET = Reason.INACTIVE | Reason.DISABLED | Reason.WARMING_UP   # asked for, or passing
+
+
+def words(reasons: Reason) -> str:
+    """`STALE_INPUT | INVALID_INPUT`, or an empty string."""
+    return " | ".join(reason.name for reason in Reason if reason & reasons)
+
+
+def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text: str, age: float | None) -> DiagnosticStatus:
+    """OK while the level is known, WARN while UNKNOWN for a reason that was asked for or passes, else ERROR."""
+    faults = verdict.reasons & ~QUIET if verdict.level == Level.UNKNOWN else Reason.NONE
+    level = DiagnosticStatus.ERROR if faults else \
+        DiagnosticStatus.WARN if verdict.level == Level.UNKNOWN else DiagnosticStatus.OK
+    message = " ".join(part for part in (verdict.level.name, words(verdict.reasons)) if part)
+    return _status(node, camera, level, f"{message}: {text}" if text else message, {
+        "frames_in": counts.received, "frames_out": counts.judged, "frames_pending": counts.pending,
+        **{f"dropped_{reason}": number for reason, number in sorted(counts.dropped.items())},
+        "input_age_s": "none" if age is None else f"{age:.3f}"})
+
+
+def engine_status(node: str, state: str, engine: Any, problem: str, degraded: str,
+                  durations: Mapping[str, Mapping[str, float]]) -> DiagnosticStatus:
+    """ERROR for a problem, WARN while degraded or not active, else OK."""
+    level = DiagnosticStatus.ERROR if problem else \
+        DiagnosticStatus.OK if state == "active" and not degraded else DiagnosticStatus.WARN
+    values = {"state": state, "degraded": degraded or "no"}
+    if engine is not None:
+        values |= {"model_id": engine.model_id, "device": engine.device, "precision": engine.precision,
+                   "checkpoint_sha256": engine.checkpoint_sha256}
+    for kind, percentiles in durations.items():
+        values |= {f"{kind}_ms_{name}": f"{value:.1f}" for name, value in percentiles.items()}
+    return _status(node, "engine", level, problem or degraded or state, values)
+
+
+def array(stamp: Any, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
+    """The message, stamped."""
+    msg = DiagnosticArray(status=statuses)
+    msg.header.stamp = stamp
+    return msg
+
+
+def _status(node: str, part: str, level: bytes, message: str, values: Mapping[str, Any]) -> DiagnosticStatus:
+    return DiagnosticStatus(level=level, name=f"{node}: {part}", message=message, hardware_id=node,
+                            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])

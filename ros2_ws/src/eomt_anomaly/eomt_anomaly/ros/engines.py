@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Builds the engine from the node's settings, and reads from it what the rest of the node needs."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from eomt_anomaly_msgs.msg import ModelInfo
+
+from ..alerts import MonitorParams
+from .fallback import EngineSettings
+from .parameters import Parameters
+from .publishers import Look
+from .visuals import palette
+
+
+def default_checkpoint() -> Path:
+    """The checkpoint inside the package."""
+    return Path(str(resources.files("eomt_anomaly") / "checkpoints" / "default"))
+
+
+def make_engine(settings: EngineSettings) -> Any:
+    """An engine of `eomt_anomaly.runtime`; torch is imported here, in the worker's thread, and nowhere else."""
+    from ..model import EomtExt
+    from ..runtime import Engine
+
+    folder = Path(settings.checkpoint) if settings.checkpoint else default_checkpoint()
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"checkpoint {str(folder)!r} is not a folder with a config.json: set the parameter "
+                                "`checkpoint` to a folder written by training/fit.py, or leave it empty for the default")
+    model = EomtExt.from_pretrained(folder, backbone=settings.backbone or None)
+    return Engine(model, device=settings.device, precision=settings.precision, backend=settings.backend,
+                  short_side=settings.short_side)
+
+
+def drivable_ids(engine: Any, names: list[str]) -> tuple[int, ...]:
+    """Class ids of the surface: those named, or the checkpoint's. Raises ValueError for an unknown name, or for none."""
+    names = [name for name in names if name]
+    known = {label.name: label.id for label in engine.labels}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"drivable_labels names {', '.join(unknown)}; the checkpoint knows {', '.join(known)}")
+    ids = tuple(known[name] for name in names) if names else tuple(engine.drivable_ids)
+    if not ids:
+        raise ValueError(f"the checkpoint marks no class as drivable: set drivable_labels to some of {', '.join(known)}")
+    return ids
+
+
+def threshold(engine: Any, wanted: float) -> float:
+    """The threshold in force: the wanted one, or the calibrated one for -1. Raises ValueError where there is none."""
+    if wanted != -1.0:
+        return wanted
+    if engine.threshold is None or not 0.0 < engine.threshold < 1.0:
+        raise ValueError("the checkpoint has no calibrated threshold: set the parameter `threshold`, or calibrate it "
+                         "with training/evaluate.py")
+    return float(engine.threshold)
+
+
+def rules(engine: Any, parameters: Parameters, new: dict[str, Any] | None = None) -> MonitorParams:
+    """The Monitor's parameters, with `new` values in place of those in force. Raises ValueError."""
+    new = new or {}
+    ids = drivable_ids(engine, list(new.get("drivable_labels", parameters["drivable_labels"])))
+    return parameters.monitor(ids, threshold(engine, new.get("threshold", parameters["threshold"])), new)
+
+
+def look(engine: Any, parameters: Parameters) -> Look:
+    """What the pictures need."""
+    return Look(table=palette([label.color for label in engine.labels]), model_id=engine.model_id, score=engine.score,
+                threshold=threshold(engine, parameters["threshold"]), alpha=parameters["overlay_alpha"],
+                rate=parameters["overlay_rate"], marker_lifetime=parameters["stale_timeout"])
+
+
+def model_info(engine: Any, parameters: Parameters) -> ModelInfo:
+    """What is running, for late joiners too."""
+    wanted = parameters["threshold"]
+    source = "parameter" if wanted != -1.0 else str((engine.calibration or {}).get("method", "calibration"))
+    return ModelInfo(
+        model_id=engine.model_id, class_names=[label.name for label in engine.labels],
+        class_colors=[channel for label in engine.labels for channel in label.color],
+        drivable_ids=list(drivable_ids(engine, list(parameters["drivable_labels"]))), score=engine.score,
+        threshold=threshold(engine, wanted), threshold_source=source, checkpoint_sha256=engine.checkpoint_sha256,
+        device=str(engine.device), precision=str(engine.precision))

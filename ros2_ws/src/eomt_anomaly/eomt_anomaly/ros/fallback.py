@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""What to give up when memory runs out: resolution first, then the GPU. Pure policy, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+SMALLEST_SIDE = 238       # px (17 patches of 14): below this, obstacles at a distance are smaller than a patch
+STEP = 3 / 4              # of the short side; memory for attention falls to about a third
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to build the engine; `short_side` None is the checkpoint's own, `backbone` "" the one it names."""
+
+    checkpoint: str
+    backbone: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    backend: str = "torch"
+    short_side: int | None = None
+
+    def describe(self) -> str:
+        """The settings a fallback changes, in words."""
+        return f"short side {self.short_side} px on {self.device}"
+
+
+def lower_rung(settings: EngineSettings, short_side: int | None) -> EngineSettings | None:
+    """The next cheaper settings, or None at the bottom. `short_side`: what the engine runs at now, px."""
+    side = settings.short_side or short_side
+    if side is not None and side * STEP >= SMALLEST_SIDE:
+        return replace(settings, short_side=int(side * STEP))
+    if settings.device != "cpu":
+        return replace(settings, device="cpu")
+    return None

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""What the worker does with frames: hands each to its camera and keeps the figures for diagnostics."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .camera import Camera
+from .mailbox import Frame
+from .publishers import Look
+from .worker import Refused
+
+KEPT = 512   # newest durations of each kind, for percentiles
+
+
+class Durations:
+    """The newest durations in milliseconds, by kind; any thread may add and read."""
+
+    def __init__(self):
+        self._values: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, kind: str, seconds: float) -> None:
+        """Remember one duration, given in seconds."""
+        with self._lock:
+            self._values.setdefault(kind, deque(maxlen=KEPT)).append(seconds * 1e3)
+
+    def percentiles(self) -> dict[str, dict[str, float]]:
+        """For each kind p50, p95 and p99 in milliseconds."""
+        with self._lock:
+            values = {kind: np.array(kept) for kind, kept in self._values.items()}
+        return {kind: dict(zip(("p50", "p95", "p99"), np.percentile(kept, (50, 95, 99)).tolist()))
+                for kind, kept in values.items()}
+
+
+class Pipeline:
+    """The worker's `Handler`. `look` may be replaced at any time."""
+
+    def __init__(self, cameras: Mapping[str, Camera]):
+        self.look: Look | None = None
+        self.durations = Durations()
+        self._cameras = cameras
+
+    def admit(self, frame: Frame) -> np.ndarray:
+        """The frame as uint8 [H,W,3] RGB, or raise `Refused`."""
+        return self._cameras[frame.camera].admit(frame)
+
+    def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, inference_s: float) -> None:
+        """Draw the conclusions from a prediction and publish them, or raise `Refused`."""
+        age = self._cameras[frame.camera].judge(frame, rgb, prediction, self.look)
+        self.durations.add("inference", inference_s)
+        self.durations.add("age", age)
+
+    def refused(self, frame: Frame, why: Refused) -> None:
+        """A frame was not judged."""
+        self._cameras[frame.camera].refused(why)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""The output topics of one camera. Alerts are always published; everything else only while somebody listens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from eomt_anomaly_msgs.msg import AnomalyHeatmap, ObstacleAlertArray, SemanticMask
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+from ..alerts import CameraModel, MonitorResult
+from . import qos, visuals
+from .conversions import image_message
+from .health import Verdict
+from .pointcloud import cloud_message, obstacle_points
+
+DENSE = {"semantic_mask": SemanticMask, "anomaly_heatmap": AnomalyHeatmap, "mask": Image, "mask_color": Image,
+         "heatmap": Image, "overlay": Image, "markers": MarkerArray, "obstacles": PointCloud2}
+RATED = ("overlay", "mask_color")   # for people's eyes: limited by `overlay_rate`
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the pictures need to know of the model and the user's taste."""
+
+    table: np.ndarray        # uint8 [256,1,3], class colours
+    model_id: str
+    score: str
+    threshold: float
+    alpha: float
+    rate: float              # Hz, 0: every frame
+    marker_lifetime: float   # s
+
+
+class Outputs:
+    """Publishers of one camera; the dense ones are managed by the lifecycle and silent while it is inactive."""
+
+    def __init__(self, node: LifecycleNode, camera: str, heartbeat_period: float):
+        self._node, self._camera = node, camera
+        self._alerts = node.create_publisher(ObstacleAlertArray, f"~/{camera}/alerts", qos.alerts(heartbeat_period))
+        self._dense: dict[str, Any] = {}
+        self._shown = dict.fromkeys(RATED, float("-inf"))   # when each was last published
+        self._lock = threading.Lock()
+        self._sequence = 0
+        self.last_alert = float("-inf")   # monotonic s
+
+    def open(self) -> None:
+        """Create the dense topics."""
+        for name, kind in DENSE.items():
+            self._dense[name] = self._node.create_lifecycle_publisher(kind, f"~/{self._camera}/{name}", qos.PICTURE)
+
+    def close(self) -> None:
+        """Remove the dense topics."""
+        while self._dense:
+            self._node.destroy_lifecycle_publisher(self._dense.popitem()[1])
+
+    def alert(self, make) -> None:
+        """Publish `make(sequence)`; sequence numbers rise by one in the order of publication."""
+        with self._lock:
+            self._alerts.publish(make(self._sequence))
+            self._sequence += 1
+            self.last_alert = time.monotonic()
+
+    def publish(self, header: Header, rgb: np.ndarray, prediction: Any, result: MonitorResult, verdict: Verdict,
+                camera: CameraModel | None, look: Look) -> None:
+        """Publish what is listened to of one judged frame, all with the frame's own header.
+
+        A camera without calibration has no markers and no cloud: an empty cloud would say that the way is free.
+        So has a frame whose verdict is UNKNOWN no cloud: its readers must time out.
+        """
+        wanted = {name for name in self._dense if self._wanted(name, look.rate)}
+        classes, anomaly = prediction.class_map, prediction.anomaly
+        if wanted & {"semantic_mask", "mask"}:
+            mask = image_message(classes, "mono8", header)
+            self._send(wanted, "semantic_mask", lambda: SemanticMask(
+                header=header, camera=self._camera, mask=mask, model_id=look.model_id))
+            self._send(wanted, "mask", lambda: mask)
+        if wanted & {"anomaly_heatmap", "heatmap"}:
+            heatmap = image_message(anomaly, "32FC1", header)
+            self._send(wanted, "anomaly_heatmap", lambda: AnomalyHeatmap(
+                header=header, camera=self._camera, heatmap=heatmap, score=look.score, threshold=look.threshold,
+                model_id=look.model_id))
+            self._send(wanted, "heatmap", lambda: heatmap)
+        self._send(wanted, "mask_color", lambda: image_message(visuals.colored(classes, look.table), "rgb8", header))
+        self._send(wanted, "overlay", lambda: image_message(visuals.overlay(
+            rgb, classes, anomaly, look.table, look.alpha, look.threshold, result.alerts, verdict.level,
+            verdict.reasons), "rgb8", header))
+        if camera is not None:
+            self._send(wanted, "markers", lambda: visuals.markers(result.alerts, camera, header, look.marker_lifetime))
+            if verdict.level:
+                self._send(wanted, "obstacles", lambda: cloud_message(obstacle_points(result.alerts, camera), header))
+
+    def _wanted(self, name: str, rate: float) -> bool:
+        if self._dense[name].get_subscription_count() == 0:
+            return False
+        if name in RATED and rate > 0:
+            now = time.monotonic()
+            if now - self._shown[name] < 0.95 / rate:   # a little early is better than every second frame
+                return False
+            self._shown[name] = now
+        return True
+
+    def _send(self, wanted: set[str], name: str, make) -> None:
+        if name in wanted:
+            self._dense[name].publish(make())

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""The quality of service of every topic, in one place."""
+
+from __future__ import annotations
+
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+# Cameras publish best effort or reliable: a best-effort reader matches both. Depth 1, as old frames are worthless.
+INPUT = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+# Pictures: a reliable writer matches readers of either kind; depth 1 lets no reader's slowness build up latency.
+PICTURE = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
+
+# What late joiners must get: the newest value is kept for them.
+LATCHED = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
+                     durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+DIAGNOSTICS = QoSProfile(depth=10)
+
+MISSED_BEATS = 5   # heartbeats that may be lost before DDS tells the readers
+
+
+def alerts(heartbeat_period: float) -> QoSProfile:
+    """Reliable. Deadline and liveliness end after five heartbeats' time.
+
+    Liveliness is by topic: only publishing asserts it, so that a process that lives but hangs counts as dead.
+    """
+    lease = Duration(seconds=MISSED_BEATS * heartbeat_period)
+    return QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
+                      durability=DurabilityPolicy.VOLATILE, deadline=lease, lifespan=lease,
+                      liveliness=LivelinessPolicy.MANUAL_BY_TOPIC, liveliness_lease_duration=lease)

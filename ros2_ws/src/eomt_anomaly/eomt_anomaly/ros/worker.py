@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""The one thread that owns the engine: it builds it, feeds it, and survives whatever a frame does to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..alerts import Reason
+from .fallback import EngineSettings, lower_rung
+from .mailbox import Drop, Frame, Mailbox
+
+
+class Refused(Exception):
+    """A frame that must not be judged: how it is counted, what the alert says, and the text for people."""
+
+    def __init__(self, drop: Drop, reason: Reason, text: str):
+        super().__init__(text)
+        self.drop, self.reason = drop, reason
+
+
+class Handler(Protocol):
+    """What the worker asks of the node; all three run in the worker's thread."""
+
+    def admit(self, frame: Frame) -> np.ndarray:
+        """The frame as uint8 [H,W,3] RGB, or raise `Refused`."""
+
+    def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, inference_s: float) -> None:
+        """Draw the conclusions and publish them, or raise `Refused`."""
+
+    def refused(self, frame: Frame, why: Refused) -> None:
+        """A frame was not judged."""
+
+
+@dataclass(frozen=True)
+class Batching:
+    """At most `size` frames a pass, collected for at most `window` seconds after the first."""
+
+    size: int
+    window: float
+
+
+class Worker:
+    """Runs `make_engine(settings)` and then batches from the mailbox until `stop`.
+
+    State for other threads: `engine` (None until it is ready), `failure` (why it could not be built), `settled`
+    (set when either is known), `degraded` (what had to be given up for want of memory) and `busy_for()`.
+    """
+
+    def __init__(self, make_engine: Callable[[EngineSettings], Any], settings: EngineSettings,
+                 shapes: Sequence[tuple[int, int]], mailbox: Mailbox, handler: Handler,
+                 batching: Callable[[], Batching], allow_degraded: bool = True):
+        self.engine: Any = None
+        self.failure: Exception | None = None
+        self.settled = threading.Event()
+        self.degraded = ""
+        self.rebuilding = False
+        self._make_engine, self._settings, self._shapes = make_engine, settings, list(shapes)
+        self._mailbox, self._handler, self._batching = mailbox, handler, batching
+        self._allow_degraded, self._largest_batch = allow_degraded, 1 << 30
+        self._busy_since: float | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to build the engine."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread and close the engine; False if the thread is still busy after `timeout` seconds."""
+        self._stop.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def busy_for(self) -> float:
+        """Seconds the current batch has taken so far; 0 while waiting for frames or rebuilding the engine."""
+        since = self._busy_since
+        return 0.0 if since is None or self.rebuilding else time.monotonic() - since
+
+    def _run(self) -> None:
+        try:
+            self.engine = self._build(self._settings)
+        except Exception as error:
+            self.failure = error
+        self.settled.set()
+        while self.engine is not None and not self._stop.is_set():
+            batching = self._batching()
+            frames = self._mailbox.take(min(batching.size, self._largest_batch), batching.window, timeout=0.2)
+            if frames:
+                self._busy_since = time.monotonic()
+                self._serve(frames)
+                self._busy_since = None
+        if self.engine is not None:
+            self.engine.close()
+
+    def _build(self, settings: EngineSettings) -> Any:
+        engine = self._make_engine(settings)
+        if self._shapes:
+            engine.warmup(self._shapes)
+        return engine
+
+    def _serve(self, frames: list[Frame]) -> None:
+        """Judge or refuse every frame, whatever is raised: no frame is left without an account."""
+        admitted, images = [], []
+        for frame in frames:
+            try:
+                images.append(self._handler.admit(frame))
+                admitted.append(frame)
+            except Exception as error:
+                self._refuse(frame, error)
+        if admitted:
+            self._infer(admitted, images)
+
+    def _infer(self, frames: list[Frame], images: list[np.ndarray]) -> None:
+        started = time.monotonic()
+        try:
+            predictions = self.engine.infer(images)
+            if len(predictions) != len(images):
+                raise RuntimeError(f"the engine returned {len(predictions)} predictions for {len(images)} images")
+        except Exception as error:
+            self._recover(frames, images, error)
+            return
+        inference_s = time.monotonic() - started
+        for frame, image, prediction in zip(frames, images, predictions):
+            try:
+                self._handler.judge(frame, image, prediction, inference_s)
+                self._mailbox.settle(frame)
+            except Exception as error:
+                self._refuse(frame, error)
+
+    def _recover(self, frames: list[Frame], images: list[np.ndarray], error: Exception) -> None:
+        """One bad image must not cost the others: a failed batch is run again frame by frame."""
+        if len(frames) > 1:
+            if _is_out_of_memory(error):
+                self._largest_batch, self.degraded = 1, "one image a pass (out of memory)"
+            for frame, image in zip(frames, images):
+                self._infer([frame], [image])
+            return
+        self._refuse(frames[0], error)
+        if _is_out_of_memory(error) and self._allow_degraded:
+            self._step_down()
+
+    def _step_down(self) -> None:
+        """Rebuild the engine one rung lower; without a lower rung the errors go on and the alerts stay UNKNOWN."""
+        while (rung := lower_rung(self._settings, getattr(self.engine, "short_side", None))) is not None:
+            self._settings, self.degraded = rung, f"{rung.describe()} (out of memory)"
+            self.rebuilding = True
+            try:
+                self.engine.close()
+                self.engine = self._build(rung)
+                return
+            except Exception as error:
+                if not _is_out_of_memory(error):
+                    self.degraded = f"the engine could not be rebuilt for {rung.describe()}: {error}"
+                    return
+            finally:
+                self.rebuilding = False
+
+    def _refuse(self, frame: Frame, error: Exception) -> None:
+        why = error if isinstance(error, Refused) else explain(error)
+        self._mailbox.settle(frame, why.drop)
+        try:
+            self._handler.refused(frame, why)
+        except Exception:   # publishing the refusal failed: the heartbeat says UNKNOWN in its stead
+            return
+
+
+def explain(error: Exception) -> Refused:
+    """Sort an exception from the engine (or from anywhere else on a frame's way) into a refusal."""
+    name = type(error).__name__
+    if name == "InvalidImage":
+        return Refused(Drop.INVALID, Reason.INVALID_INPUT, f"the engine refused the image: {error}")
+    if name == "NonFiniteOutput":
+        return Refused(Drop.ERROR, Reason.INVALID_OUTPUT, f"the network's output is not finite: {error}")
+    return Refused(Drop.ERROR, Reason.INFERENCE_ERROR, f"inference failed: {name}: {error}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return type(error).__name__ in ("OutOfMemoryError", "OutOfMemory", "MemoryError") or \
+        "out of memory" in str(error).lower()

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: MIT
+"""The worker: whatever the engine does to a frame, the frame has an account and the next one is judged."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from eomt_anomaly.alerts import Reason
+from eomt_anomaly.ros.fallback import EngineSettings, lower_rung
+from eomt_anomaly.ros.mailbox import Drop, Frame, Mailbox
+from eomt_anomaly.ros.worker import Batching, Refused, Worker
+
+SETTINGS = EngineSettings("here", device="cuda", short_side=476)
+
+
+class NonFiniteOutput(RuntimeError):
+    pass
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+
+class Engine:
+    """Answers every image with its own value; raises what an image or the test asks for."""
+
+    def __init__(self, settings):
+        self.settings, self.short_side, self.batches, self.closed = settings, settings.short_side, [], False
+        self.trouble = lambda images: None
+
+    def warmup(self, shapes):
+        self.warmed = shapes
+
+    def infer(self, images):
+        self.batches.append(len(images))
+        self.trouble(images)
+        return [SimpleNamespace(value=int(image[0, 0, 0])) for image in images]
+
+    def close(self):
+        self.closed = True
+
+
+class Rig:
+    """A worker with a mailbox of two cameras; frames carry a number which becomes the image."""
+
+    def __init__(self, factory=Engine, **options):
+        self.engines, self.judged, self.refusals = [], [], []
+        self.mailbox = Mailbox(("a", "b"))
+        self.factory = factory
+        self.worker = Worker(self._make, SETTINGS, [(4, 4)], self.mailbox, self, lambda: Batching(4, 0.02), **options)
+
+    def _make(self, settings):
+        self.engines.append(self.factory(settings))
+        return self.engines[-1]
+
+    def admit(self, frame):
+        if frame.message == "bad":
+            raise Refused(Drop.INVALID, Reason.INVALID_INPUT, "bad message")
+        return np.full((4, 4, 3), frame.message, np.uint8)
+
+    def judge(self, frame, rgb, prediction, inference_s):
+        if prediction.value == 99:
+            raise KeyError("judging failed")
+        self.judged.append((frame.camera, prediction.value))
+
+    def refused(self, frame, why):
+        self.refusals.append((frame.camera, why.drop, why.reason, str(why)))
+
+    def feed(self, **messages):
+        for camera, message in messages.items():
+            self.mailbox.put(Frame(camera, message, time.monotonic()))
+        wait(lambda: all(self.mailbox.counts(camera).pending == 0 for camera in "ab"))
+
+    def __enter__(self):
+        self.worker.start()
+        assert self.worker.settled.wait(5)
+        return self
+
+    def __exit__(self, *_):
+        assert self.worker.stop(5)
+        assert all(engine.closed for engine in self.engines)
+
+
+def wait(condition, seconds=5.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.002)
+
+
+def test_frames_of_two_cameras_go_through_in_one_batch():
+    with Rig() as rig:
+        rig.feed(a=1, b=2)
+        assert sorted(rig.judged) == [("a", 1), ("b", 2)]
+        assert rig.engines[0].batches == [2] and rig.engines[0].warmed == [(4, 4)]
+
+
+def test_a_bad_message_does_not_cost_the_other_camera_its_frame():
+    with Rig() as rig:
+        rig.feed(a="bad", b=2)
+        assert rig.judged == [("b", 2)]
+        assert rig.refusals == [("a", Drop.INVALID, Reason.INVALID_INPUT, "bad message")]
+
+
+def test_one_poisonous_image_in_a_batch_fails_alone():
+    def trouble(images):
+        if any(image[0, 0, 0] == 13 for image in images):
+            raise NonFiniteOutput("nan")
+    with Rig() as rig:
+        rig.engines[0].trouble = trouble
+        rig.feed(a=13, b=2)
+        assert rig.judged == [("b", 2)]
+        assert rig.refusals[0][:3] == ("a", Drop.ERROR, Reason.INVALID_OUTPUT)
+
+
+def test_failures_of_inference_and_of_judging_are_errors_and_the_next_frame_is_judged():
+    def trouble(images):
+        if images[0][0, 0, 0] == 13:
+            raise RuntimeError("boom")
+    with Rig() as rig:
+        rig.engines[0].trouble = trouble
+        for number in (13, 99, 5):
+            rig.feed(a=number)
+        assert rig.judged == [("a", 5)]
+        assert [refusal[1:3] for refusal in rig.refusals] == [(Drop.ERROR, Reason.INFERENCE_ERROR)] * 2
+        assert "boom" in rig.refusals[0][3]
+        counts = rig.mailbox.counts("a")
+        assert (counts.received, counts.judged, counts.dropped) == (3, 1, {"error": 2})
+
+
+def test_an_engine_that_cannot_be_built_is_reported():
+    def factory(settings):
+        raise FileNotFoundError("no checkpoint here")
+    rig = Rig(factory)
+    rig.worker.start()
+    assert rig.worker.settled.wait(5)
+    assert "no checkpoint here" in str(rig.worker.failure) and rig.worker.engine is None
+    assert rig.worker.stop(5)
+
+
+class Hungry(Engine):
+    """Runs out of memory for batches, and for single images above 300 px on the GPU."""
+
+    def infer(self, images):
+        if len(images) > 1 or self.short_side > 300:
+            raise OutOfMemoryError("CUDA out of memory")
+        return super().infer(images)
+
+
+def test_out_of_memory_goes_down_the_rungs():
+    with Rig(Hungry) as rig:
+        rig.feed(a=1, b=2)
+        rig.feed(a=3)
+        rig.feed(a=4)
+        assert rig.engines[-1].short_side == 267 and ("a", 4) in rig.judged
+        assert "267 px" in rig.worker.degraded
+        assert all(reason == Reason.INFERENCE_ERROR for _, _, reason, _ in rig.refusals)
+
+
+def test_without_leave_to_degrade_it_stays_an_error():
+    with Rig(Hungry, allow_degraded=False) as rig:
+        for number in range(3):
+            rig.feed(a=number)
+        assert len(rig.engines) == 1 and len(rig.refusals) == 3 and not rig.judged
+
+
+def test_the_ladder_ends():
+    rungs, settings = [], SETTINGS
+    while (settings := lower_rung(settings, None)) is not None:
+        rungs.append((settings.short_side, settings.device))
+    assert rungs == [(357, "cuda"), (267, "cuda"), (267, "cpu")]
+
+
+def test_a_hanging_engine_shows_and_stop_does_not_hang():
+    release = threading.Event()
+    rig = Rig()
+    rig.worker.start()
+    assert rig.worker.settled.wait(5)
+    rig.engines[0].trouble = lambda images: release.wait(10)
+    rig.mailbox.put(Frame("a", 1, time.monotonic()))
+    wait(lambda: rig.worker.busy_for() > 0.05)
+    assert not rig.worker.stop(0.05)
+    release.set()
+    assert rig.worker.stop(5)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_wrong_number_of_predictions_is_an_error(count):
+    class Odd(Engine):
+        def infer(self, images):
+            return [SimpleNamespace(value=1)] * count
+    with Rig(Odd) as rig:
+        rig.feed(a=1, b=2)
+        assert len(rig.refusals) == (2 if count == 0 else 0) and len(rig.judged) == (0 if count == 0 else 2)
