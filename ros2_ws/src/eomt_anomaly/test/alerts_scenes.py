@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Hand-made scenes for the tests of the alerts: a straight road with pavement and buildings, and things on it."""
+"""Hand-made scenes for the tests of the alerts: a straight road, pavement, buildings, and obstacles."""
 import numpy as np
 
 BUILDING, ROAD, PAVEMENT, CAR, UNLABELED = 1, 3, 4, 8, 255

@@ -88,7 +88,7 @@ def test_nothing_at_or_above_the_horizon(u, v, pitch):
 def test_fisheye_beyond_a_right_angle():
     wide = camera(K=[[300, 0, 640], [0, 300, 360], [0, 0, 1]], D=[0, 0, 0, 0], distortion_model="equidistant",
                   pitch_rad=math.radians(20))
-    x, y, _ = wide.ground_point(640, 360 + 300 * math.radians(95))  # 115 degrees below ahead: 25 behind straight down
+    x, y, _ = wide.ground_point(640, 360 + 300 * math.radians(95))  # 25 degrees behind straight down
     assert (x, y) == (pytest.approx(-1.5 * math.tan(math.radians(25)), rel=1e-6), pytest.approx(0, abs=1e-6))
 
 
@@ -119,15 +119,16 @@ def test_an_unusable_calibration_says_why_and_gives_no_position(changes, named):
 def camera_info(**changes):
     roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
     values = {"width": 1280, "height": 720, "k": K.ravel(), "d": LENSES["plumb_bob"], "r": np.eye(3).ravel(),
-              "p": np.c_[K, np.zeros(3)].ravel(), "distortion_model": "plumb_bob", "binning_x": 0, "binning_y": 0,
-              "roi": roi}
+              "p": np.c_[K, np.zeros(3)].ravel(), "distortion_model": "plumb_bob", "binning_x": 0,
+              "binning_y": 0, "roi": roi}
     return SimpleNamespace(**{**values, **changes})
 
 
 def test_camera_info_raw_and_rectified():
     point = [[10, 1, 0]]
     raw = CameraModel.from_camera_info(camera_info(), rectified=False, height_m=1.5)
-    assert raw.ground_point(*project(point, 1.5, 0, D=LENSES["plumb_bob"])[0]) == pytest.approx((10, 1, 0), rel=1e-3)
+    u, v = project(point, 1.5, 0, D=LENSES["plumb_bob"])[0]
+    assert raw.ground_point(u, v) == pytest.approx((10, 1, 0), rel=1e-3)
     rectified = CameraModel.from_camera_info(camera_info(), rectified=True, height_m=1.5)
     assert rectified.ground_point(*project(point, 1.5, 0)[0]) == pytest.approx((10, 1, 0), rel=1e-6)
 
@@ -140,15 +141,16 @@ def test_camera_info_with_a_rectification_rotation():
 
 def test_camera_info_with_binning_and_region_of_interest():
     roi = SimpleNamespace(x_offset=100, y_offset=300, width=1000, height=400)
-    model = CameraModel.from_camera_info(camera_info(binning_x=2, binning_y=2, roi=roi, d=[]), rectified=False,
-                                         height_m=1.5)
+    model = CameraModel.from_camera_info(camera_info(binning_x=2, binning_y=2, roi=roi, d=[]),
+                                         rectified=False, height_m=1.5)
     assert (model.width, model.height) == (500, 200)
     u, v = (project([[10, 1, 0]], 1.5, 0)[0] - (100, 300)) / 2
     assert model.ground_point(u, v) == pytest.approx((10, 1, 0), rel=1e-6)
 
 
 def test_an_uncalibrated_camera_info_is_a_problem_not_an_error():
-    info = camera_info(width=0, height=0, k=np.zeros(9), d=[], p=np.zeros(12), r=np.zeros(9), distortion_model="")
+    info = camera_info(width=0, height=0, k=np.zeros(9), d=[], p=np.zeros(12), r=np.zeros(9),
+                       distortion_model="")
     for rectified in (False, True):
         assert CameraModel.from_camera_info(info, rectified=rectified, height_m=1.5).problem
 
@@ -156,7 +158,8 @@ def test_an_uncalibrated_camera_info_is_a_problem_not_an_error():
 def test_ground_corridor_is_the_rectangle_on_the_road():
     lens = camera(D=LENSES["plumb_bob"], pitch_rad=math.radians(3))
     mask = Corridor(mode="ground", half_width_m=1.5, length_m=20).mask((360, 640), lens)
-    for x, y, inside in ((6, 1.3, True), (6, 1.7, False), (15, -1.3, True), (15, -1.8, False), (19, 0, True), (22, 0, False)):
+    for x, y, inside in ((6, 1.3, True), (6, 1.7, False), (15, -1.3, True), (15, -1.8, False), (19, 0, True),
+                         (22, 0, False)):
         u, v = project([[x, y, 0]], 1.5, math.radians(3), D=LENSES["plumb_bob"])[0]
         assert mask[round((v + 0.5) / 2 - 0.5), round((u + 0.5) / 2 - 0.5)] == inside, (x, y)
     assert not mask[:100].any(), "no corridor in the sky"
@@ -167,14 +170,15 @@ def test_corridor_modes_without_a_usable_camera():
     polygon = Corridor(mode="image").mask((90, 160), camera())
     assert np.array_equal(Corridor().mask((90, 160), broken), polygon)
     assert np.array_equal(Corridor().mask((90, 160), None), polygon)
-    assert Corridor(mode="ground").mask((90, 160), broken).all(), "the cautious reading: everything is in the way"
+    assert Corridor(mode="ground").mask((90, 160), broken).all(), "the cautious reading"
     assert polygon[85, 80] and not polygon[85, 2] and not polygon[5].any()
 
 
 @pytest.mark.parametrize(("changes", "named"), [
     ({"mode": "metres"}, "metres"), ({"half_width_m": 0}, "half_width_m"), ({"length_m": -1}, "length_m"),
     ({"half_width_m": math.nan}, "half_width_m"), ({"polygon": ((0, 0), (1, 1))}, "three"),
-    ({"polygon": ((0, 0), (1, 0), (1, 2))}, "relative"), ({"polygon": ((0, 0), (1, 1), (0.5, 0.5))}, "no area"),
+    ({"polygon": ((0, 0), (1, 0), (1, 2))}, "relative"),
+    ({"polygon": ((0, 0), (1, 1), (0.5, 0.5))}, "no area"),
     ({"polygon": (0.1, 0.2, 0.3)}, "corners"),
 ])
 def test_a_wrong_corridor_is_refused_by_name(changes, named):

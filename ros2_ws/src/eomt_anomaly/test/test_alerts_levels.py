@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The level machine: raises at once, clears slowly, and never says CLEAR without the frames to show for it."""
+"""The level machine: raises at once, clears slowly, never says CLEAR without the frames to show for it."""
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

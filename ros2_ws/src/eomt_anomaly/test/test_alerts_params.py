@@ -76,7 +76,8 @@ def test_stop_within_the_window_whichever_frames_are_missed():
         if sum(pattern) < 2:
             continue
         monitor = Monitor(p)
-        levels = [monitor.update(*scene(*[IN_THE_WAY] * seen), 0.1 * i).level for i, seen in enumerate((True, *pattern))]
+        levels = [monitor.update(*scene(*[IN_THE_WAY] * seen), 0.1 * i).level
+                  for i, seen in enumerate((True, *pattern))]
         assert Level.STOP in levels[:p.reaction_frames().stop_with_misses]
 
 

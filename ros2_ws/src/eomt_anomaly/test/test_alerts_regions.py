@@ -31,7 +31,8 @@ def test_an_obstacle_on_the_road_whatever_class_its_pixels_get(own_class):
     assert region.strong
 
 
-@given(x=st.integers(22, 126), y=st.integers(HORIZON, HEIGHT - 10), width=st.integers(3, 12), height=st.integers(3, 10))
+@given(x=st.integers(22, 126), y=st.integers(HORIZON, HEIGHT - 10), width=st.integers(3, 12),
+       height=st.integers(3, 10))
 def test_every_obstacle_on_the_road_is_found(x, y, width, height):
     (region,) = found(*scene((x, y, width, height)))
     assert region.box == (x, y, width, height)
@@ -121,7 +122,7 @@ def test_the_corridor_is_judged_at_the_foot():
     assert (inside.in_corridor, beside.in_corridor, reaching_in.in_corridor) == (True, False, True)
     class_map, anomaly = scene((95, 70, 10, 12))  # it stands beside the corridor ...
     anomaly[60:70, 60:105] = 0.9  # ... and its upper part reaches over it
-    assert found(class_map, anomaly, corridor)[0].in_corridor, "an overhang counts: its columns' lowest pixels are inside"
+    assert found(class_map, anomaly, corridor)[0].in_corridor, "an overhang counts"
 
 
 def test_a_wide_obstacle_beyond_the_road_counts_where_it_blocks_the_corridor():

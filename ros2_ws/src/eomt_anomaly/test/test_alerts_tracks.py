@@ -12,12 +12,13 @@ from eomt_anomaly.alerts.tracks import Tracker, iou
 
 def region(x, y=50, width=10, height=10, strong=True, peak=0.9):
     return Region(box=(x, y, width, height), area_px=width * height, mean_score=peak - 0.1, peak_score=peak,
-                  centroid=(x + width / 2, y + height / 2), contact=(x + width / 2, y + height), on_drivable=1.0,
-                  in_corridor=False, strong=strong)
+                  centroid=(x + width / 2, y + height / 2), contact=(x + width / 2, y + height),
+                  on_drivable=1.0, in_corridor=False, strong=strong)
 
 
 def tracker(**changes):
-    return Tracker(**{"confirm_hits": 3, "confirm_window": 5, "coast_frames": 4, "min_iou": 0.1, "max_shift": 1.0, **changes})
+    values = {"confirm_hits": 3, "confirm_window": 5, "coast_frames": 4, "min_iou": 0.1, "max_shift": 1.0}
+    return Tracker(**{**values, **changes})
 
 
 def feed(tracks, *frames):
@@ -119,11 +120,11 @@ def test_iou(a, b):
     assert iou(a, b) == pytest.approx(shared / both)
 
 
-@given(frames=st.lists(st.lists(st.tuples(boxes, st.booleans(), st.floats(0.1, 1.0)), max_size=5), max_size=12))
+@given(st.lists(st.lists(st.tuples(boxes, st.booleans(), st.floats(0.1, 1.0)), max_size=5), max_size=12))
 def test_any_input_keeps_the_books_straight(frames):
     tracks, seen_ids = tracker(), set()
     for i, boxes_ in enumerate(frames):
-        regions = [replace(region(0), box=b, centroid=(b[0], b[1]), strong=s, peak_score=p) for b, s, p in boxes_]
+        regions = [replace(region(0), box=b, centroid=b[:2], strong=s, peak_score=p) for b, s, p in boxes_]
         alive = tracks.update(regions, float(i))
         ids = [h.track_id for h in alive]
         assert len(set(ids)) == len(ids) and ids == sorted(ids)

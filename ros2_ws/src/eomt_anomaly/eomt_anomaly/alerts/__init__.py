@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an anomaly means: maps in, alerts out. Needs numpy and OpenCV only; the rules are in docs/alerts.md."""
+"""What an anomaly means: maps in, alerts out. Needs numpy and OpenCV only; rules in docs/alerts.md."""
 from .corridor import Corridor
 from .ground_plane import CameraModel
 from .levels import Level, LevelMachine, Reason

@@ -18,8 +18,8 @@ class Corridor:
     """The vehicle's path, on the ground in metres or in the picture as a polygon.
 
     mode: "ground" uses the metres and needs a usable CameraModel; without one the whole picture counts as the
-        corridor (the cautious reading). "image" uses the polygon. "auto" is "ground" where a usable CameraModel
-        is given and "image" where not.
+        corridor (the cautious reading). "image" uses the polygon. "auto" is "ground" where a usable
+        CameraModel is given and "image" where not.
     half_width_m: half the corridor's width, metres, (0, 50].
     length_m: how far ahead of the camera it reaches, metres, (0, 500].
     polygon: at least 3 corners (u, v) relative to the picture's width and height, each in [0, 1].
@@ -41,7 +41,7 @@ class Corridor:
         if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
             raise ValueError(f"corridor polygon is {self.polygon}; give at least three (u, v) corners")
         if not ((corners >= 0) & (corners <= 1)).all():
-            raise ValueError(f"corridor polygon is {self.polygon}; its u and v are relative: give them in [0, 1]")
+            raise ValueError(f"corridor polygon is {self.polygon}; u and v are relative: give them in [0, 1]")
         if abs(cv2.contourArea(corners.astype(np.float32))) < 1e-4:
             raise ValueError(f"corridor polygon is {self.polygon}: it has no area; give the corners in order")
 
@@ -57,7 +57,7 @@ class Corridor:
 
     def _image_mask(self, shape: tuple[int, int]) -> np.ndarray:
         rows, columns = shape
-        corners = np.asarray(self.polygon) * (columns, rows) - 0.5  # edges of the picture, pixel centres at integers
+        corners = np.asarray(self.polygon) * (columns, rows) - 0.5  # px, pixel centres at integers
         mask = np.zeros(shape, np.uint8)
         cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 1)
         return mask.astype(bool)
@@ -71,4 +71,5 @@ class Corridor:
         ground = camera.ground_points(np.stack([u, v], axis=-1).reshape(-1, 2)).reshape(rows, columns, 3)
         x, y = ground[..., 0], ground[..., 1]  # NaN above the horizon, which compares as False
         inside = (x > 0) & (x <= self.length_m) & (abs(y) <= self.half_width_m)
-        return cv2.resize(inside.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+        mask = cv2.resize(inside.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        return mask.astype(bool)

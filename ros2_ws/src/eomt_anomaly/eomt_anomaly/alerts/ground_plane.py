@@ -11,7 +11,7 @@ import numpy as np
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8, 12, 14), "equidistant": (0, 4)}
 TARGET_PX = 0.01  # error at which the inversion of a lens model is good enough
 MAX_REPROJECTION_PX = 0.1  # and above which it has failed
-MIN_DEPRESSION = 1e-3  # sine of the smallest angle below the horizon that still gives a position (0.06 degrees)
+MIN_DEPRESSION = 1e-3  # sine of the smallest angle below the horizon that gives a position (0.06 degrees)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,11 +23,14 @@ class CameraModel:
     D: distortion coefficients, empty for none; ignored when `rectified`.
     distortion_model: "plumb_bob", "rational_polynomial" or "equidistant" (fisheye), as in CameraInfo.
     rectified: True when the images are already free of distortion.
-    R: 3x3 rectification rotation (camera to rectified frame), used when `rectified`; identity for a single camera.
+    R: 3x3 rectification rotation (camera to rectified frame), used when `rectified`; identity for a single
+        camera.
     height_m: the camera's height above the ground, metres, > 0.
-    pitch_rad: downward tilt of the optical axis, radians; positive looks down (rotation about y left, REP 103).
+    pitch_rad: downward tilt of the optical axis, radians; positive looks down (rotation about y left,
+        REP 103).
 
-    Points are in the base frame: x forward, y left, z up (REP 103), its origin on the ground below the camera.
+    Points are in the base frame: x forward, y left, z up (REP 103), its origin on the ground below the
+    camera.
 
     A calibration that cannot be used (an uncalibrated camera has a K of zeros) never raises and never gives a
     position: `problem` says what is wrong, and every point is NaN or None.
@@ -51,10 +54,12 @@ class CameraModel:
         object.__setattr__(self, "problem", self._find_problem())
 
     @classmethod
-    def from_camera_info(cls, info, *, rectified: bool, height_m: float, pitch_rad: float = 0.0) -> CameraModel:
+    def from_camera_info(cls, info, *, rectified: bool, height_m: float,
+                         pitch_rad: float = 0.0) -> CameraModel:
         """Make one from a sensor_msgs/CameraInfo (or anything with its fields) for the images it comes with.
 
-        Takes K and D for raw images, P and R for rectified ones, and follows the binning and the region of interest.
+        Takes K and D for raw images, P and R for rectified ones, and follows the binning and the region of
+        interest.
         """
         intrinsic = np.array(info.p if rectified else info.k, dtype=float)
         K = intrinsic.reshape(3, -1)[:, :3].copy() if intrinsic.size in (9, 12) else intrinsic
@@ -64,18 +69,18 @@ class CameraModel:
             K[1, 2] -= info.roi.y_offset
             K[0] /= across
             K[1] /= down
-        return cls(width=(info.roi.width or info.width) // across, height=(info.roi.height or info.height) // down,
-                   K=K, D=info.d, distortion_model=info.distortion_model, rectified=rectified,
-                   R=info.r if rectified and np.any(info.r) else np.eye(3), height_m=height_m, pitch_rad=pitch_rad)
+        return cls(
+            width=(info.roi.width or info.width) // across, height=(info.roi.height or info.height) // down,
+            K=K, D=info.d, R=info.r if rectified and np.any(info.r) else np.eye(3), rectified=rectified,
+            distortion_model=info.distortion_model, height_m=height_m, pitch_rad=pitch_rad)
 
     def same_as(self, other: CameraModel | None) -> bool:
         """True when `other` gives the same positions: what was computed for one holds for the other."""
-        return other is self or (
-            other is not None
-            and (self.width, self.height, self.distortion_model, self.rectified, self.height_m, self.pitch_rad)
-            == (other.width, other.height, other.distortion_model, other.rectified, other.height_m, other.pitch_rad)
-            and all(np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True) for name in "KDR")
-        )
+        if other is None or other is self:
+            return other is self
+        plain = ("width", "height", "distortion_model", "rectified", "height_m", "pitch_rad")
+        return (all(getattr(self, name) == getattr(other, name) for name in plain)
+                and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in "KDR"))
 
     def ground_point(self, u: float, v: float) -> tuple[float, float, float] | None:
         """Position (x, y, 0) in metres of the ground seen at pixel (u, v); None at or above the horizon."""
@@ -85,7 +90,8 @@ class CameraModel:
     def ground_points(self, pixels: np.ndarray) -> np.ndarray:
         """Positions [N, 3] in metres of the ground seen at `pixels` [N, 2] (u, v; pixel centres at integers).
 
-        A row is NaN where there is none: at or above the horizon, outside the lens model, unusable calibration.
+        A row is NaN where there is none: at or above the horizon, outside the lens model, unusable
+        calibration.
         """
         pixels = np.asarray(pixels, dtype=float)
         if self.problem is not None:
@@ -99,7 +105,7 @@ class CameraModel:
         return np.stack([forward * scale, -right * scale, 0 * scale], axis=-1)
 
     def _rays(self, pixels: np.ndarray) -> np.ndarray:
-        """Unit viewing rays [N, 3] (optical frame: x right, y down, z ahead); NaN where the lens model has none."""
+        """Unit viewing rays [N, 3] (x right, y down, z ahead); NaN where the lens model has none."""
         if self.rectified:
             return _unit(_to_plane(pixels, self.K)) @ self.R  # row vectors: ray @ R is R transposed @ ray
         if not self.D.any() and self.distortion_model != "equidistant":
@@ -119,20 +125,21 @@ class CameraModel:
         if not (self.width > 0 and self.height > 0):
             return f"image size is {self.width}x{self.height}; CameraInfo must carry the images' size"
         if not (0 <= cx <= self.width and 0 <= cy <= self.height):
-            return f"principal point ({cx:g}, {cy:g}) is outside {self.width}x{self.height}; K is of another size"
+            return f"principal point ({cx:g}, {cy:g}) is outside {self.width}x{self.height}: wrong K"
         if self.R.shape != (3, 3) or not np.allclose(self.R @ self.R.T, np.eye(3), atol=1e-3):
             return f"R is not a rotation: {self.R.tolist()}; calibrate the camera"
         if not self.rectified and (self.distortion_model or self.D.any()):
             lengths = COEFFICIENTS.get(self.distortion_model)
             if lengths is None:
-                return f"distortion model {self.distortion_model!r} is unknown; use one of {', '.join(COEFFICIENTS)}"
+                known = ", ".join(COEFFICIENTS)
+                return f"distortion model {self.distortion_model!r} is unknown; use one of {known}"
             if len(self.D) not in lengths or not np.isfinite(self.D).all():
                 counts = " or ".join(map(str, lengths[1:]))
                 return f"{self.distortion_model} needs {counts} finite coefficients, got {self.D.tolist()}"
         if not (np.isfinite(self.height_m) and self.height_m > 0):
             return f"camera height is {self.height_m} m; set the camera's height above the ground in metres"
         if not abs(self.pitch_rad) <= np.pi / 2:
-            return f"camera pitch is {self.pitch_rad} rad; set it in radians within [-pi/2, pi/2], positive down"
+            return f"camera pitch is {self.pitch_rad} rad; set radians in [-pi/2, pi/2], positive down"
         return None
 
 
@@ -187,7 +194,7 @@ def _project(plane: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
 
 
 def _fisheye_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
-    """Invert r = θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸) by Newton's method; θ, the angle off the axis, up to 180°."""
+    """Invert r = θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸) by Newton's method; θ, off the axis, up to 180°."""
     plane = _to_plane(pixels, K)
     radius = np.linalg.norm(plane, axis=1)
     powers = np.array([1, 3, 5, 7, 9])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the alert says (`Level`), why (`Reason`), and how it may change from frame to frame (`LevelMachine`)."""
+"""What the alert says (`Level`), why (`Reason`), and how it changes from frame to frame (`LevelMachine`)."""
 from __future__ import annotations
 
 from collections import deque
@@ -43,15 +43,15 @@ class LevelMachine:
     An observation is what one frame alone says: STOP or CAUTION (an obstacle), CLEAR (judged, and clean) or
     UNKNOWN (could not be judged). With W the last `clear_frames` observations, the level is
 
-    1. the highest of W, if that is CAUTION or STOP  (so it rises at once, and falls only after the whole window);
-    2. CLEAR, if W is full and all CLEAR             (so one frame that could not be judged ends CLEAR at once);
-    3. UNKNOWN otherwise                             (at the start, and after frames that could not be judged).
+    1. the highest of W, if that is CAUTION or STOP (so it rises at once and falls after a whole window);
+    2. CLEAR, if W is full and all CLEAR (so one frame that could not be judged ends CLEAR at once);
+    3. UNKNOWN otherwise (at the start, and after frames that could not be judged).
     """
 
     def __init__(self, clear_frames: int):
         """`clear_frames` ≥ 1: clean frames in succession before CLEAR. Raises ValueError otherwise."""
         if clear_frames < 1:
-            raise ValueError(f"clear_frames is {clear_frames}: CLEAR needs at least one clean frame; give 1 or more")
+            raise ValueError(f"clear_frames is {clear_frames}: CLEAR needs a clean frame; give 1 or more")
         self._window: deque[tuple[Level, Reason]] = deque(maxlen=clear_frames)
 
     def reset(self) -> None:
@@ -74,7 +74,7 @@ class LevelMachine:
 
     @property
     def reasons(self) -> Reason:
-        """Why the level is what it is: the newest frame's reasons and those of the frames that hold the level.
+        """Why the level is what it is: the reasons of the newest frame and of those that hold the level.
 
         NONE exactly when CLEAR; WARMING_UP when UNKNOWN only for want of clean frames.
         """

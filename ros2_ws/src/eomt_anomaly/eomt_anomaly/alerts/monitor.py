@@ -21,8 +21,10 @@ class MonitorResult:
     """What one frame, and those before it, say.
 
     level, reasons: reasons is NONE exactly when level is CLEAR.
-    alerts: the confirmed tracks and the unconfirmed ones that raise CAUTION, most urgent first (level, then nearest).
-    detail: for people and diagnostics: why the frame was not judged, why there are no positions; "" when all is well.
+    alerts: the confirmed tracks and the unconfirmed ones that raise CAUTION, most urgent first (level, then
+        nearest).
+    detail: for people and diagnostics: why the frame was not judged, why there are no positions; "" when all
+        is well.
     """
 
     level: Level
@@ -34,24 +36,26 @@ class MonitorResult:
 class Monitor:
     """Turns each frame of one camera into a level and its obstacles. One Monitor a camera; not thread-safe.
 
-    The rules are in docs/alerts.md. In short: STOP for a confirmed track in the corridor (not known to be farther than
-    `stop_distance_m`); CAUTION for any other confirmed track on the surface or its rim, and for an unconfirmed one in
-    the corridor; CLEAR after `clear_frames` judged frames without any of these; UNKNOWN otherwise. A frame is not
-    judged when its anomaly map is not finite or outside [0, 1], when too little of it is drivable, or when so much of
-    the surface is anomalous that the network, not the road, is the likelier cause. Such a frame confirms nothing new,
-    ends CLEAR at once, and keeps an obstacle that was already confirmed.
+    The rules are in docs/alerts.md. In short: STOP for a confirmed track in the corridor (not known to be
+    farther than `stop_distance_m`); CAUTION for any other confirmed track on the surface or its rim, and for
+    an unconfirmed one in the corridor; CLEAR after `clear_frames` judged frames without any of these; UNKNOWN
+    otherwise. A frame is not judged when its anomaly map is not finite or outside [0, 1], when too little of
+    it is drivable, or when so much of the surface is anomalous that the network, not the road, is the
+    likelier cause. Such a frame confirms nothing new, ends CLEAR at once, and keeps an obstacle that was
+    already confirmed.
     """
 
     def __init__(self, params: MonitorParams):
         self.params = params
-        self._tracker = Tracker(confirm_hits=params.confirm_hits, confirm_window=params.confirm_window,
-                                coast_frames=params.coast_frames, min_iou=params.min_iou, max_shift=params.max_shift)
+        self._tracker = Tracker(
+            confirm_hits=params.confirm_hits, confirm_window=params.confirm_window,
+            coast_frames=params.coast_frames, min_iou=params.min_iou, max_shift=params.max_shift)
         self._machine = LevelMachine(params.clear_frames)
         self._corridor: tuple[tuple[int, int], CameraModel | None, np.ndarray] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Forget all frames and tracks: the level is UNKNOWN until `clear_frames` frames have been judged clean."""
+        """Forget all frames and tracks: UNKNOWN until `clear_frames` frames have been judged clean."""
         self._tracker.reset()
         self._machine.reset()
         self._last_stamp_s: float | None = None
@@ -61,16 +65,16 @@ class Monitor:
         """The level after the newest frame."""
         return self._machine.level
 
-    def update(self, class_map: np.ndarray, anomaly: np.ndarray, stamp_s: float, camera: CameraModel | None = None,
-               ignore_mask: np.ndarray | None = None) -> MonitorResult:
+    def update(self, class_map: np.ndarray, anomaly: np.ndarray, stamp_s: float,
+               camera: CameraModel | None = None, ignore_mask: np.ndarray | None = None) -> MonitorResult:
         """Judge one frame.
 
         class_map: uint8 [H, W], class ids. anomaly: float32 [H, W] in [0, 1].
         stamp_s: seconds, later than the last frame's. Where stamps go back, call `reset` first.
         camera: calibration for the positions and the corridor, or None.
         ignore_mask: bool or uint8 [H, W], True or nonzero where the vehicle itself is seen, or None.
-        Raises ValueError for arrays of a wrong type or shape and for a stamp that does not advance; the frame then
-        counts as one that could not be judged, so `level` is never CLEAR after it.
+        Raises ValueError for arrays of a wrong type or shape and for a stamp that does not advance; the frame
+        then counts as one that could not be judged, so `level` is never CLEAR after it.
         """
         try:
             ignore = self._checked(class_map, anomaly, stamp_s, ignore_mask)
@@ -78,15 +82,16 @@ class Monitor:
             self._machine.update(Level.UNKNOWN, Reason.INVALID_OUTPUT)
             raise
         reasons, details = Reason.NONE, []
-        if self._last_stamp_s is not None and stamp_s - self._last_stamp_s > self.params.max_gap_s:
-            details.append(f"{stamp_s - self._last_stamp_s:.2f} s since the last frame; the past is forgotten")
+        gap_s = 0.0 if self._last_stamp_s is None else stamp_s - self._last_stamp_s
+        if gap_s > self.params.max_gap_s:
+            details.append(f"{gap_s:.2f} s since the last frame; the past is forgotten")
             reasons |= Reason.TIME_JUMP
             self.reset()
         self._last_stamp_s = stamp_s
 
         camera, problem = self._usable(camera, class_map.shape)
         if camera is None and self.params.corridor.mode == "ground":
-            problem += f"{'; ' * bool(problem)}the ground corridor needs a calibrated camera: all the picture counts as corridor"
+            details.append("no calibrated camera for the ground corridor: the whole picture counts as it")
         details += [problem] if problem else []
         regions, doubts, why = self._look(class_map, anomaly, camera, ignore)
         details += why
@@ -104,9 +109,9 @@ class Monitor:
         return MonitorResult(level, self._machine.reasons, alerts, "; ".join(details))
 
     def corridor_mask(self, shape: tuple[int, int], camera: CameraModel | None = None) -> np.ndarray:
-        """The corridor as bool [rows, columns] for a picture of `shape`; kept until shape or camera change."""
+        """The corridor, bool [rows, columns], for a picture of `shape`; kept until shape or camera change."""
         kept = self._corridor
-        if kept is None or kept[0] != shape or not (camera is kept[1] or (camera and camera.same_as(kept[1]))):
+        if not (kept and kept[0] == shape and (camera is kept[1] or (camera and camera.same_as(kept[1])))):
             self._corridor = kept = (shape, camera, self.params.corridor.mask(shape, camera))
         return kept[2]
 
@@ -137,21 +142,23 @@ class Monitor:
         anomalous = float((anomaly[surface.inner] >= p.threshold).mean()) if surface.inner.any() else 0.0
         if anomalous > p.max_anomalous_fraction:
             return Reason.INVALID_OUTPUT, [
-                f"{anomalous:.0%} of the drivable surface is anomalous, more than {p.max_anomalous_fraction:.0%}: the "
-                f"scene is unlike the training data, or threshold {p.threshold:g} is too low"]
+                f"{anomalous:.0%} of the drivable surface is anomalous, more than "
+                f"{p.max_anomalous_fraction:.0%}: the scene is unlike the training data, or threshold "
+                f"{p.threshold:g} is too low"]
         return Reason.NONE, []
 
     def _track(self, h: Hypothesis, stamp_s: float, camera: CameraModel | None) -> Track:
         region = h.region
         position = camera.ground_point(*region.contact) if camera else None
-        if position is not None and math.hypot(*position[:2]) > self.params.max_position_m:
+        distance = math.hypot(*position[:2]) if position else 0.0  # unknown counts as near
+        stops = h.confirmed and region.in_corridor and distance <= self.params.stop_distance_m
+        if distance > self.params.max_position_m:
             position = None
-        far = position is not None and math.hypot(*position[:2]) > self.params.stop_distance_m
         return Track(
-            track_id=h.track_id, level=Level.STOP if h.confirmed and region.in_corridor and not far else Level.CAUTION,
-            confidence=h.confidence, confirmed=h.confirmed, in_corridor=region.in_corridor, box=region.box,
-            area_px=region.area_px, mean_score=region.mean_score, peak_score=region.peak_score,
-            centroid=region.centroid, contact=region.contact, on_drivable=region.on_drivable, position=position,
+            track_id=h.track_id, level=Level.STOP if stops else Level.CAUTION, confidence=h.confidence,
+            confirmed=h.confirmed, in_corridor=region.in_corridor, box=region.box, area_px=region.area_px,
+            mean_score=region.mean_score, peak_score=region.peak_score, centroid=region.centroid,
+            contact=region.contact, on_drivable=region.on_drivable, position=position,
             position_source="none" if position is None else "ground_plane", age_s=stamp_s - h.born_s,
             frames_seen=h.frames_seen, frames_missed=h.frames_missed)
 
@@ -162,15 +169,16 @@ class Monitor:
                  ignore_mask: np.ndarray | None) -> np.ndarray | None:
         """Check `update`'s arguments; return the ignore mask as bool."""
         for name, array, dtype in (("class_map", class_map, np.uint8), ("anomaly", anomaly, np.float32)):
-            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 2 or array.size == 0:
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 2 or not array.size:
                 raise ValueError(f"{name} must be a {np.dtype(dtype)} array [H, W], got {_described(array)}")
         if anomaly.shape != class_map.shape:
-            raise ValueError(f"anomaly is {anomaly.shape} and class_map {class_map.shape}; give both the same shape")
+            raise ValueError(f"anomaly is {anomaly.shape} and class_map {class_map.shape}; "
+                             f"give both the same shape")
         if not math.isfinite(stamp_s):
             raise ValueError(f"stamp_s is {stamp_s}; give finite seconds")
         if self._last_stamp_s is not None and stamp_s <= self._last_stamp_s:
-            raise ValueError(f"stamp_s is {stamp_s:.6f}, not later than the last frame's {self._last_stamp_s:.6f}; "
-                             f"drop the frame, or call reset() when time has jumped back")
+            raise ValueError(f"stamp_s is {stamp_s:.6f}, not later than the last frame's "
+                             f"{self._last_stamp_s:.6f}; drop the frame, or reset() when time jumped back")
         if ignore_mask is None:
             return None
         if not isinstance(ignore_mask, np.ndarray) or ignore_mask.dtype not in (np.uint8, np.bool_):
@@ -194,7 +202,7 @@ class Monitor:
 
 def _reduced(class_map: np.ndarray, anomaly: np.ndarray, ignore: np.ndarray | None,
              process_width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Reduce the maps to at most `process_width` columns; the class by its centre pixel, the anomaly by its mean."""
+    """Reduce the maps to at most `process_width` columns; class by centre pixel, anomaly by mean."""
     height, width = class_map.shape
     if width <= process_width:
         return class_map, anomaly, ignore

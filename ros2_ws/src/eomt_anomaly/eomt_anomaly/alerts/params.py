@@ -12,14 +12,14 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "leave_ratio": (0.1, 1.0, "share of the threshold that keeps a region going (hysteresis)"),
     "rim_fraction": (0.0, 0.2, "width of the surface's rim, as a share of the image's width"),
     "min_area_px": (1, 10_000_000, "smallest region, pixels of the image"),
-    "min_area_fraction": (0.0, 0.5, "smallest region, as a share of the image (the larger of the two limits holds)"),
+    "min_area_fraction": (0.0, 0.5, "smallest region, as a share of the image (the larger limit holds)"),
     "min_drivable_fraction": (0.0, 1.0, "least share of drivable pixels for a frame to be judged"),
     "max_anomalous_fraction": (0.01, 1.0, "largest anomalous share of the surface for a frame to be judged"),
     "stop_distance_m": (0.0, 1000.0, "an obstacle known to be farther is CAUTION, not STOP, metres"),
     "max_position_m": (1.0, 10_000.0, "positions farther than this are not reported, metres"),
     "confirm_hits": (1, 100, "frames in which a track must be seen to be confirmed ..."),
     "confirm_window": (1, 100, "... out of this many"),
-    "caution_hits": (1, 100, "frames in which an unconfirmed track in the corridor must be seen to raise CAUTION"),
+    "caution_hits": (1, 100, "frames an unconfirmed track in the corridor must be seen in to raise CAUTION"),
     "coast_frames": (0, 1000, "missed frames in a row that a confirmed track outlives"),
     "clear_frames": (1, 1000, "judged, clean frames in a row before CLEAR"),
     "min_iou": (0.0, 1.0, "box overlap at which a region continues a track"),
@@ -28,7 +28,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "process_width": (64, 8192, "images wider than this are reduced to it for finding regions, pixels"),
     "max_regions": (1, 1000, "most regions followed in a frame, largest on the surface first"),
 }
-WHOLE = ("confirm_hits", "confirm_window", "caution_hits", "coast_frames", "clear_frames", "process_width", "max_regions")
+WHOLE = ("confirm_hits", "confirm_window", "caution_hits", "coast_frames", "clear_frames", "process_width",
+         "max_regions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,13 @@ class Reaction:
     clear: int
 
     def seconds(self, rate_hz: float) -> dict[str, float]:
-        """The same in seconds at `rate_hz` judged frames a second, the wait for the first of them included."""
+        """The same in seconds at `rate_hz` judged frames a second, the wait for the first included."""
         return {item.name: getattr(self, item.name) / rate_hz for item in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorParams:
-    """Parameters of `Monitor`; ranges and meanings in `RANGES`. Frozen: for another value use `dataclasses.replace`.
+    """Parameters of `Monitor`; ranges and meanings in `RANGES`. Frozen: use `dataclasses.replace` for others.
 
     drivable_ids: class ids (0..254) of the surface, from the checkpoint (`Engine.drivable_ids`).
     threshold: from the checkpoint's calibration (`Engine.threshold`) or chosen by the user.
@@ -87,15 +88,15 @@ class MonitorParams:
         for name, (lowest, highest, meaning) in RANGES.items():
             value = getattr(self, name)
             if not (isinstance(value, (int, float)) and lowest <= value <= highest):
-                raise ValueError(f"{name} is {value!r} ({meaning}); give a number in [{lowest:g}, {highest:g}]")
+                raise ValueError(f"{name} is {value!r} ({meaning}); give one in [{lowest:g}, {highest:g}]")
             if name in WHOLE and value != int(value):
                 raise ValueError(f"{name} is {value!r} ({meaning}); give a whole number")
         ids = tuple(int(i) for i in self.drivable_ids)
         if not ids or not all(0 <= i <= 254 for i in ids):
-            raise ValueError(f"drivable_ids is {self.drivable_ids!r}; give the checkpoint's drivable class ids, 0..254")
+            raise ValueError(f"drivable_ids is {self.drivable_ids!r}; give class ids in 0..254")
         object.__setattr__(self, "drivable_ids", ids)
         if self.confirm_hits > self.confirm_window:
-            raise ValueError(f"confirm_hits is {self.confirm_hits} of a confirm_window of {self.confirm_window}: "
+            raise ValueError(f"confirm_hits is {self.confirm_hits} and confirm_window {self.confirm_window}: "
                              f"no track could ever be confirmed; give confirm_hits ≤ confirm_window")
         if self.caution_hits > self.confirm_hits:
             raise ValueError(f"caution_hits is {self.caution_hits}, above confirm_hits {self.confirm_hits}: "
@@ -108,5 +109,6 @@ class MonitorParams:
 
     def reaction_frames(self) -> Reaction:
         """Worst-case reaction in judged frames; see `Reaction`."""
-        return Reaction(caution=self.caution_hits, stop=self.confirm_hits, stop_with_misses=self.confirm_window,
-                        clear=max(self.coast_frames, self.confirm_window - self.confirm_hits) + self.clear_frames)
+        held = max(self.coast_frames, self.confirm_window - self.confirm_hits)  # outliving its obstacle
+        return Reaction(caution=self.caution_hits, stop=self.confirm_hits,
+                        stop_with_misses=self.confirm_window, clear=held + self.clear_frames)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Anomalous regions of one frame: threshold → connected components → those that lie or stand on the surface."""
+"""Anomalous regions of one frame: threshold → components → those that lie or stand on the surface."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ class Region:
     area_px: number of pixels at or above the lower threshold.
     mean_score, peak_score: of the anomaly in [0, 1] over these pixels.
     centroid: (u, v), px.
-    contact: (u, v), px, where it meets the ground: the lower edge of its lowest pixels, the middle one of them.
+    contact: (u, v), px, where it meets the ground: the lower edge of its lowest pixels, the middle one of
+        them.
     on_drivable: share in [0, 1] of its pixels on the surface or its rim.
     in_corridor: whether it meets the ground inside the corridor.
     strong: whether enough of it lies at or above the upper threshold to start a track.
@@ -38,19 +39,21 @@ class Region:
     strong: bool
 
 
-def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *, threshold: float, leave_threshold: float,
-                 min_area_px: float, max_regions: int, ignore: np.ndarray | None = None) -> list[Region]:
+def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *, threshold: float,
+                 leave_threshold: float, min_area_px: float, max_regions: int,
+                 ignore: np.ndarray | None = None) -> list[Region]:
     """Find the regions that matter, largest on the surface first, `max_regions` at most.
 
     anomaly: float32 [h, w] in [0, 1]. corridor, ignore: bool [h, w] (ignored pixels are never anomalous).
-    A region is a connected component (8 neighbours) of anomaly ≥ leave_threshold with at least `min_area_px` pixels;
-    it is strong when at least `min_area_px` of them reach `threshold`. It is kept when
+    A region is a connected component (8 neighbours) of anomaly ≥ leave_threshold with at least `min_area_px`
+    pixels; it is strong when at least `min_area_px` of them reach `threshold`. It is kept when
     - at least `min_area_px` of it lie on the filled surface, or
-    - it stands on the surface or its rim: at least half of its foot does. The foot is the lowest pixel of each of its
-      columns, without those where the picture's edge or the ignored vehicle cuts it; where all of it is cut,
-      `min_area_px` of the region on the rim are enough. Or
+    - it stands on the surface or its rim: at least half of its foot does. The foot is the lowest pixel of
+      each of its columns, without those where the picture's edge or the ignored vehicle cuts it; where all of
+      it is cut, `min_area_px` of the region on the rim are enough. Or
     - enough of its foot is both on the surface or its rim and in the corridor.
-    It is in the corridor when enough of its foot is: a tenth of its width, or the side of the smallest square that counts.
+    It is in the corridor when enough of its foot is: a tenth of its width, or the side of the smallest square
+    that counts.
     """
     candidate = cv2.compare(anomaly, leave_threshold, cv2.CMP_GE)  # uint8 [h, w], 0 or 255
     if ignore is not None:

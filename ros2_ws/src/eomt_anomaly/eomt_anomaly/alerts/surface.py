@@ -26,10 +26,10 @@ def drivable_surface(class_map: np.ndarray, drivable_ids: tuple[int, ...], rim_p
                      ignore: np.ndarray | None = None) -> Surface:
     """Find the surface in `class_map` (uint8 [h, w]).
 
-    An obstacle's own pixels get arbitrary classes, so the labelled road has a hole where it stands. Cracks up to
-    the rim's width are closed, enclosed holes filled, and the road is taken to go on below the picture's bottom edge,
-    which closes the notch of an obstacle that this edge cuts. An obstacle that hides the far end of the road leaves
-    no hole: its foot touches the road, and the rim (a dilation by `rim_px`) holds the foot.
+    An obstacle's own pixels get arbitrary classes, so the labelled road has a hole where it stands. Cracks up
+    to the rim's width are closed, enclosed holes filled, and the road is taken to go on below the picture's
+    bottom edge, which closes the notch of an obstacle that this edge cuts. An obstacle that hides the far end
+    of the road leaves no hole: its foot touches the road, and the rim (`rim_px` wide) holds the foot.
 
     `ignore` (bool [h, w], the vehicle itself) counts as road for filling, and as nothing afterwards.
     """
@@ -61,7 +61,7 @@ def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _bridged_below(road: np.ndarray) -> np.ndarray:
-    """Add a row below the picture [h + 1, w], drivable from the first to the last drivable pixel of the last row."""
+    """Add a row below the picture [h + 1, w], drivable between the ends of the last row's drivable pixels."""
     taller = cv2.copyMakeBorder(road, 0, 1, 0, 0, cv2.BORDER_CONSTANT, value=0)
     columns = np.flatnonzero(road[-1])
     if columns.size:

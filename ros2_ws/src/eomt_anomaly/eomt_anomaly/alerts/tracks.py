@@ -23,8 +23,8 @@ class Track:
     confirmed: seen in `confirm_hits` of `confirm_window` frames at some time.
     in_corridor: where it was last seen.
     box, area_px, mean_score, peak_score, centroid, contact, on_drivable: as in `Region`, when last seen.
-    position: (x, y, z) metres of the contact point in the base frame, or None. Where the picture's edge cuts the
-        obstacle, it may be nearer than this.
+    position: (x, y, z) metres of the contact point in the base frame, or None. Where the picture's edge cuts
+        the obstacle, it may be nearer than this.
     position_source: "ground_plane", or "none" with position None.
     age_s: seconds since it was first seen. frames_seen: frames it was seen in. frames_missed: frames since.
     """
@@ -60,7 +60,7 @@ class Hypothesis:
     track_id: int
     born_s: float
     region: Region
-    peaks: deque[float] = field(repr=False)  # peak score of each of the last confirm_window frames, 0 where missed
+    peaks: deque[float] = field(repr=False)  # peak scores of the last confirm_window frames, 0 where missed
     confirmed: bool = False
     frames_seen: int = 1
     frames_missed: int = 0
@@ -79,16 +79,19 @@ class Hypothesis:
 class Tracker:
     """Greedy association of regions with hypotheses, N-of-M confirmation, and coasting.
 
-    Pairs are taken best first, each region and each hypothesis once: by overlap (IoU ≥ `min_iou`), and after those, for
-    regions that moved by more than their size, by the distance of their centroids (at most `max_shift` times the
-    mean diagonal of the two boxes, areas within a factor of four). Greedy is enough: anomalies are few and apart.
+    Pairs are taken best first, each region and each hypothesis once: by overlap (IoU ≥ `min_iou`), and after
+    those, for regions that moved by more than their size, by the distance of their centroids (at most
+    `max_shift` times the mean diagonal of the two boxes, areas within a factor of four). Greedy is enough:
+    anomalies are few and apart.
 
-    A region that matches nothing starts a hypothesis if it is strong. It is confirmed once it was seen in `confirm_hits` of
-    the last `confirm_window` frames; a weak region (hysteresis: leave threshold) keeps it going. An unconfirmed one
-    is dropped when the window can no longer confirm it, a confirmed one after more than `coast_frames` frames missed in a row.
+    A region that matches nothing starts a hypothesis if it is strong. It is confirmed once it was seen in
+    `confirm_hits` of the last `confirm_window` frames; a weak region (hysteresis: leave threshold) keeps it
+    going. An unconfirmed one is dropped when the window can no longer confirm it, a confirmed one after more
+    than `coast_frames` frames missed in a row.
     """
 
-    def __init__(self, *, confirm_hits: int, confirm_window: int, coast_frames: int, min_iou: float, max_shift: float):
+    def __init__(self, *, confirm_hits: int, confirm_window: int, coast_frames: int, min_iou: float,
+                 max_shift: float):
         self.confirm_hits, self.confirm_window, self.coast_frames = confirm_hits, confirm_window, coast_frames
         self.min_iou, self.max_shift = min_iou, max_shift
         self.reset()
@@ -101,7 +104,8 @@ class Tracker:
     def update(self, regions: list[Region], stamp_s: float, trusted: bool = True) -> list[Hypothesis]:
         """Take one frame's regions; return the living hypotheses, oldest first.
 
-        With `trusted` False (a frame that cannot be judged) regions keep confirmed tracks going, and start or confirm nothing.
+        With `trusted` False (a frame that cannot be judged) regions keep confirmed tracks going, and start or
+        confirm nothing.
         """
         known = [h for h in self.hypotheses if trusted or h.confirmed]
         pairs = self._pairs(known, regions)
@@ -117,7 +121,8 @@ class Tracker:
         return list(self.hypotheses)
 
     def _pairs(self, known: list[Hypothesis], regions: list[Region]) -> list[tuple[Hypothesis, Region]]:
-        scored = [(self._affinity(h.region, r), i, j) for i, h in enumerate(known) for j, r in enumerate(regions)]
+        scored = [(self._affinity(h.region, r), i, j)
+                  for i, h in enumerate(known) for j, r in enumerate(regions)]
         scored = sorted((s for s in scored if s[0] > 0), key=lambda s: (-s[0], s[1], s[2]))
         pairs, used_known, used_regions = [], set(), set()
         for _, i, j in scored:
@@ -128,7 +133,7 @@ class Tracker:
         return pairs
 
     def _affinity(self, old: Region, new: Region) -> float:
-        """1 + IoU where the boxes overlap enough, (0, 1] by closeness where only the centroids are near, else 0."""
+        """1 + IoU where the boxes overlap enough; (0, 1] where the centroids are near; else 0."""
         overlap = iou(old.box, new.box)
         if overlap >= self.min_iou:
             return 1 + overlap
