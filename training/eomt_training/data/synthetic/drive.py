@@ -78,8 +78,12 @@ def place(track: Track, prop: objects.Prop, s: float, across: float, yaw: float,
     return Item(prop.vertices, model, label, (float(grow[0]), float(grow[1])))
 
 
-def finish(rgb: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
-    """The camera's share: vignette, blur, exposure, tint, sensor noise. uint8 [H,W,3] in and out."""
+def finish(rgb: np.ndarray, rng: np.random.Generator, strength: float = 1.0,
+           noise: np.random.Generator | None = None) -> np.ndarray:
+    """The camera's share: vignette, blur, exposure, tint, sensor noise. uint8 [H,W,3] in and out.
+
+    `rng` decides the camera's look; for a video give an equal one each frame, and `noise` for what changes.
+    """
     h, w = rgb.shape[:2]
     x = rgb.astype(np.float32) / 255
     if rng.random() < 0.5 * strength:
@@ -90,7 +94,8 @@ def finish(rgb: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> 
     x = x * (1 + strength * rng.uniform(-0.12, 0.12)) * (1 + strength * rng.uniform(-0.05, 0.05, 3).astype(np.float32))
     grey = x.mean(axis=2, keepdims=True)
     x = grey + (x - grey) * np.float32(1 + strength * rng.uniform(-0.35, 0.2))
-    x += rng.normal(0, strength * rng.uniform(0.002, 0.018), x.shape).astype(np.float32)
+    sigma = strength * rng.uniform(0.002, 0.018)
+    x += (noise or rng).normal(0, sigma, x.shape).astype(np.float32)
     return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

@@ -26,13 +26,18 @@ TRAIN = ("street-1", "alpine-1", "g-track-3", "wheel-2", "ole-road-1", "alpine-2
 VAL = ("g-track-2",)
 DEMO = ("ruudskogen",)  # never trained or selected on
 
-AUTHORS = {
-    "alpine-1": "Eric Espie, Christophe Guionneau, Bernhard Wymann", "alpine-2": "Danny Schellhammer, Andrew Sumner",
-    "g-track-2": "Christophe Guionneau", "g-track-3": "Christophe Guionneau", "ole-road-1": "Christos Dimitrakakis",
-    "ruudskogen": "Andrew Sumner", "street-1": "Andrew Sumner", "wheel-2": "Andrew Sumner, Bernhard Wymann",
+AUTHORS = {  # from the readme.txt in each track's folder, which also states the Free Art Licence
+    "alpine-1": "Eric Espie, Christophe Guionneau, Bernhard Wymann",
+    "alpine-2": "Danny Schellhammer, Andrew Sumner",
+    "g-track-2": "Eric Espie",
+    "g-track-3": "Eric Espie, Bernhard Wymann",
+    "ole-road-1": "Christos Dimitrakakis, Bernhard Wymann",
+    "ruudskogen": "Tor Arne Hustvedt, Andrew Sumner, Bernhard Wymann",
+    "street-1": "Andrew Sumner, Bernhard Wymann",
+    "wheel-2": "Andrew Sumner, Bernhard Wymann",
 }
 
-# texture pattern -> class, first match wins. (A, B): the texture's lower half (v < 0.5) shows A, its upper half B.
+# texture pattern, or texture@object pattern -> class; first match wins. (A, B): the texture's lower half (v < 0.5) shows A, its upper half B.
 _COMMON = {
     "pylon*": POLE, "poutre*": POLE, "girder*": POLE, "concrete*.rgb": FENCE, "torcs*": SIGN, "turn*": SIGN, "back-sign*": SIGN,
     "truck*": CAR, "barg*": FENCE, "barr*": FENCE, "tr-barrier*": FENCE, "tr-bar*": FENCE, "arbor2_n*": FENCE, "tr-tirewall*": FENCE,
@@ -42,7 +47,7 @@ _COMMON = {
     "gconcrete*": PAVEMENT, "road*": ROAD, "asphalt*": ROAD, "tr-asphalt*": ROAD,
 }
 _TABLES = {
-    "ruudskogen": {"arb0*": FENCE, "dekk*": FENCE, "hus*": BUILDING, "hytte*": BUILDING, "lave*": BUILDING, "rk_tree*": TREE,
+    "ruudskogen": {"arb0*": FENCE, "dekk*": VOID, "hus*": BUILDING, "hytte*": BUILDING, "lave*": BUILDING, "rk_tree*": TREE,
                    "road02*": (ROAD, TREE), "road03*": (ROAD, ROAD), "ruudskog*": SIGN, "sand*": VOID},
     "street-1": {"texte*": SIGN, "town-border*": BUILDING, "tr-building*": BUILDING, "tr-house*": BUILDING, "tr-curb*": ROAD, "tr-road*": ROAD,
                  "tr-spec*": BUILDING},
@@ -50,7 +55,7 @@ _TABLES = {
     "g-track-3": {"arbor-wood*": FENCE},
     "alpine-1": {},
     "ole-road-1": {"close-bush*": VOID, "ole-concrete*": ROAD, "concrete-patch*": ROAD, "cracked*": ROAD, "patched*": ROAD},
-    "wheel-2": {"concrete.rgb": POLE, "building*": BUILDING, "clkdtm*": VOID, "texwheel*": VOID, "wheel.png": VOID, "rmbl*": ROAD, "sand*": VOID, "sbridge*": BUILDING,
+    "wheel-2": {"concrete.rgb@MESH*": POLE, "building*": BUILDING, "clkdtm*": VOID, "texwheel*": VOID, "wheel.png": VOID, "rmbl*": ROAD, "sand*": VOID, "sbridge*": BUILDING,
                 "sign*": SIGN, "swall*": FENCE, "tirewall*": FENCE, "tr-barrier*": FENCE, "tr-spec*": BUILDING, "water*": VOID},
     "alpine-2": {"BARS*": FENCE, "BLDG*": BUILDING, "CMNT*": BUILDING, "CONCRE*": BUILDING, "GRDRA*": POLE, "LOGO*": SIGN, "RAIL*": FENCE,
                  "SEATS*": BUILDING, "WALL*": FENCE, "armcoturn*": SIGN, "armco*": FENCE, "brick*": BUILDING, "cliff*": VOID, "conc*": BUILDING,
@@ -70,7 +75,8 @@ def classify(track: str, texture: str | None, name: str = "") -> tuple[int, int]
         if fnmatch.fnmatchcase(name, pattern):
             return found, found
     for pattern, found in {**_TABLES[track], **_COMMON}.items():
-        if texture and fnmatch.fnmatchcase(texture, pattern):
+        seen = f"{texture}@{name}" if "@" in pattern else texture
+        if texture and fnmatch.fnmatchcase(seen, pattern):
             return found if isinstance(found, tuple) else (found, found)
     return VOID, VOID
 
