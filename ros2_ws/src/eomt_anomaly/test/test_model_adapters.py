@@ -88,6 +88,26 @@ def test_dinov2_parity_small_preset(registers):
         close(vit.norm(vit(pixels)[0]), hf(pixels).last_hidden_state)
 
 
+def test_tensor_names_of_older_transformers():
+    """4.57 says attention.attention.query and attention.output.dense; 5.x says q_proj and o_proj."""
+    hf, pixels = hf_dinov2(), torch.randn(1, 3, 56, 56)
+    old = {
+        "q_proj": "attention.query",
+        "k_proj": "attention.key",
+        "v_proj": "attention.value",
+        "o_proj": "output.dense",
+    }
+    state = {re.sub(r"[qkvo]_proj", lambda m: old[m[0]], name): t for name, t in hf.state_dict().items()}
+    assert "encoder.layer.0.attention.attention.query.weight" in state or "q_proj" not in str(
+        list(hf.state_dict())
+    )
+    with torch.no_grad():
+        expected = hf(pixels).last_hidden_state
+        hf.state_dict = lambda: state
+        vit = adapters.from_hf_dinov2(hf)
+        close(vit.norm(vit(pixels)[0]), expected)
+
+
 def test_dinov2_goes_into_a_model():
     vit = adapters.from_hf_dinov2(hf_dinov2())
     assert vit.coverage.unused == ("embeddings.mask_token",) and not vit.coverage.missing
@@ -117,6 +137,18 @@ def test_eomt_parity(patch, image, registers, queries, blocks, masked):
     close(ours.class_logits, theirs.class_queries_logits)
     assert ours.anomaly_logits.shape == (2, queries, 3)
     assert len(ours.auxiliary) == (blocks if masked else 0)
+
+
+def test_eomt_parity_at_a_real_size():
+    """EoMT-S as published: 384 wide, 12 blocks, 3 of them joint, 100 queries; at 320 px."""
+    sizes = dict(hidden_size=384, num_hidden_layers=12, num_attention_heads=6)
+    hf = hf_eomt(16, 320, 4, queries=100, blocks=3, classes=19, **sizes)
+    hf.attn_mask_probs.zero_()
+    model, pixels = adapters.from_hf_eomt(hf), torch.randn(1, 3, 320, 320)
+    with torch.no_grad():
+        ours, theirs = model(pixels), hf(pixels)
+    close(ours.mask_logits, theirs.masks_queries_logits)
+    close(ours.class_logits, theirs.class_queries_logits)
 
 
 def test_masked_attention_matters():

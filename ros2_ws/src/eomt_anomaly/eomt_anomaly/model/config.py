@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from typing import Any
 
+from .scores import SCORES
+
 
 class Decoder(str, Enum):
     """How queries read the image.
@@ -97,20 +99,30 @@ class EomtExtConfig:
 
         for name in ("hidden_size", "num_layers", "num_heads", "mlp_ratio", "patch_size", "pos_grid",
                      "decoder_blocks", "num_queries", "upscale_blocks", "anomaly_hidden", "image_size"):
-            require(isinstance(getattr(self, name), int) and getattr(self, name) > 0, name, "must be a positive integer")
-        require(self.hidden_size % self.num_heads == 0, "hidden_size", f"must be a multiple of num_heads={self.num_heads}")
+            value = getattr(self, name)
+            require(type(value) is int and value > 0, name, "must be a positive integer")
+        require(self.hidden_size % self.num_heads == 0, "hidden_size",
+                f"must be a multiple of num_heads={self.num_heads}")
         require(self.num_register_tokens >= 0, "num_register_tokens", "must be 0 or more")
         require([x.id for x in self.labels] == list(range(len(self.labels))) and 1 < len(self.labels) < 254,
                 "labels", "ids must be 0, 1, ... in order, 2 to 253 of them")
         if self.decoder is Decoder.JOINT:
-            require(self.decoder_blocks <= self.num_layers, "decoder_blocks", f"must be <= num_layers={self.num_layers}")
+            require(self.decoder_blocks <= self.num_layers, "decoder_blocks",
+                    f"must be <= num_layers={self.num_layers}")
         else:
             require(bool(self.lateral_layers) and all(0 <= i < self.num_layers for i in self.lateral_layers),
                     "lateral_layers", f"must name blocks in [0, {self.num_layers})")
         if self.detail_layer is not None:
-            require(0 <= self.detail_layer < self.frozen_layers, "detail_layer", f"must name a frozen block in [0, {self.frozen_layers})")
+            require(0 <= self.detail_layer < self.frozen_layers, "detail_layer",
+                    f"must name a frozen block in [0, {self.frozen_layers})")
         if self.upscale_channels is not None:
-            require(len(self.upscale_channels) == self.upscale_blocks, "upscale_channels", f"needs one entry for each of the {self.upscale_blocks} upscale blocks")
+            require(len(self.upscale_channels) == self.upscale_blocks, "upscale_channels",
+                    f"needs one entry for each of the {self.upscale_blocks} upscale blocks")
+        require(all(len(x.color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in x.color)
+                    for x in self.labels), "labels", "colours are three integers (r, g, b) in [0, 255]")
+        require(len(self.pixel_mean) == 3, "pixel_mean", "needs three values")
+        require(len(self.pixel_std) == 3 and min(self.pixel_std) > 0, "pixel_std", "needs three values > 0")
+        require(self.score in SCORES, "score", f"choose one of {', '.join(SCORES)}")
 
     @property
     def num_classes(self) -> int:

@@ -46,7 +46,8 @@ class JointDecoder(nn.Module):
                 mask_probs: Sequence[float] | None = None) -> list[Any]:
         """tokens [B,P+N,D] -> predictions, the last one after the last block."""
         n_query = self.query.num_embeddings
-        x = torch.cat([self.query.weight.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], 1)  # [B,Q+P+N,D]
+        queries = self.query.weight.to(tokens.dtype).expand(len(tokens), -1, -1)     # [B,Q,D]
+        x = torch.cat([queries, tokens], 1)                                          # [B,Q+P+N,D]
         predictions = []
         for i, block in enumerate(self.blocks):
             mask = None
@@ -79,7 +80,7 @@ class CrossAttentionBlock(nn.Module):
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
         """x [B,Q,D] reads memory [B,N,D]; mask [B,1,Q,N], True where allowed."""
         b, q, d = x.shape
-        query = self.q(self.norm_cross(x)).view(b, q, self.heads, -1).transpose(1, 2)               # [B,h,Q,D/h]
+        query = self.q(self.norm_cross(x)).view(b, q, self.heads, -1).transpose(1, 2)            # [B,h,Q,D/h]
         key, value = self.kv(memory).view(b, -1, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self.proj(attended.transpose(1, 2).reshape(b, q, d))
@@ -98,7 +99,8 @@ class CrossAttentionDecoder(nn.Module):
         self.lateral = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(dim, eps=eps), nn.Linear(dim, dim)) for _ in config.lateral_layers)
         self.blocks = nn.ModuleList(
-            CrossAttentionBlock(dim, config.num_heads, config.mlp_ratio, eps) for _ in range(config.decoder_blocks))
+            CrossAttentionBlock(dim, config.num_heads, config.mlp_ratio, eps)
+            for _ in range(config.decoder_blocks))
         self.norm_memory, self.norm = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
 
     def forward(self, tokens: Tensor, laterals: list[Tensor], grid: tuple[int, int], predict: Predict,

@@ -83,9 +83,10 @@ class EomtExt(nn.Module):
             features = self.upscale(patches.transpose(1, 2).unflatten(2, grid), pixels, detail)  # [B,C',h,w]
             class_logits = self.class_head(queries)
             embedding = self.mask_head(queries) * self.mask_scale                            # [B,Q,C']
-            with torch.autocast(pixels.device.type, enabled=False):   # bfloat16 logits would tie, and ties ruin rankings
+            with torch.autocast(pixels.device.type, enabled=False):   # bfloat16 logits would tie
                 masks = torch.einsum("bqc,bchw->bqhw", embedding.float(), features.float())
-            return EomtExtOutput(masks, class_logits, self.anomaly_head(queries, class_logits), features=features)
+            anomaly_logits = self.anomaly_head(queries, class_logits)
+            return EomtExtOutput(masks, class_logits, anomaly_logits, features=features)
 
         *auxiliary, output = self.decoder(tokens, tapped, grid, predict, mask_probs)
         output.auxiliary = auxiliary

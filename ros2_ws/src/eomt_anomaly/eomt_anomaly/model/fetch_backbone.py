@@ -107,6 +107,8 @@ def download(folder: Path) -> bytes | Path:
             "--no-deps",
             "--only-binary=:all:",
             "--no-input",
+            "--retries=3",
+            "--timeout=20",
             "--quiet",
             "--disable-pip-version-check",
             "--dest",

@@ -46,9 +46,11 @@ class Upscale(nn.Module):
         self.blocks = nn.ModuleList(UpscaleBlock(i, o) for i, o in zip(inputs, channels))
         self.detail = config.detail_layer is not None
         if self.detail:
-            self.skip = nn.Sequential(nn.LayerNorm(config.hidden_size, eps=1e-6), nn.Linear(config.hidden_size, channels[0]))
+            self.skip = nn.Sequential(
+                nn.LayerNorm(config.hidden_size, eps=1e-6), nn.Linear(config.hidden_size, channels[0]))
             self.stem = nn.Sequential(
-                nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(32, channels[-1], 3, padding=1))
+                nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.GELU(),
+                nn.Conv2d(32, channels[-1], 3, padding=1))
             self.fuse = nn.Sequential(
                 nn.Conv2d(channels[-1], channels[-1], 3, padding=1, groups=channels[-1], bias=False),
                 LayerNorm2d(channels[-1], eps=1e-6))

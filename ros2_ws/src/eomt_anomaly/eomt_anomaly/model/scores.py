@@ -18,8 +18,9 @@ Score = Callable[..., Tensor]
 
 
 def mix(weights: Tensor, mask_logits: Tensor) -> Tensor:
-    """Sum of masks: weights [B,Q,K] and mask logits [B,Q,h,w] -> sum_q weights[q,k] sigmoid(mask_q), [B,K,h,w]."""
-    return torch.einsum("bqk,bqhw->bkhw", weights.float(), mask_logits.float().sigmoid())
+    """Weights [B,Q,K], mask logits [B,Q,h,w] -> sum_q weights[q,k] sigmoid(mask_q), [B,K,h,w]."""
+    with torch.autocast(mask_logits.device.type, enabled=False):
+        return torch.einsum("bqk,bqhw->bkhw", weights.float(), mask_logits.float().sigmoid())
 
 
 def semantic_map(mask_logits: Tensor, class_logits: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         b, t, d = x.shape
-        q, k, v = self.qkv(x).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # each [B,h,T,D/h]
+        qkv = self.qkv(x).view(b, t, 3, self.heads, d // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)                                         # each [B,h,T,D/h]
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj(x.transpose(1, 2).reshape(b, t, d))
 
@@ -71,7 +72,8 @@ class DinoVit(nn.Module):
     def __init__(self, config: EomtExtConfig, depth: int | None = None):
         super().__init__()
         dim, depth = config.hidden_size, config.num_layers if depth is None else depth
-        self.patch_size, self.pos_grid, self.antialias = config.patch_size, config.pos_grid, config.pos_antialias
+        self.patch_size = config.patch_size
+        self.pos_grid, self.antialias = config.pos_grid, config.pos_antialias
         self.num_prefix_tokens = 1 + config.num_register_tokens
         self.patch_embed = nn.Conv2d(3, dim, config.patch_size, stride=config.patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -102,8 +104,9 @@ class DinoVit(nn.Module):
         pos = F.interpolate(pos, size=grid, mode="bicubic", align_corners=False, antialias=self.antialias)
         return pos.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
 
-    def forward(self, pixels: Tensor, taps: tuple[int, ...] = ()) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
-        """Return tokens after the last block [B,P+N,D] (not normed), the grid, and tokens after each tapped block."""
+    def forward(self, pixels: Tensor,
+                taps: tuple[int, ...] = ()) -> tuple[Tensor, tuple[int, int], list[Tensor]]:
+        """Tokens after the last block [B,P+N,D] (not normed), the grid, tokens after each tapped block."""
         x, grid = self.embed(pixels)
         tapped = {}
         for i, block in enumerate(self.blocks):
