@@ -59,7 +59,7 @@ class Detector(LifecycleNode):
         self._model_info = self.create_publisher(ModelInfo, "~/model_info", qos.LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self._diagnosed = float("-inf")
-        self._services = Services(self)
+        Services(self)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._have_set)
         self._jumps = self.get_clock().create_jump_callback(
