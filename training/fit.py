@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
@@ -22,6 +23,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 import lightning as L  # noqa: E402
 import torch  # noqa: E402
 from lightning.pytorch.cli import LightningCLI  # noqa: E402
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger  # noqa: E402
 
 from eomt_training.data.datamodule import RoadDataModule  # noqa: E402
 from eomt_training.lightning_module import EomtExtModule  # noqa: E402
@@ -31,6 +33,15 @@ DEFAULT_RECIPE = HERE / "configs/camvid/small_476.yaml"
 
 class Cli(LightningCLI):
     """Lightning's command line, plus what makes a run reproducible and its result usable."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Without a logger in the configuration: CSV and TensorBoard files in one numbered run folder."""
+        options = self.config[self.subcommand]["trainer"]
+        if options.get("logger") is None:
+            root = Path(options.get("default_root_dir") or "runs")
+            csv = CSVLogger(root, name=None)
+            kwargs["logger"] = [csv, TensorBoardLogger(root, name=None, version=csv.version)]
+        return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
         self.started = time.monotonic()

@@ -83,7 +83,7 @@ class EomtExtModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.confusion = ConfusionMatrix(self.net.config.num_classes)
-        self.pixels = {name: PixelMetrics() for name in ("eomt_ext", "rba", "max_entropy")}
+        self.pixels = {name: PixelMetrics() for name in ("eomt_ext", "rba")}
 
     def validation_step(self, batch: dict[str, Any], index: int, dataloader_idx: int = 0) -> None:
         """Loader 0: clean images, for mIoU. Loader 1: images with unseen pasted objects, for AuPRC and FPR95."""
