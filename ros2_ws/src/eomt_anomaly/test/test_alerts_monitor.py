@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from alerts_scenes import BUILDING, HEIGHT, ROAD, WIDTH, scene
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -273,6 +273,35 @@ def test_inputs_are_left_as_they_were():
     for array in (class_map, anomaly, ignore):
         array.setflags(write=False)
     Drive(ignore_mask=ignore)(class_map, anomaly, times=2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 90), columns=st.integers(1, 160),
+       grain=st.integers(1, 12), process_width=st.sampled_from([64, 100, 640]), masked=st.booleans(), flipped=st.booleans())
+def test_any_well_formed_maps_of_any_size(seed, rows, columns, grain, process_width, masked, flipped):
+    random = np.random.default_rng(seed)
+
+    def blocks(values):  # [rows, columns], constant over blocks of grain x grain
+        return values.repeat(grain, axis=0).repeat(grain, axis=1)[:rows, :columns]
+
+    classes = np.array([ROAD, ROAD, ROAD, BUILDING, 255], np.uint8)
+    class_map = blocks(random.choice(classes, (rows, columns)))
+    anomaly = blocks(random.random((rows, columns), np.float32) ** 4)
+    if flipped:
+        class_map, anomaly = class_map[::-1], anomaly[:, ::-1]
+    ignore = blocks(random.random((rows, columns)) < 0.2) if masked else None
+    params = replace(PARAMS, process_width=process_width, min_area_px=1, min_area_fraction=0)
+    drive = Drive(params, ignore_mask=ignore)
+    for _ in range(4):
+        result = drive(class_map, anomaly)
+        assert result.level != Level.CLEAR
+        for track in result.alerts:
+            x, y, width, height = track.box
+            assert 0 <= x < x + width <= columns and 0 <= y < y + height <= rows
+            assert 1 <= track.area_px <= width * height + 1
+            assert -0.5 <= track.contact[0] <= columns - 0.5 and y <= track.contact[1] <= rows - 0.5
+            assert PARAMS.leave_threshold - 1e-6 <= track.mean_score <= track.peak_score + 1e-6 <= 1 + 1e-6
+            assert 0 <= track.confidence <= 1 and 0 <= track.on_drivable <= 1
 
 
 def test_needs_neither_torch_nor_ros():

@@ -203,6 +203,7 @@ class Monitor:
 def _reduced(class_map: np.ndarray, anomaly: np.ndarray, ignore: np.ndarray | None,
              process_width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Reduce the maps to at most `process_width` columns; class by centre pixel, anomaly by mean."""
+    class_map, anomaly = np.ascontiguousarray(class_map), np.ascontiguousarray(anomaly)  # no flips
     height, width = class_map.shape
     if width <= process_width:
         return class_map, anomaly, ignore

@@ -55,7 +55,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     It is in the corridor when enough of its foot is: a tenth of its width, or the side of the smallest square
     that counts.
     """
-    candidate = cv2.compare(anomaly, leave_threshold, cv2.CMP_GE)  # uint8 [h, w], 0 or 255
+    candidate = (anomaly >= leave_threshold).astype(np.uint8)  # [h, w], 0 or 1
     if ignore is not None:
         candidate[ignore] = 0
     count, labels, stats, centroids = cv2.connectedComponentsWithStatsWithAlgorithm(
