@@ -277,7 +277,8 @@ def test_inputs_are_left_as_they_were():
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 90), columns=st.integers(1, 160),
-       grain=st.integers(1, 12), process_width=st.sampled_from([64, 100, 640]), masked=st.booleans(), flipped=st.booleans())
+       grain=st.integers(1, 12), process_width=st.sampled_from([64, 100, 640]), masked=st.booleans(),
+       flipped=st.booleans())
 def test_any_well_formed_maps_of_any_size(seed, rows, columns, grain, process_width, masked, flipped):
     random = np.random.default_rng(seed)
 
