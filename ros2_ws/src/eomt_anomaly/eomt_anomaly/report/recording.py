@@ -7,8 +7,26 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-UNKNOWN, CLEAR, CAUTION, STOP = range(4)
-LEVELS = ("UNKNOWN", "CLEAR", "CAUTION", "STOP")
+from ..alerts.levels import Level, Reason
+
+UNKNOWN, CLEAR, CAUTION, STOP = Level
+LEVELS = tuple(level.name for level in Level)
+
+_REASONS = {
+    Reason.NO_INPUT: "no picture has come", Reason.STALE_INPUT: "the newest judged picture is too old",
+    Reason.INVALID_INPUT: "invalid picture", Reason.STALLED_WORKER: "inference takes too long",
+    Reason.INFERENCE_ERROR: "inference failed", Reason.INACTIVE: "node not active", Reason.DISABLED: "switched off",
+    Reason.WARMING_UP: "too few judged frames yet", Reason.INVALID_OUTPUT: "invalid network output",
+    Reason.TIME_JUMP: "time jumped", Reason.NO_DRIVABLE_SURFACE: "no drivable surface seen",
+    Reason.OBSTACLE: "obstacle", Reason.OBSTACLE_IN_CORRIDOR: "obstacle in the corridor",
+}
+
+
+def reason_text(reasons: int) -> str:
+    """The reason bits in words, or "" for none."""
+    known = [text for reason, text in _REASONS.items() if reason & reasons]
+    rest = reasons & ~int(sum(_REASONS))
+    return ", ".join(known + ([f"unknown reason bits {rest:#x}"] if rest else []))
 
 
 @dataclass(frozen=True)
@@ -29,14 +47,14 @@ class Box:
 class Frame:
     """One picture that was published. Times are seconds since the replay began, on one monotonic clock.
 
-    `index` counts the bag's pictures (the same in every loop). `received_s` is when the alert on this frame
+    `index` counts the published pictures, `source_ns` is the picture's stamp in the bag. `received_s` is when the alert on this frame
     arrived (None: it was dropped), `age_s` how old the picture's stamp was then, `node_latency_s` what the node
     itself says it took. `maps(name)` gives the pictures the node made of it, None where one did not come:
     "overlay" uint8 [H,W,3], "mask" uint8 [H,W], "heatmap" float32 [H,W].
     """
 
     index: int
-    stamp_ns: int
+    source_ns: int
     due_s: float
     sent_s: float
     received_s: float | None = None

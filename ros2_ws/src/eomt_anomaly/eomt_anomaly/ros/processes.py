@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Starts the detector as a process of its own and always ends it, by its own id."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+END_S = 10.0      # given to a process after SIGINT, and half of it after SIGTERM
+
+
+class ChildError(RuntimeError):
+    """The process ended by itself; the text has its last words."""
+
+
+def isolate(domain_id: int | None = None) -> int:
+    """Give this process and its children a ROS domain of their own on this machine; return it. Call before rclpy.init.
+
+    Sets the package's shared-memory profile too, unless the user has set one: without it, pictures are lost.
+    """
+    domain = 1 + os.getpid() % 100 if domain_id is None else domain_id
+    os.environ["ROS_DOMAIN_ID"] = str(domain)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    profile = transport_profile()
+    if profile is not None:
+        for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):    # Kilted and newer; Jazzy
+            os.environ.setdefault(name, str(profile))
+    return domain
+
+
+def transport_profile() -> Path | None:
+    """config/fastdds_shm.xml, installed or in the source tree; None where there is neither."""
+    places = [Path(__file__).resolve().parents[2]]
+    try:
+        from ament_index_python.packages import get_package_share_directory
+        places.append(Path(get_package_share_directory("eomt_anomaly")))
+    except (ImportError, LookupError):
+        pass
+    return next((p for place in places if (p := place / "config" / "fastdds_shm.xml").is_file()), None)
+
+
+def write_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
+    """A ROS parameter file for any node name."""
+    lines = [f"    {name}: {json.dumps(value)}" for name, value in parameters.items()]
+    path.write_text("\n".join(["/**:", "  ros__parameters:", *lines]) + "\n", encoding="utf-8")
+
+
+class Child:
+    """`python -m MODULE ARGUMENTS` with its output in a file. Use as a context manager: leaving it ends the process."""
+
+    def __init__(self, module: str, arguments: Sequence[str], log: Path):
+        self.module, self.log = module, log
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen([sys.executable, "-u", "-m", module, *arguments], stdout=stream,
+                                            stderr=subprocess.STDOUT, start_new_session=True)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.end()
+
+    def check(self) -> None:
+        """Raises ChildError if the process has ended."""
+        if (status := self.process.poll()) is not None:
+            raise ChildError(f"{self.module} ended with status {status}:\n{self.last_words()}")
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of its output."""
+        text = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(f"  {line}" for line in text[-lines:]) or "  (it said nothing)"
+
+    def end(self) -> int:
+        """Interrupt, then terminate, then kill; return its status."""
+        for number, seconds in ((signal.SIGINT, END_S), (signal.SIGTERM, END_S / 2), (signal.SIGKILL, None)):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+            try:
+                return self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                continue
+        raise AssertionError("unreachable: a killed process was waited for without a limit")
