@@ -39,7 +39,7 @@ class Cli(LightningCLI):
         options = self.config[self.subcommand]["trainer"]
         if options.get("logger") is None:
             root = Path(options.get("default_root_dir") or "runs")
-            csv = CSVLogger(root, name=None)
+            csv = CSVLogger(root, name=None, flush_logs_every_n_steps=20)
             kwargs["logger"] = [csv, TensorBoardLogger(root, name=None, version=csv.version)]
         return super().instantiate_trainer(**kwargs)
 
