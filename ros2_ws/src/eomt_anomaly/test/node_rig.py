@@ -46,7 +46,7 @@ class FakeEngine:
         if settings.checkpoint == "missing":
             raise FileNotFoundError("checkpoint 'missing' is not a folder")
         if settings.checkpoint == "slow":
-            time.sleep(2.0)
+            time.sleep(60)
 
     def warmup(self, shapes):
         pass
@@ -91,7 +91,7 @@ class Client:
     def __init__(self, domain: int):
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("client", context=self.context)
+        self.node = rclpy.create_node("client", context=self.context, enable_rosout=False)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.messages: dict[str, list] = {}
@@ -170,6 +170,7 @@ class Client:
     def level(self, level, seconds=15.0, topic="/detector/front/alerts", reasons=0, **kwargs):
         """Wait for a new alert with this level and (at least) these reason bits."""
         box = self.messages[topic] if topic in self.messages else self.listen(topic)
+        self.spin(0.1)   # what is on its way was not caused by what follows
         seen = len(box)
         return self.until(lambda: next((m for m in box[seen:] if m.level == level and m.reasons & reasons == reasons), None),
                           seconds, **kwargs)

@@ -190,8 +190,11 @@ class Camera:
     def announce(self, received: float | None = None) -> Verdict:
         """Publish the alerts as they stand: of the frame that came at `received`, or as a heartbeat."""
         def message(sequence: int):
+            header = self._header
+            if self.health.judged is None:
+                header = Header(stamp=self._node.get_clock().now().to_msg())
             return alert_array(
-                self._header, self.name, verdict, self._alerts if verdict.level or received else [],
+                header, self.name, verdict, self._alerts if verdict.level or received else [],
                 sequence=sequence, model_id=self._model_id, heartbeat=received is None,
                 input_age=self.health.input_age(now), latency=None if received is None else now - received,
                 inference_age=None if self.health.judged is None else now - self.health.judged)

@@ -108,7 +108,7 @@ def image_message(pixels: np.ndarray, encoding: str, header: Header) -> Image:
 def byte_array(values: np.ndarray) -> array.array:
     """The bytes of a C-contiguous array in the form that message fields of type uint8[] take without a check."""
     data = array.array("B")
-    data.frombytes(memoryview(values).cast("B"))
+    data.frombytes(values.reshape(-1).view(np.uint8))
     return data
 
 

@@ -48,8 +48,9 @@ class Detector(LifecycleNode):
     def __init__(self, make_engine: Callable[[EngineSettings], Any] = make_engine, **kwargs):
         """`make_engine` builds what runs the network. Raises ValueError or rclpy's exceptions for bad parameters."""
         super().__init__("detector", enable_logger_service=True, **kwargs)
+        self._built = False   # rclpy destroys what a constructor left behind, too
         self.parameters = Parameters(self)
-        self.stopping = threading.Event()
+        self.stopping, self.left_behind = threading.Event(), False
         self._make_engine, self._worker, self._problem = make_engine, None, ""
         self._gate = Gate(self._worker_reasons)
         self._mailbox = Mailbox(self.parameters.cameras)
@@ -68,6 +69,7 @@ class Detector(LifecycleNode):
         self._period = 1.0 / self.parameters["heartbeat_rate"]
         self._heartbeat = Heartbeat(self._period, self._beat, self._beat_failed)
         self._heartbeat.start()
+        self._built = True
 
     # ---- lifecycle ----
 
@@ -75,7 +77,7 @@ class Detector(LifecycleNode):
         """Build the engine in the worker's thread, warm it up, and create the topics."""
         p = self.parameters
         settings = EngineSettings(*(p[name] for name in ("checkpoint", "backbone", "device", "precision", "backend")),
-                                  short_side=p["short_side"] or None)
+                                  short_side=p["short_side"] or None, threads=p["threads"] or None, compile=p["compile"])
         sizes = {tuple(p[f"{name}.warmup_size"]) for name in self._cameras}
         self._gate.warming = True
         try:
@@ -128,9 +130,11 @@ class Detector(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Say UNKNOWN a last time and release everything."""
-        self._heartbeat.stop()
-        self._tear_down()
-        self._jumps.unregister()
+        if self._built:
+            self._built = False
+            self._heartbeat.stop()
+            self._tear_down()
+            self._jumps.unregister()
         super().destroy_node()
 
     def _close_gate(self) -> None:
@@ -144,7 +148,9 @@ class Detector(LifecycleNode):
         worker, self._worker = self._worker, None
         stopped = worker is None or worker.stop(self.parameters["stall_timeout"])
         if not stopped:
-            self.get_logger().error("the worker does not end: inference hangs; end this process and start it again")
+            self.left_behind = True
+            self.get_logger().warning("the worker is still busy with the engine and is left behind: end this process "
+                                      "before starting another on the same device")
         for camera in self._cameras.values():
             camera.close()
         return stopped
@@ -269,6 +275,9 @@ def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], 
     executor.remove_node(node)
     node.destroy_node()
     rclpy.shutdown()
+    if node.left_behind:   # a thread in native code would crash the interpreter's own way out
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(0)
     return 0
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from eomt_anomaly_msgs.msg import ModelInfo
@@ -16,23 +14,13 @@ from .publishers import Look
 from .visuals import palette
 
 
-def default_checkpoint() -> Path:
-    """The checkpoint inside the package."""
-    return Path(str(resources.files("eomt_anomaly") / "checkpoints" / "default"))
-
-
 def make_engine(settings: EngineSettings) -> Any:
     """An engine of `eomt_anomaly.runtime`; torch is imported here, in the worker's thread, and nowhere else."""
-    from ..model import EomtExt
     from ..runtime import Engine
 
-    folder = Path(settings.checkpoint) if settings.checkpoint else default_checkpoint()
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"checkpoint {str(folder)!r} is not a folder with a config.json: set the parameter "
-                                "`checkpoint` to a folder written by training/fit.py, or leave it empty for the default")
-    model = EomtExt.from_pretrained(folder, backbone=settings.backbone or None)
-    return Engine(model, device=settings.device, precision=settings.precision, backend=settings.backend,
-                  short_side=settings.short_side)
+    return Engine(settings.checkpoint or None, device=settings.device, precision=settings.precision,
+                  backend=settings.backend, short_side=settings.short_side, backbone=settings.backbone or None,
+                  threads=settings.threads, compile=settings.compile)
 
 
 def drivable_ids(engine: Any, names: list[str]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ STEP = 3 / 4              # of the short side; memory for attention falls to abo
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How to build the engine; `short_side` None is the checkpoint's own, `backbone` "" the one it names."""
+    """How to build the engine (see `runtime.Engine`); empty and None leave the choice to it."""
 
     checkpoint: str
     backbone: str = ""
@@ -19,6 +19,8 @@ class EngineSettings:
     precision: str = "auto"
     backend: str = "torch"
     short_side: int | None = None
+    threads: int | None = None
+    compile: bool = False
 
     def describe(self) -> str:
         """The settings a fallback changes, in words."""

@@ -63,6 +63,8 @@ GENERAL = (
     Spec("precision", "auto", "arithmetic of the network", choices=("auto", "fp32", "bf16", "fp16", "exact")),
     Spec("backend", "torch", "what runs the network"),
     Spec("short_side", 0, "short side, px, to which images are scaled for the network; 0: the checkpoint's", 0, 4096),
+    Spec("threads", 0, "threads of the network on a CPU; 0: torch's choice", 0, 256),
+    Spec("compile", False, "torch.compile the network: faster, after a minute or so at configuration"),
     Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (reported in "
          "/diagnostics); otherwise stay UNKNOWN"),
     Spec("threshold", -1.0, "anomaly in (0, 1) from which a pixel counts; -1: from the checkpoint's calibration",
