@@ -165,6 +165,14 @@ def test_ground_corridor_is_the_rectangle_on_the_road():
     assert not mask[:100].any(), "no corridor in the sky"
 
 
+def test_the_corridor_does_not_reach_behind_the_camera():
+    wide = camera(K=[[200, 0, 640], [0, 200, 360], [0, 0, 1]], D=[0, 0, 0, 0], distortion_model="equidistant",
+                  pitch_rad=math.radians(60))
+    mask = Corridor(mode="ground").mask((720, 1280), wide)
+    below = round(360 + 200 * math.radians(30))  # the row straight below the camera
+    assert mask[below - 10, 640] and not mask[below + 10:].any()
+
+
 def test_corridor_modes_without_a_usable_camera():
     broken = camera(K=np.zeros((3, 3)))
     polygon = Corridor(mode="image").mask((90, 160), camera())

@@ -98,6 +98,14 @@ def test_the_vehicle_itself_is_ignored():
     assert region.box == (70, 70, 20, 10)
 
 
+def test_a_foot_that_the_vehicle_hides_is_judged_like_one_cut_by_the_picture():
+    ignore = np.zeros((HEIGHT, WIDTH), bool)
+    ignore[80:] = True
+    beside = (2, 60, 15, 20)  # one of its fifteen columns is on the rim
+    assert found(*scene(beside)) == []
+    assert len(found(*scene(beside), ignore=ignore)) == 1
+
+
 def test_the_vehicle_is_not_part_of_the_surface():
     ignore = np.zeros((HEIGHT, WIDTH), bool)
     ignore[68:] = True  # half of the road
