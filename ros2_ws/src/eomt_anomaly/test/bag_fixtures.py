@@ -16,17 +16,17 @@ IMAGE, LABELS, INFO = "/camera/front/image_raw", "/camera/front/ground_truth", "
 SKY, ROAD, ANOMALY, VOID = 0, 3, 254, 255
 
 
-def scene(index: int, size: tuple[int, int], first: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def scene(index: int, size: tuple[int, int], first: int = 5, road: int = ROAD) -> tuple[np.ndarray, np.ndarray]:
     """RGB picture uint8 [H,W,3] and labels uint8 [H,W]; the box is there from frame `first` on."""
     width, height = size
     labels = np.full((height, width), SKY, np.uint8)
-    labels[height // 2:] = ROAD
+    labels[height // 2:] = road
     labels[-2:] = VOID
     if index >= first:
         side, left = height // 6, (width // 4 + 2 * index) % (width - height // 6)
         labels[height * 5 // 8:height * 5 // 8 + side, left:left + side] = ANOMALY
     colors = np.zeros((256, 3), np.uint8)
-    colors[[SKY, ROAD, ANOMALY]] = (150, 180, 230), (90, 90, 95), (220, 30, 30)
+    colors[[SKY, road, ANOMALY]] = (150, 180, 230), (90, 90, 95), (220, 30, 30)
     noise = np.random.default_rng(index).integers(0, 12, (height, width, 3), np.uint8)
     return colors[labels] + noise, labels
 
@@ -65,8 +65,12 @@ def camera_info(size: tuple[int, int], stamp_ns: int):
 
 def make_bag(path: Path, frames: int = 12, rate: float = 10.0, size: tuple[int, int] = (112, 84), *,
              storage: str = "mcap", compression: str = "", compressed: bool = False, labels: bool = True,
-             info: bool = True, images: tuple[str, ...] = (IMAGE,), first: int = 5) -> Path:
-    """Write a recording and return its folder. `compression`: "", "file" or "message"; `images`: the topics."""
+             info: bool = True, images: tuple[str, ...] = (IMAGE,), first: int = 5, road: int = ROAD,
+             damaged: tuple[int, ...] = ()) -> Path:
+    """Write a recording and return its folder.
+
+    `compression`: "", "file" or "message"; `images`: the topics; `damaged`: frames whose JPEG is cut in half.
+    """
     plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[storage]
     writer = Writer(path, version=9, storage_plugin=plugin)
     if compression:
@@ -79,15 +83,17 @@ def make_bag(path: Path, frames: int = 12, rate: float = 10.0, size: tuple[int, 
         text = writer.add_connection("/chatter", "std_msgs/msg/String", typestore=TYPES)
         for index in range(frames):
             stamp = START_NS + round(index * 1e9 / rate)
-            pixels, mask = scene(index, size, first)
+            pixels, mask = scene(index, size, first, road)
 
             def put(connection, message, now=stamp):
                 writer.write(connection, now, TYPES.serialize_cdr(message, connection.msgtype))
             if infos:
                 put(infos, camera_info(size, stamp))
             for connection in pictures:
-                put(connection, compressed_image(pixels, ".jpg", stamp) if compressed
-                    else raw_image(pixels, "rgb8", stamp))
+                picture = compressed_image(pixels, ".jpg", stamp) if compressed else raw_image(pixels, "rgb8", stamp)
+                if index in damaged:
+                    picture.data = picture.data[:picture.data.size // 2]
+                put(connection, picture)
             if truth:
                 put(truth, compressed_image(mask, ".png", stamp))
             put(text, TYPES.types["std_msgs/msg/String"](data=f"frame {index}"))

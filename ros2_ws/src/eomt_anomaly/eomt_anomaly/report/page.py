@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +21,7 @@ REASONS = {
     "disabled": "the detector was switched off",
     "error": "inference failed",
     "transport": "published, but never arrived at the detector",
-    "alert_lost": "judged by the detector, but its alert never arrived here",
+    "alert_lost": "judged by the detector, but its alert did not arrive here in time (alerts expire after five heartbeats)",
     "unfinished": "still being judged when the recording ended",
 }
 
@@ -50,7 +51,7 @@ def page(recording: Recording, summary: dict, labels_of: dict[int, np.ndarray], 
 
 
 def _head(summary: dict) -> str:
-    return (f"<h1>Obstacle alerts on {escape(str(summary.get('bag', 'a bag')))}</h1><p class=soft>Topic "
+    return (f"<h1>Obstacle alerts on {escape(Path(str(summary.get('bag', 'a bag'))).name)}</h1><p class=soft>Topic "
             f"<code>{escape(str(summary.get('topic', '')))}</code>, replayed at {_number(summary.get('rate'))}× through "
             f"a live ROS 2 node; model {escape(str(summary.get('model_id', '')))} on "
             f"{escape(str(summary.get('device', '')))} ({escape(str(summary.get('precision', '')))}).</p>")

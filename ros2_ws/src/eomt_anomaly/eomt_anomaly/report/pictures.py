@@ -66,6 +66,7 @@ def moments(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], drivable_
             ) -> list[tuple[str, Frame]]:
     """Up to six captioned frames that tell most, failures included: (caption, judged frame with an overlay)."""
     shown = [f for f in frames if f.judged and f.maps("overlay") is not None]
+    shown = [f for f in shown if f.maps("heatmap") is not None] or shown
     alerted = [f for f in shown if f.level >= CAUTION and f.boxes]
     quiet = [f for f in shown if not f.boxes]
     due = {id(f): obstacles(labels_of[f.index], drivable_ids) for f in shown if f.index in labels_of}

@@ -30,6 +30,7 @@ from ..report.recording import Recording
 from ..report.statistics import summarize
 from .bag_io import Bag, BagError, Topic
 from .ground_truth import Labels, mounting
+from .parameters import all_specs
 from .processes import ChildError
 from .replay import ReplayError, Settings, replay
 
@@ -85,7 +86,11 @@ def settings_of(args: argparse.Namespace, bag: Bag, topic: Topic, output: Path, 
                      "positions and distances are unknown.")
     else:
         parameters[f"{camera}.height_m"], parameters[f"{camera}.pitch_deg"] = float(height), float(pitch or 0.0)
-    parameters |= dict(_parameter(text) for text in args.param)
+    known = all_specs([camera])
+    for name, value in (_parameter(text) for text in args.param):
+        if name not in known:             # ROS ignores what a node does not declare
+            raise ReplayError(f"--param {name}: the detector has no such parameter; it has: {', '.join(known)}")
+        parameters[name] = value
     return Settings(args.bag, output, topic.name, args.rate, args.start_offset, camera, parameters, pictures,
                     getattr(args, "attach", False), getattr(args, "node", "/detector"), args.startup_timeout,
                     domain_id=args.domain_id, module=module), notes
@@ -100,6 +105,8 @@ def measured(args: argparse.Namespace, output: Path, pictures: tuple[str, ...], 
     """
     with Bag(args.bag) as bag:
         topic = bag.choose_image_topic(args.topic)
+        if not 0 <= args.start_offset < max(bag.duration_s, 1e-9):
+            raise ReplayError(f"--start-offset is {args.start_offset:g} s: {args.bag} lasts {bag.duration_s:.1f} s")
         truth = bag.ground_truth_of(topic.name)
         settings, notes = settings_of(args, bag, topic, output, pictures, module)
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

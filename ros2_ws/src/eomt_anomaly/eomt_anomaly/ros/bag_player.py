@@ -10,7 +10,6 @@ import time
 import rclpy
 from rclpy.duration import Duration
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 
 from .bag_io import Bag, BagError
 from .player import Player, has_header, message_class
@@ -18,7 +17,7 @@ from .player import Player, has_header, message_class
 PROGRESS_S = 1.0    # seconds between two lines of progress
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def arguments(own: list[str]) -> argparse.Namespace:
     """The command line, without what follows --ros-args."""
     parser = argparse.ArgumentParser(prog="bag_player", description=__doc__.split(":")[0] + ".")
     parser.add_argument("bag", help="rosbag2 folder, or an .mcap or .db3 file")
@@ -33,7 +32,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--wait-for-subscribers", type=_not_negative, default=0.0, metavar="S",
                         help="wait up to S seconds until each topic of --topics has a subscriber, else give up")
     parser.add_argument("--buffer-mb", type=_positive, default=1024.0, help="read ahead at most this much (default 1024)")
-    args = parser.parse_args(remove_ros_args(sys.argv if argv is None else ["bag_player", *argv])[1:])
+    args = parser.parse_args(own)
     args.remap = dict(_pair(parser, text) for text in args.remap)
     if args.clock and args.restamp:
         parser.error("--clock and --restamp exclude each other: stamps are either the bag's time or the present")
@@ -42,8 +41,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 at the end or when interrupted, 1 for a bag that cannot be played or subscribers that stay away."""
-    args = arguments(argv)
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    argv = sys.argv[1:] if argv is None else argv
+    at = argv.index("--ros-args") if "--ros-args" in argv else len(argv)
+    args = arguments(argv[:at])           # kept apart: rclpy would take FROM:=TO for a rule of its own
+    rclpy.init(args=argv[at:], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("bag_player")
     try:
         with Bag(args.bag) as bag:

@@ -147,10 +147,9 @@ def _measure(settings: Settings, bag: Bag, topic: Topic, node: Node, recorder: R
         raise failure[0]
     pictures = [s for s in sent if s.record.topic == topic.name]
     if not pictures:
-        raise ReplayError(f"no picture of {topic.name} was published: is --start-offset beyond the end of the bag?")
+        raise ReplayError(f"no picture of {topic.name} was published: the bag has none after --start-offset")
     after = _drain(settings, recorder, begin + pictures[-1].sent_s, child, say)
-    end = time.monotonic() - begin
-    return _recording(recorder, pictures, begin, min(end, pictures[-1].sent_s + SETTLE_S), before, after)
+    return _recording(recorder, pictures, begin, before, after)
 
 
 def _play(player: Player, settings: Settings, sent: list[Sent], begin: float, failure: list[BaseException]) -> None:
@@ -208,8 +207,7 @@ def _drain(settings: Settings, recorder: Recorder, last: float, child: Child | N
         time.sleep(0.05)
 
 
-def _recording(recorder: Recorder, pictures: list[Sent], begin: float, duration: float, before: Counters,
-               after: Counters) -> Recording:
+def _recording(recorder: Recorder, pictures: list[Sent], begin: float, before: Counters, after: Counters) -> Recording:
     arrived = {}
     for arrival in recorder.arrivals:
         if not arrival.message.heartbeat:
@@ -228,7 +226,8 @@ def _recording(recorder: Recorder, pictures: list[Sent], begin: float, duration:
     levels = [LevelChange(a.received - begin, a.message.level, a.message.reasons) for a in recorder.arrivals]
     model = recorder.model
     channels = list(model.class_colors)
-    return Recording(frames, levels, _dropped(frames, before, after), max(duration, frames[-1].sent_s),
+    end = max(frames[-1].sent_s, *(f.received_s or 0.0 for f in frames))     # what comes later is the silence after it
+    return Recording(frames, levels, _dropped(frames, before, after), end,
                      class_names=list(model.class_names), class_colors=list(zip(*[iter(channels)] * 3)),
                      drivable_ids=list(model.drivable_ids), threshold=float(model.threshold))
 

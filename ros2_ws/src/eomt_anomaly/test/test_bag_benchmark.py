@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""bag_benchmark accounts for every frame and measures what a known detector does; the fake engine sees red as anomalous."""
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("rosbags")
+pytest.importorskip("eomt_anomaly_msgs")
+
+from bag_fixtures import IMAGE, LABELS, make_bag   # noqa: E402
+from bag_tools import children_of, run, start, summary_of   # noqa: E402
+
+KEYS = {"frames_in", "frames_out", "dropped", "latency_ms", "age_ms", "fps", "alerts", "quality", "device", "precision",
+        "checkpoint_sha256", "bag_sha256", "versions"}
+
+
+def balanced(summary):
+    return summary["frames_in"] == summary["frames_out"] + sum(summary["dropped"].values())
+
+
+def test_a_detector_that_sees_every_obstacle_is_measured_as_such(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=40, rate=10, size=(160, 120), first=15, road=1)
+    status, output = run("bag_benchmark", path, "--output", tmp_path / "out")
+    assert status == 0, output
+    summary = summary_of(tmp_path / "out")
+    assert KEYS <= set(summary)
+    assert balanced(summary) and summary["frames_in"] == 40 and summary["frames_out"] >= 20
+    for name in ("latency_ms", "age_ms"):
+        assert 0 < summary[name]["p50"] <= summary[name]["p95"] <= summary[name]["p99"] <= summary[name]["p999"]
+        assert summary[name]["count"] == summary["frames_out"]
+    quality = summary["quality"]
+    assert quality["pixels"]["auprc"] > 0.95 and quality["masks"]["miou"] > 0.95
+    assert (quality["obstacles"]["encounters"], quality["obstacles"]["encounters_alerted"]) == (1, 1)
+    assert 0 < quality["obstacles"]["time_to_first_alert_s"][0] < 2.5
+    assert quality["obstacles"]["false_alert_frames"] == 0
+    assert (summary["topic"], summary["ground_truth"]) == (IMAGE, LABELS)
+    assert any("height above the ground is unknown" in note for note in summary["notes"])
+
+
+def test_invalid_pictures_are_dropped_by_name_and_nothing_stops(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=15, rate=10, compressed=True, labels=False, info=False, damaged=(4, 9))
+    status, output = run("bag_benchmark", path, "--output", tmp_path / "out")
+    assert status == 0, output
+    summary = summary_of(tmp_path / "out")
+    assert summary["dropped"]["invalid"] == 2 and balanced(summary)
+    assert summary["quality"] is None
+    assert any("no CameraInfo" in note for note in summary["notes"])
+
+
+def test_failures_are_explained_and_leave_no_process_behind(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=3)
+    for args, text in (((path, "--checkpoint", "missing", "--param", "checkpoint=missing"),
+                        "the detector says: cannot configure: FileNotFoundError: checkpoint 'missing'"),
+                       ((path, "--param", "max_age=-3.0"), "ended with status 2"),
+                       ((path, "--param", "max_aeg=3.0"), "--param max_aeg: the detector has no such parameter"),
+                       ((path, "--param", "oops"), "--param oops: write NAME=VALUE"),
+                       ((path, "--attach", "--startup-timeout", 1), "no detector /detector with camera front"),
+                       ((path, "--start-offset", 100), "--start-offset is 100 s")):
+        status, output = run("bag_benchmark", *args, "--output", tmp_path / "out")
+        assert (status, text in output) == (1, True), output
+        assert "Traceback" not in output
+
+
+def test_an_interrupted_benchmark_ends_its_detector(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=200, rate=10)
+    process = start("bag_benchmark", path, "--output", tmp_path / "out")
+    children = []
+    for line in process.stdout:
+        if "published" in line:
+            children = children_of(process.pid)
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=40)
+    assert process.returncode == 130
+    assert children
+    for child in children:
+        for _ in range(50):
+            if not alive(child):
+                break
+            time.sleep(0.1)
+        assert not alive(child)
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""The demo turns any bag with pictures into a video, a page and numbers, or says why it cannot."""
+from __future__ import annotations
+
+import cv2
+import pytest
+
+pytest.importorskip("rclpy")
+pytest.importorskip("rosbags")
+pytest.importorskip("eomt_anomaly_msgs")
+
+from bag_fixtures import make_bag   # noqa: E402
+from bag_tools import run, summary_of   # noqa: E402
+
+
+def test_the_demo_leaves_a_video_a_page_and_a_summary(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=20, rate=10, size=(160, 120), road=1)
+    out = tmp_path / "out"
+    status, output = run("demo", "--bag", path, "--output", out)
+    assert status == 0, output
+    for piece in ("waiting for the detector", "replaying", "published", "writing overlay.mp4", "report.html"):
+        assert piece in output
+    summary = summary_of(out)
+    assert summary["frames_in"] == 20 == summary["frames_out"] + sum(summary["dropped"].values())
+    assert summary["quality"]["obstacles"]["encounters_alerted"] == 1
+    capture = cv2.VideoCapture(str(out / "overlay.mp4"))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 20
+    html = (out / "report.html").read_text()
+    assert "data:image/jpeg" in html and "not a certified safety function" in html
+
+
+def test_a_bag_without_ground_truth_or_calibration_is_enough(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=8, storage="sqlite3", compressed=True, labels=False, info=False,
+                    images=("/eye",))
+    status, output = run("demo", "--bag", path, "--output", tmp_path / "out", "--camera", "eye")
+    assert status == 0, output
+    assert summary_of(tmp_path / "out")["quality"] is None
+    assert "no ground truth" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_demo_of_which_nothing_comes_out_fails_and_leaves_no_old_report(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").write_text("an old report")
+    path = make_bag(tmp_path / "bag", frames=4, compressed=True, labels=False, damaged=(0, 1, 2, 3))
+    status, output = run("demo", "--bag", path, "--output", out)
+    assert (status, "no frame came back from the detector: {'invalid': 4}" in output) == (1, True), output
+    assert not (out / "report.html").exists()
+    for args, text in ((("--bag", tmp_path / "absent"), "does not exist"),
+                       (("--bag", path, "--topic", "/chatter"), "not pictures")):
+        status, output = run("demo", *args, "--output", out)
+        assert (status, text in output) == (1, True), output
