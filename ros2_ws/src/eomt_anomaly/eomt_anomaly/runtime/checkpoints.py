@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Opens a checkpoint for the engine: the model, who it is, and how its score was calibrated."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..model import EomtExt
+from ..model.backbone_store import tensor_digest
+from ..model.checkpoint import CALIBRATION, from_pretrained, read_config
+from ..model.scores import SCORES
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model in fp32 on the CPU, the SHA-256 of its weights, a short name, and calibration.json ({} if none)."""
+
+    model: EomtExt
+    sha256: str
+    model_id: str
+    calibration: dict[str, Any] = field(default_factory=dict)
+
+
+def default_checkpoint() -> Path:
+    """The folder of the checkpoint inside the package."""
+    return Path(str(resources.files("eomt_anomaly") / "checkpoints" / "default"))
+
+
+def open_checkpoint(checkpoint: str | Path | EomtExt | None, backbone: str | Path | None = None) -> Opened:
+    """Open a folder, the embedded default ("" or None), or a model that is already in memory.
+
+    Raises what `EomtExt.from_pretrained` raises; ValueError for a calibration.json that is not valid.
+    """
+    if isinstance(checkpoint, EomtExt):
+        digest = tensor_digest(checkpoint.state_dict())
+        return Opened(checkpoint, digest, f"memory-{digest[:8]}")
+    folder = Path(checkpoint) if checkpoint else default_checkpoint()
+    model = from_pretrained(folder, backbone=backbone)
+    sha256 = read_config(folder)[1]
+    return Opened(model, sha256, f"{folder.resolve().name}-{sha256[:8]}", read_calibration(folder))
+
+
+def read_calibration(folder: Path) -> dict[str, Any]:
+    """calibration.json of a folder: at least `score` (a name in SCORES) and `threshold` in (0,1); {} if no file."""
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict) or values.get("score") not in SCORES:
+            raise ValueError(f"score must be one of {', '.join(SCORES)}")
+        threshold = values.get("threshold")
+        if not isinstance(threshold, float) or not 0.0 < threshold < 1.0:
+            raise ValueError(f"threshold is {threshold!r}, but must lie between 0 and 1")
+    except ValueError as error:
+        raise ValueError(f"{path} is not a valid calibration: {error}; write it with training/evaluate.py") from error
+    return values

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""The CPU pipeline: one thread of its own does all the work, image by image, in the order of submission."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from .pipeline import Prediction, Setup
+from .postprocess import exact, finish, fuse, require_finite
+from .preprocess import Normalizer, network_input
+
+
+class CpuPipeline:
+    """Images one by one (a batch gains nothing on a CPU and costs memory); callers may be any threads.
+
+    threads: of the network's arithmetic; None leaves torch's choice. The setting belongs to the pipeline's thread.
+    """
+
+    def __init__(self, setup: Setup, threads: int | None = None):
+        self.setup = setup
+        config = setup.network.config
+        self._normalize = Normalizer(config.pixel_mean, config.pixel_std, setup.dtype)
+        start = (torch.set_num_threads, (threads,)) if threads else (None, ())
+        self._worker = ThreadPoolExecutor(1, "eomt-cpu", *start)
+
+    def submit(self, images: Sequence[np.ndarray]) -> Future[list[Prediction]]:
+        """Queue the images; the caller may reuse them only after the result is there."""
+        return self._worker.submit(lambda: [self._one(image) for image in images])
+
+    def result(self, handle: Future[list[Prediction]]) -> list[Prediction]:
+        """Wait; see `Pipeline`."""
+        return handle.result()
+
+    def close(self) -> None:
+        """Finish what is queued and end the thread."""
+        self._worker.shutdown()
+
+    @torch.inference_mode()
+    def _one(self, image: np.ndarray) -> Prediction:
+        setup, clock = self.setup, time.perf_counter
+        t0 = clock()
+        plan = setup.plan(*image.shape[:2])
+        pixels = network_input(image, plan, self._normalize)                       # [n,3,h,w]
+        t1 = clock()
+        output = setup.forward(pixels)
+        require_finite(output)
+        t2 = clock()
+        if setup.exact:
+            class_map, anomaly = (x.numpy() for x in exact(output, plan, setup.score))
+        else:
+            class_map, anomaly = finish(fuse(output, setup.score).numpy(), plan, setup.score)
+        t3 = clock()
+        stages = {"preprocess": t1 - t0, "forward": t2 - t1, "postprocess": t3 - t2, "total": t3 - t0}
+        return Prediction(class_map, anomaly, {name: 1e3 * s for name, s in stages.items()})

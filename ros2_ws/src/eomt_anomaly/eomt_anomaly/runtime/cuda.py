@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""The CUDA pipeline: upload of uint8, everything else on the GPU, download of two maps an image.
+
+Three streams joined by events, over a ring of reused pinned buffers: while one submission computes, the next uploads
+and the one before downloads. Its logic and numbers are tested on the CPU through `InlineStreams`; see
+docs/runtime.md for what has and has not been run on a GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import NonFiniteOutput
+from .pipeline import Prediction, Setup
+from .postprocess import exact, finish_on_device, finite, fuse
+from .preprocess import Normalizer, Plan
+from .streams import Streams
+
+
+@dataclass
+class Slot:
+    """One place of the ring: host buffers that only grow, and the batch that uses them now."""
+
+    upload: Tensor | None = None
+    download: Tensor | None = None
+    batch: Batch | None = None
+
+    def take(self, name: str, size: int, streams: Streams) -> Tensor:
+        """`size` bytes of the buffer `name`."""
+        buffer = getattr(self, name)
+        if buffer is None or len(buffer) < size:
+            buffer = streams.host_buffer(size)
+            setattr(self, name, buffer)
+        return buffer[:size]
+
+
+@dataclass
+class Batch:
+    """Images of one size under way; `predictions` once they are collected."""
+
+    shape: tuple[int, int, int]         # B, H, W
+    slot: Slot
+    marks: list[Any] = field(default_factory=list)
+    predictions: list[Prediction] | None = None
+    error: Exception | None = None
+
+
+class CudaPipeline:
+    """Images of one size share a pass. `submit` blocks only while all `slots` of the ring are under way."""
+
+    def __init__(self, setup: Setup, streams: Streams, slots: int = 3):
+        self.setup, self.streams = setup, streams
+        config = setup.network.config
+        self._normalize = Normalizer(config.pixel_mean, config.pixel_std, setup.dtype, streams.device)
+        self._ring = [Slot() for _ in range(slots)]
+        self._next = 0
+        self._lock = threading.RLock()
+
+    def submit(self, images: Sequence[np.ndarray]) -> list[tuple[Batch, int]]:
+        """Copy the images and start; they may be reused at once. Returns each image's batch and place in it."""
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            sizes.setdefault(image.shape[:2], []).append(i)
+        handle: list[Any] = [None] * len(images)
+        with self._lock:
+            for members in sizes.values():
+                batch = self._launch([images[i] for i in members])
+                for place, i in enumerate(members):
+                    handle[i] = (batch, place)
+        return handle
+
+    def result(self, handle: list[tuple[Batch, int]]) -> list[Prediction]:
+        """Wait for the download, and no longer; see `Pipeline`."""
+        with self._lock:
+            for batch, _ in handle:
+                self._collect(batch)
+                if batch.error is not None:
+                    raise batch.error
+            return [batch.predictions[place] for batch, place in handle]
+
+    def close(self) -> None:
+        """Wait for what is under way; drop the buffers."""
+        with self._lock:
+            for slot in self._ring:
+                if slot.batch is not None:
+                    self._collect(slot.batch)
+            self._ring = [Slot() for _ in self._ring]
+
+    def _launch(self, images: list[np.ndarray]) -> Batch:
+        streams, slot = self.streams, self._ring[self._next]
+        self._next = (self._next + 1) % len(self._ring)
+        if slot.batch is not None:
+            self._collect(slot.batch)                                   # frees the slot's buffers
+        shape = (len(images), *images[0].shape[:2])
+        pixels = shape[0] * shape[1] * shape[2]
+        batch = Batch(shape, slot)
+        host = slot.take("upload", 3 * pixels, streams).view(*shape, 3)
+        for row, image in zip(host.numpy(), images):
+            np.copyto(row, image)
+        batch.marks.append(streams.mark("copy_in"))
+        with streams.on("copy_in"):
+            device = host.to(streams.device, non_blocking=True)                       # [B,H,W,3] uint8
+        batch.marks.append(streams.mark("copy_in"))
+        streams.wait("compute", batch.marks[-1])
+        with streams.on("compute"), torch.inference_mode():
+            anomaly, class_map, ok = self.compute(device)
+            packed = torch.cat([anomaly.reshape(-1).view(torch.uint8), class_map.reshape(-1), ok.view(torch.uint8)])
+        streams.keep(device, "compute")
+        batch.marks.append(streams.mark("compute"))
+        streams.wait("copy_out", batch.marks[-1])
+        with streams.on("copy_out"):
+            slot.take("download", len(packed), streams).copy_(packed, non_blocking=True)
+        streams.keep(packed, "copy_out")
+        batch.marks.append(streams.mark("copy_out"))
+        slot.batch = batch
+        return batch
+
+    def compute(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 [B,H,W,3] -> anomaly float32 [B,H,W], class map uint8 [B,H,W], finite bool [1]; no host waits.
+
+        A pure function of the images for one shape: what a CUDA graph may capture.
+        """
+        setup = self.setup
+        plan = setup.plan(*images.shape[1:3])
+        pixels = self._input(images, plan)                                            # [B*n,3,h,w]
+        output = setup.forward(pixels)
+        ok, count = finite(output).view(1), len(plan.corners)
+        if setup.exact:
+            pairs = [exact(_rows(output, slice(i, i + count)), plan, setup.score)
+                     for i in range(0, len(pixels), count)]
+        else:
+            maps = fuse(output, setup.score)                                          # [B*n,C+1,h,w]
+            pairs = [finish_on_device(m, plan, setup.score) for m in maps.split(count)]
+        return torch.stack([a for _, a in pairs]), torch.stack([c for c, _ in pairs]), ok
+
+    def _input(self, images: Tensor, plan: Plan) -> Tensor:
+        x = images.permute(0, 3, 1, 2).float()                                        # [B,3,H,W]
+        if plan.scaled != plan.image:
+            x = F.interpolate(x, plan.scaled, mode="bilinear", align_corners=False, antialias=True)
+        windows = torch.stack([x[..., rows, columns] for rows, columns in plan.crops()], 1)
+        return self._normalize(windows.flatten(0, 1))                                 # [B*n,3,h,w]
+
+    def _collect(self, batch: Batch) -> None:
+        """Wait for a batch, copy it out of the slot and free the slot; a second call does nothing."""
+        if batch.predictions is not None or batch.error is not None:
+            return
+        b, height, width = batch.shape
+        count = b * height * width
+        streams, slot, marks = self.streams, batch.slot, batch.marks
+        streams.finish(marks[-1])
+        data = slot.download.numpy()
+        slot.batch = None
+        if not data[5 * count]:
+            batch.error = NonFiniteOutput()
+            return
+        anomaly = data[:4 * count].view(np.float32).reshape(batch.shape).copy()
+        class_map = data[4 * count:5 * count].reshape(batch.shape).copy()
+        names = ("upload", "compute", "download")
+        times = {name: streams.milliseconds(*pair) for name, pair in zip(names, zip(marks, marks[1:]))}
+        times["total"] = sum(times.values())
+        batch.predictions = [Prediction(c, a, dict(times)) for c, a in zip(class_map, anomaly)]
+
+
+def _rows(output: Any, rows: slice) -> Any:
+    return type(output)(output.mask_logits[rows], output.class_logits[rows], output.anomaly_logits[rows])

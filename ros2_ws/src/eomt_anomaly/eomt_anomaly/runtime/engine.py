@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""The engine: uint8 images of any size in, class maps and anomaly maps of the same size out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..model import EomtExt
+from ..model.scores import SCORES
+from .checkpoints import open_checkpoint
+from .cpu import CpuPipeline
+from .cuda import CudaPipeline
+from .errors import check_image
+from .network import DTYPES, choose_precision, prepare
+from .pipeline import Pipeline, Prediction, Setup
+from .preprocess import MODES
+from .streams import CudaStreams
+
+BACKENDS = ("torch",)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A submission; give it to `Engine.result` once."""
+
+    handle: Any
+
+
+class Engine:
+    """Runs one checkpoint on one device. Every method may be called from any thread.
+
+    Args:
+        checkpoint: folder, model in memory, or None / "" for the checkpoint inside the package.
+        device: "auto" (CUDA where there is one, else cpu), "cpu", "cuda", "cuda:1", ...
+        precision: "auto" (bf16 where the hardware has it), "fp32", "bf16", "fp16" (CUDA), or "exact": fp32 with the
+            naive post-processing, the reference that the others approximate.
+        backend: what runs the network.
+        short_side: px to which an image's short side is scaled; None: as the model was trained.
+        score: name in `SCORES`; None: the calibration's, else the configuration's.
+        backbone: file or folder of the frozen backbone, where the checkpoint leaves it out.
+        mode: "rectangle" (whole image) or "windows" (overlapping squares, for models trained on squares).
+        max_tokens: most patches of one pass in rectangle mode; longer images are shrunk to it. None: four squares of
+            the short side.
+        threads: for the network's arithmetic on a CPU; None: torch's choice.
+        compile: torch.compile the network. Faster frames after a first one that takes a minute or so.
+
+    Raises:
+        ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the remedy.
+        FileNotFoundError: the checkpoint or its backbone is missing.
+    """
+
+    def __init__(self, checkpoint: str | Path | EomtExt | None = None, device: str = "auto",
+                 precision: str = "auto", backend: str = "torch", short_side: int | None = None, *,
+                 score: str | None = None, backbone: str | Path | None = None, mode: str = "rectangle",
+                 max_tokens: int | None = None, threads: int | None = None, compile: bool = False):
+        _one_of("backend", backend, BACKENDS)
+        _one_of("mode", mode, MODES)
+        for name, value in (("short_side", short_side), ("max_tokens", max_tokens), ("threads", threads)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"{name} is {value!r}: give a positive integer or None")
+        self._device = _device(device)
+        self.device = str(self._device)
+        self.precision = choose_precision(precision, self._device)
+
+        opened = open_checkpoint(checkpoint, backbone)
+        config = opened.model.config
+        self.labels = config.labels
+        self.drivable_ids = tuple(label.id for label in config.labels if label.drivable)
+        self.calibration = opened.calibration
+        self.score = score or opened.calibration.get("score", config.score)
+        _one_of("score", self.score, SCORES)
+        calibrated = self.score == opened.calibration.get("score")
+        self.threshold: float | None = opened.calibration["threshold"] if calibrated else None
+        self.checkpoint_sha256, self.model_id = opened.sha256, opened.model_id
+        self.short_side = short_side or config.image_size
+        network = prepare(opened.model, self.precision, self._device)
+        if compile:
+            network.compile()
+        setup = Setup(network, DTYPES[self.precision], self.precision == "exact", self.score, self.short_side, mode,
+                      max_tokens)
+        self._pipeline: Pipeline = (CpuPipeline(setup, threads) if self._device.type == "cpu"
+                                    else CudaPipeline(setup, CudaStreams(self._device)))
+        self._closed = False
+
+    def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Run a grey image of each (height, width) once, so that the first real one takes no longer than the rest."""
+        for height, width in shapes:
+            self.infer([np.full((height, width, 3), 114, np.uint8)])
+
+    def infer(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """One prediction for each image (uint8 [H,W,3] RGB, sizes may differ), in order.
+
+        Raises:
+            InvalidImage: an image is not uint8 [H,W,3] with H, W > 0; nothing was run.
+            NonFiniteOutput: the network gave NaN or infinity for one of them.
+            torch.OutOfMemoryError: the GPU is too small for them.
+        """
+        return self.result(self.submit(images))
+
+    def submit(self, images: Sequence[np.ndarray]) -> Ticket:
+        """Begin to work on images (see `infer`); leave them unchanged until `result` returns."""
+        if self._closed:
+            raise RuntimeError("the engine is closed: make a new one")
+        for image in images:
+            check_image(image)
+        return Ticket(self._pipeline.submit(images))
+
+    def result(self, ticket: Ticket) -> list[Prediction]:
+        """Wait for a submission. Raises as `infer`."""
+        return self._pipeline.result(ticket.handle)
+
+    def close(self) -> None:
+        """Finish what was submitted and free threads and buffers. A second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._pipeline.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _one_of(name: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}: give auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is not supported: give auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not there ({torch.cuda.device_count()} CUDA device(s) visible to "
+                         f"torch {torch.__version__}): give device='cpu', or install a CUDA build of torch")
+    return device

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Makes a trained model ready for inference: LayerScale folded away, positions cached, precision chosen."""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from ..model import EomtExt
+from ..model.vit import Block, LayerScale
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "exact")
+DTYPES = {"fp32": torch.float32, "exact": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+GRIDS_KEPT = 16
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 natively (AMX or AVX512-BF16); elsewhere bf16 is slower than fp32."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """The precision in force. auto: bf16 where the hardware has it, else fp32 (CPU) or fp16 (CUDA).
+
+    Raises ValueError for an unknown name, and for fp16 on a CPU.
+    """
+    if wanted not in PRECISIONS:
+        raise ValueError(f"unknown precision {wanted!r}: choose one of {', '.join(PRECISIONS)}")
+    if device.type == "cpu":
+        if wanted == "fp16":
+            raise ValueError("precision 'fp16' needs a CUDA device: on a CPU choose 'bf16', 'fp32' or 'auto'")
+        return ("bf16" if cpu_has_bf16() else "fp32") if wanted == "auto" else wanted
+    if wanted == "auto":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return wanted
+
+
+def prepare(model: EomtExt, precision: str, device: torch.device) -> EomtExt:
+    """A copy of `model` for inference on `device`, in eval mode; `model` itself is left as it is."""
+    network = copy.deepcopy(model).eval().requires_grad_(False)
+    if precision != "exact":
+        for block in network.modules():
+            if isinstance(block, Block):
+                _fold(block)
+    network.to(device=device, dtype=DTYPES[precision])
+    network.backbone.positions = lru_cache(GRIDS_KEPT)(network.backbone.positions)   # depends on the grid only
+    return network
+
+
+def _fold(block: Block) -> None:
+    """gamma * (W x + b) = (gamma W) x + gamma b: LayerScale vanishes into the projection before it."""
+    for name, projection in (("ls1", block.attn.proj), ("ls2", block.mlp.fc2)):
+        scale: LayerScale = getattr(block, name)
+        projection.weight.mul_(scale.gamma[:, None])
+        projection.bias.mul_(scale.gamma)
+        setattr(block, name, nn.Identity())

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""The seam between the engine and what runs the network: images in, predictions out, possibly later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..model import EomtExt, EomtExtOutput
+from .preprocess import Plan, plan
+
+
+@dataclass
+class Prediction:
+    """What the network says about one image.
+
+    class_map: uint8 [H,W], class ids. anomaly: float32 [H,W] in [0,1), higher = more anomalous.
+    timings_ms: milliseconds by stage; ``total`` is the sum of the image's own work.
+    """
+
+    class_map: np.ndarray
+    anomaly: np.ndarray
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Pipeline(Protocol):
+    """Upload, forward, download. `submit` returns a handle that only `result` of the same pipeline understands."""
+
+    def submit(self, images: Sequence[np.ndarray]) -> Any:
+        """Begin to work on valid images of any sizes; may return before anything is done."""
+
+    def result(self, handle: Any) -> list[Prediction]:
+        """Wait for a submission and return one prediction for each image, in order. Raises what the work raised."""
+
+    def close(self) -> None:
+        """Wait for work under way and free what is held."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every pipeline needs to know."""
+
+    network: EomtExt       # prepared: see network.prepare
+    dtype: torch.dtype
+    exact: bool
+    score: str
+    short_side: int
+    mode: str
+    max_tokens: int | None
+
+    def plan(self, height: int, width: int) -> Plan:
+        """How an image of this size is shown to the network."""
+        return plan(height, width, self.short_side, self.network.config.patch_size, self.mode, self.max_tokens)
+
+    def forward(self, pixels: Tensor) -> EomtExtOutput:
+        """Normalised [B,3,h,w] -> logits."""
+        return self.network(pixels)

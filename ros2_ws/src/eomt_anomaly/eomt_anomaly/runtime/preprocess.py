@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""From a uint8 image of any size to the pixels of the network: geometry, resize, normalisation.
+
+Two modes. ``rectangle``: the whole image in one pass, its short side scaled to the model's. ``windows``: overlapping
+squares along the long side, for checkpoints trained on squares (EoMT, arXiv 2503.19108); their maps are averaged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+MODES = ("rectangle", "windows")
+WIDEST = 4   # rectangle: a longer image is shrunk until its patches are at most WIDEST * (patches of the short side)^2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one image size is shown to the network; all sizes in px.
+
+    The image is scaled to ``scaled`` and cut into squares or rectangles of ``window``, whose upper left corners
+    lie at ``corners`` (row, column). They cover the scaled image.
+    """
+
+    image: tuple[int, int]
+    scaled: tuple[int, int]
+    window: tuple[int, int]
+    corners: tuple[tuple[int, int], ...] = ((0, 0),)
+
+    def crops(self) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of each window in the scaled image."""
+        for y, x in self.corners:
+            yield slice(y, y + self.window[0]), slice(x, x + self.window[1])
+
+
+def plan(height: int, width: int, side: int, patch: int, mode: str = "rectangle",
+         max_tokens: int | None = None) -> Plan:
+    """The plan of an image of `height` x `width` px.
+
+    Args:
+        side: short side of the network's input, px; rounded to a multiple of `patch`.
+        max_tokens: most patches of one pass in rectangle mode; None: WIDEST squares of the short side.
+    """
+    grid = max(1, round(side / patch))
+    if mode == "windows":
+        return _windows(height, width, grid * patch)
+    limit = WIDEST * grid * grid if max_tokens is None else max_tokens
+    scale = grid / min(height, width)                                   # patches a px of the image
+    scale *= min(1.0, math.sqrt(limit / (height * width * scale * scale)))
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    rows, columns = min(rows, max(1, limit // columns)), min(columns, max(1, limit // rows))
+    size = (rows * patch, columns * patch)
+    return Plan((height, width), size, size)
+
+
+def _windows(height: int, width: int, side: int) -> Plan:
+    """Squares of `side` px, evenly spread along the long side."""
+    scale = max(side / height, side / width)
+    scaled = (max(side, round(height * scale)), max(side, round(width * scale)))
+    longest = max(scaled)
+    count = math.ceil(longest / side)
+    overlap = (count * side - longest) / (count - 1) if count > 1 else 0.0
+    starts = [int(j * (side - overlap)) for j in range(count)]
+    starts[-1] = longest - side                                         # int() may leave a column uncovered
+    corners = tuple((s, 0) if scaled[0] > scaled[1] else (0, s) for s in starts)
+    return Plan((height, width), scaled, (side, side), corners)
+
+
+class Normalizer:
+    """uint8 [B,H,W,3] -> float [B,3,H,W], (x / 255 - mean) / std as one multiply-add."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype,
+                 device: torch.device | str = "cpu"):
+        std_ = torch.tensor(std, dtype=torch.float32)
+        self.scale = (1 / (255 * std_)).view(1, 3, 1, 1).to(device)
+        self.bias = (-torch.tensor(mean) / std_).view(1, 3, 1, 1).to(device)
+        self.dtype = dtype
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """image: [B,3,H,W], any real dtype, 0..255."""
+        return torch.addcmul(self.bias, image.float(), self.scale).contiguous().to(self.dtype)
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [H,W,3] -> uint8 [*size,3]; averages areas where the image shrinks, interpolates where it grows."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def network_input(image: np.ndarray, plan: Plan, normalize: Normalizer) -> Tensor:
+    """uint8 [H,W,3] -> normalised [n,3,h,w], one row for each window of the plan."""
+    small = resize(image, plan.scaled)
+    windows = [small[crop] for crop in plan.crops()]
+    stacked = windows[0][None] if len(windows) == 1 else np.stack(windows)          # [n,h,w,3]
+    if not stacked.flags.writeable:                                    # torch warns of read-only arrays
+        stacked = stacked.copy()
+    return normalize(torch.from_numpy(np.ascontiguousarray(stacked)).permute(0, 3, 1, 2))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""The few CUDA calls the pipeline makes, behind a seam, and a twin that runs everything at once on the CPU.
+
+The twin lets the pipeline's logic (ring, grouping, order, numbers) be tested where there is no GPU; it cannot show a
+missing wait between streams.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Streams(Protocol):
+    """Three queues, ``copy_in``, ``compute`` and ``copy_out``; work on one is in order, events join them."""
+
+    device: torch.device
+
+    def on(self, queue: str) -> AbstractContextManager[Any]:
+        """Work issued inside goes to the queue."""
+
+    def mark(self, queue: str) -> Any:
+        """An event that is reached when all work issued to the queue so far is done."""
+
+    def wait(self, queue: str, event: Any) -> None:
+        """The queue goes on only after the event; the host does not wait."""
+
+    def finish(self, event: Any) -> None:
+        """The host waits for the event."""
+
+    def milliseconds(self, start: Any, end: Any) -> float:
+        """Time between two finished events."""
+
+    def keep(self, tensor: Tensor, queue: str) -> None:
+        """The tensor's memory must not be reused before the queue's work so far is done."""
+
+    def host_buffer(self, size: int) -> Tensor:
+        """uint8 [size] of host memory that copies asynchronously."""
+
+
+class CudaStreams:
+    """The real thing: streams and events of one CUDA device, pinned memory."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._queues = {name: torch.cuda.Stream(device) for name in ("copy_in", "compute", "copy_out")}
+
+    def on(self, queue: str) -> AbstractContextManager[Any]:
+        return torch.cuda.stream(self._queues[queue])
+
+    def mark(self, queue: str) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(self._queues[queue])
+        return event
+
+    def wait(self, queue: str, event: torch.cuda.Event) -> None:
+        self._queues[queue].wait_event(event)
+
+    def finish(self, event: torch.cuda.Event) -> None:
+        event.synchronize()
+
+    def milliseconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        return start.elapsed_time(end)
+
+    def keep(self, tensor: Tensor, queue: str) -> None:
+        tensor.record_stream(self._queues[queue])
+
+    def host_buffer(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+
+class InlineStreams:
+    """The twin: every call is done when it returns, so an event is just the time it was made."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+
+    def on(self, queue: str) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def mark(self, queue: str) -> float:
+        return time.perf_counter()
+
+    def wait(self, queue: str, event: float) -> None:
+        pass
+
+    def finish(self, event: float) -> None:
+        pass
+
+    def milliseconds(self, start: float, end: float) -> float:
+        return 1e3 * (end - start)
+
+    def keep(self, tensor: Tensor, queue: str) -> None:
+        pass
+
+    def host_buffer(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.uint8)

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""The engine as its users meet it: any picture in, maps out, clear errors; and the CUDA pipeline's logic on a CPU."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
+from eomt_anomaly.runtime import checkpoints as checkpoints_module
+from eomt_anomaly.runtime.cuda import CudaPipeline
+from eomt_anomaly.runtime.pipeline import Setup
+from eomt_anomaly.runtime.preprocess import Normalizer, network_input, plan
+from eomt_anomaly.runtime.network import DTYPES, prepare
+from eomt_anomaly.runtime.streams import InlineStreams
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from runtime_reference import naive, picture, tiny_model
+
+MODEL = tiny_model()
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with Engine(MODEL, device="cpu", precision="fp32") as engine:
+        yield engine
+
+
+def cuda_twin(precision="fp32", mode="rectangle", slots=3, model=MODEL):
+    setup = Setup(prepare(model, precision, torch.device("cpu")), DTYPES[precision], precision == "exact", "eomt_ext",
+                  56, mode, None)
+    return CudaPipeline(setup, InlineStreams(), slots)
+
+
+def same(a, b, tolerance=1e-5):
+    return (a.class_map == b.class_map).mean() > 0.995 and np.abs(a.anomaly - b.anomaly).max() < tolerance
+
+
+@pytest.mark.parametrize("decoder", ["joint", "cross_attention"])
+@pytest.mark.parametrize("size", [(56, 56), (90, 161), (200, 120)])
+def test_exact_is_the_model_and_the_naive_reference(size, decoder):
+    model, image = tiny_model(decoder=decoder), picture(*size)
+    p = plan(*size, 56, 14)
+    config = model.config
+    with torch.inference_mode():
+        output = model(network_input(image, p, Normalizer(config.pixel_mean, config.pixel_std, torch.float32)))
+    parts = (x[0].numpy().astype(np.float64) for x in (
+        output.mask_logits, output.class_logits, output.anomaly_logits))
+    semantic, anomaly = naive(*parts, size)
+    assert len(np.unique(semantic.argmax(0))) > 1 and np.ptp(anomaly) > 0.05     # there is something to agree on
+    with Engine(model, device="cpu", precision="exact") as engine:
+        got = engine.infer([image])[0]
+    np.testing.assert_allclose(got.anomaly, anomaly, atol=1e-4)
+    assert (got.class_map == semantic.argmax(0)).mean() > 0.999
+    with Engine(model, device="cpu", precision="fp32") as engine:
+        fast = engine.infer([image])[0]
+    assert (fast.class_map == got.class_map).mean() > 0.9 and np.abs(fast.anomaly - got.anomaly).mean() < 0.05
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 120), st.integers(1, 400), st.booleans())
+def test_any_size(height, width, turn):
+    size = (width, height) if turn else (height, width)
+    with Engine(MODEL, device="cpu", precision="fp32", mode="windows" if height > 60 else "rectangle") as engine:
+        got = engine.infer([picture(*size)])[0]
+    assert got.class_map.shape == got.anomaly.shape == size
+    assert got.class_map.dtype == np.uint8 and got.anomaly.dtype == np.float32
+    assert got.class_map.max() < 5 and 0 <= got.anomaly.min() and got.anomaly.max() < 1
+
+
+def test_a_mixed_batch_is_each_image_alone(engine):
+    images = [picture(*size, seed=i) for i, size in enumerate([(60, 80), (33, 200), (60, 80), (5, 5)])]
+    together = engine.infer(images)
+    for image, got in zip(images, together):
+        assert same(engine.infer([image])[0], got)
+        assert set(got.timings_ms) == {"preprocess", "forward", "postprocess", "total"}
+    assert engine.infer([]) == []
+
+
+def test_the_model_handed_in_is_left_as_it_was():
+    before = {k: v.clone() for k, v in MODEL.state_dict().items()}
+    with Engine(MODEL, device="cpu", precision="bf16") as engine:
+        engine.infer([picture(30, 40)])
+    assert all(torch.equal(v, before[k]) for k, v in MODEL.state_dict().items())
+
+
+def test_bf16_is_close_to_fp32(engine):
+    image = picture(90, 160)
+    want = engine.infer([image])[0]
+    with Engine(MODEL, device="cpu", precision="bf16") as other:
+        got = other.infer([image])[0]
+    assert other.precision == "bf16"
+    assert (got.class_map == want.class_map).mean() > 0.95
+    assert np.abs(got.anomaly - want.anomaly).mean() < 0.03
+
+
+@pytest.mark.parametrize("image, words", [
+    (np.zeros((8, 8, 3), np.float32), "float32"), (np.zeros((8, 8), np.uint8), "(8, 8)"),
+    (np.zeros((8, 8, 4), np.uint8), "(8, 8, 4)"), (np.zeros((0, 8, 3), np.uint8), "at least 1 px"),
+    ([[1]], "list"), (None, "NoneType")])
+def test_bad_images_are_refused_with_the_reason(engine, image, words):
+    with pytest.raises(InvalidImage) as error:
+        engine.infer([picture(8, 8), image])
+    assert words in str(error.value) and isinstance(error.value, ValueError)
+
+
+def test_views_of_other_pictures_are_read_rightly(engine):
+    image = picture(60, 80)
+    padded = np.zeros((60, 99, 3), np.uint8)
+    padded[:, :80] = image
+    assert same(engine.infer([padded[:, :80]])[0], engine.infer([image])[0])
+    assert same(engine.infer([image[:, ::-1]])[0], engine.infer([image[:, ::-1].copy()])[0])
+    frozen = np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape)
+    assert same(engine.infer([frozen])[0], engine.infer([image])[0])
+
+
+@pytest.mark.parametrize("parameter", ["class_head.bias", "mask_head.fc3.bias", "anomaly_head.fc2.bias"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_that_gives_nan_is_not_believed(parameter, value):
+    broken = tiny_model()
+    broken.get_parameter(parameter).data[0] = value
+    with Engine(broken, device="cpu", precision="fp32") as engine, pytest.raises(NonFiniteOutput):
+        engine.infer([picture(30, 40)])
+    twin = cuda_twin(model=broken)
+    with pytest.raises(NonFiniteOutput):
+        twin.result(twin.submit([picture(30, 40)]))
+
+
+def test_submissions_overlap_and_keep_their_order(engine):
+    images = [picture(40 + i, 60, seed=i) for i in range(5)]
+    tickets = [engine.submit([image]) for image in images]
+    for image, ticket in reversed(list(zip(images, tickets))):
+        assert same(engine.result(ticket)[0], engine.infer([image])[0])
+
+
+def test_any_thread_may_call(engine):
+    image, results = picture(60, 80), {}
+    want = engine.infer([image])[0]
+
+    def work(i):
+        results[i] = engine.infer([image])[0]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(results) == 4 and all(same(want, r) for r in results.values())
+
+
+@pytest.mark.parametrize("precision, tolerance", [("fp32", 0.02), ("exact", 0.02)])
+@pytest.mark.parametrize("mode", ["rectangle", "windows"])
+def test_cuda_pipeline_gives_what_the_cpu_pipeline_gives(precision, tolerance, mode):
+    """Run inline on the CPU: numbers, grouping by size and the order; a missing wait between streams cannot show."""
+    images = [picture(*size, seed=i) for i, size in enumerate([(56, 84), (90, 161), (56, 84), (30, 20)])]
+    twin = cuda_twin(precision, mode)
+    with Engine(MODEL, device="cpu", precision=precision, mode=mode) as engine:
+        for got, want in zip(twin.result(twin.submit(images)), engine.infer(images)):
+            assert got.anomaly.shape == want.anomaly.shape and got.class_map.dtype == np.uint8
+            assert np.abs(got.anomaly - want.anomaly).mean() < tolerance      # resized by another filter
+            assert (got.class_map == want.class_map).mean() > 0.95
+            assert set(got.timings_ms) == {"upload", "compute", "download", "total"}
+
+
+def test_cuda_ring_is_reused_and_results_outlive_it():
+    twin = cuda_twin(slots=2)
+    images = [picture(20 + 9 * i, 50, seed=i) for i in range(6)]
+    handles = [twin.submit([image, image]) for image in images]               # three times around the ring
+    for image, handle in reversed(list(zip(images, handles))):
+        alone = twin.result(twin.submit([image]))[0]
+        for got in twin.result(handle) + twin.result(handle):
+            assert same(got, alone)
+    twin.close()
+
+
+def test_checkpoint_folder_identity_and_calibration(tmp_path):
+    MODEL.save_pretrained(tmp_path / "mine", dtype=torch.float32)
+    with Engine(tmp_path / "mine", device="cpu", precision="fp32") as plain:
+        assert plain.threshold is None and plain.calibration == {} and plain.score == "eomt_ext"
+        assert plain.model_id == f"mine-{plain.checkpoint_sha256[:8]}" and len(plain.checkpoint_sha256) == 64
+        assert plain.drivable_ids == (2,) and [label.name for label in plain.labels] == [f"c{i}" for i in range(5)]
+        assert plain.device == "cpu" and plain.short_side == 56
+        image = picture(40, 70)
+        with Engine(MODEL, device="cpu", precision="fp32") as memory:
+            assert same(plain.infer([image])[0], memory.infer([image])[0])
+    calibration = {"score": "rba", "threshold": 0.4, "method": "quantile", "dataset": "x"}
+    (tmp_path / "mine" / "calibration.json").write_text(json.dumps(calibration))
+    with Engine(str(tmp_path / "mine"), device="cpu") as engine:
+        assert (engine.score, engine.threshold, engine.calibration) == ("rba", 0.4, calibration)
+    with Engine(tmp_path / "mine", device="cpu", score="msp") as engine:
+        assert engine.threshold is None                # a threshold of another score would mean nothing
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"score": "best", "threshold": 0.5}', '{"score": "rba"}',
+                                  '{"score": "rba", "threshold": 1.5}', '{"score": "rba", "threshold": NaN}'])
+def test_a_bad_calibration_is_refused(tmp_path, text):
+    MODEL.save_pretrained(tmp_path)
+    (tmp_path / "calibration.json").write_text(text)
+    with pytest.raises(ValueError, match="calibration"):
+        Engine(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("checkpoint", ["", None])
+def test_no_checkpoint_means_the_one_in_the_package(tmp_path, monkeypatch, checkpoint):
+    monkeypatch.setattr(checkpoints_module, "default_checkpoint", lambda: tmp_path / "default")
+    with pytest.raises(FileNotFoundError, match="default"):
+        Engine(checkpoint, device="cpu")
+    MODEL.save_pretrained(tmp_path / "default")
+    with Engine(checkpoint, device="cpu") as engine:
+        assert engine.model_id.startswith("default-")
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"backend": "tensorrt"}, "torch"), ({"precision": "int8"}, "bf16"), ({"precision": "fp16"}, "CUDA"),
+    ({"device": "tpu9"}, "cpu"), ({"mode": "tiles"}, "windows"), ({"score": "best"}, "eomt_ext"),
+    ({"short_side": 0}, "short_side"), ({"threads": 0}, "threads"), ({"max_tokens": -1}, "max_tokens"),
+    ({"device": "cuda:99"}, "CUDA device")])
+def test_unknown_settings_are_named_with_the_choices(options, words):
+    with pytest.raises(ValueError, match=words):
+        Engine(MODEL, **{"device": "cpu", **options})
+
+
+def test_short_side_threads_warmup_and_close():
+    engine = Engine(MODEL, device="cpu", precision="fp32", short_side=28, threads=1)
+    engine.warmup([(60, 80), (33, 33)])
+    assert engine.infer([picture(60, 80)])[0].anomaly.shape == (60, 80)
+    engine.close()
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.infer([picture(8, 8)])
