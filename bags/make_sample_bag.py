@@ -5,8 +5,8 @@ Objects on the road are of EVAL kinds only (training never sees those either), a
 
     python bags/make_sample_bag.py --torcs-data DIR [--output bags/sample_drive]
 
-Topics: /camera/front/image_raw/compressed (jpeg), /camera/front/camera_info, /camera/front/ground_truth (png labels:
-0..10 classes, 254 outlier, 255 void), /tf_static (base_link -> camera_front_optical).
+Topics: /camera/front/image_raw/compressed (jpeg), /camera/front/camera_info, /camera/front/ground_truth
+(png labels: 0..10 classes, 254 outlier, 255 void), /tf_static (base_link -> camera_front_optical).
 """
 
 from __future__ import annotations
@@ -28,25 +28,46 @@ RATE_HZ, SECONDS, SPEED = 10, 10, 13.0  # 13 m/s = 47 km/h
 START_M, LANE_M = 2230.0, 2.3  # arc length on the track; metres right of the road's centre
 EPOCH_NS = 1_760_000_000 * 10**9
 FRAME, PARENT, CAMERA = "camera_front_optical", "base_link", "/camera/front"
-LIGHT = Light(sun=(-0.5, 0.9, 0.5), sun_colour=(0.55, 0.52, 0.46), ambient=(0.56, 0.58, 0.62), fog=8e-4, clouds=0.55, seed=12.0)
+LIGHT = Light(
+    sun=(-0.5, 0.9, 0.5),
+    sun_colour=(0.55, 0.52, 0.46),
+    ambient=(0.56, 0.58, 0.62),
+    fog=8e-4,
+    clouds=0.55,
+    seed=12.0,
+)
 
 
 def _actor(kind: str, seed: int):
     return objects.make(kind, np.random.default_rng(seed))
 
 
-ACTORS = {name: _actor(kind, seed) for name, kind, seed in (
-    ("boar", "boar", 3), ("cart", "shopping_cart", 5), ("log", "log", 1), ("fridge", "fridge", 4), ("oncoming", "car", 8), ("ahead", "car", 21))}
+ACTORS = {
+    name: _actor(kind, seed)
+    for name, kind, seed in (
+        ("boar", "boar", 3),
+        ("cart", "shopping_cart", 5),
+        ("log", "log", 1),
+        ("fridge", "fridge", 4),
+        ("oncoming", "car", 8),
+        ("ahead", "car", 21),
+    )
+}
 
 
 def items_at(track: tracks.Track, t: float) -> list[Item]:
     """What stands or moves on the road `t` seconds into the drive."""
+
     def put(name, along, across, yaw, label=tracks.OUTLIER):
         return drive.place(track, ACTORS[name], START_M + along, across, yaw, label)
 
-    scene = [put("oncoming", 95 - 13 * t, -2.6, np.pi, tracks.CAR),
-             put("ahead", 45 + 15.5 * t, 2.5, 0.0, tracks.CAR),
-             put("cart", 120, -0.4, 0.9), put("log", 136, 2.4, 1.2), put("fridge", 149, -1.6, 0.3)]
+    scene = [
+        put("oncoming", 95 - 13 * t, -2.6, np.pi, tracks.CAR),
+        put("ahead", 45 + 15.5 * t, 2.5, 0.0, tracks.CAR),
+        put("cart", 120, -0.4, 0.9),
+        put("log", 136, 2.4, 1.2),
+        put("fridge", 149, -1.6, 0.3),
+    ]
     if t >= 2.4:  # it runs in from behind the left barrier, crosses, and leaves on the right
         scene.append(put("boar", 80 + 0.4 * (t - 2.4), -11.5 + 5.2 * (t - 2.4), -np.pi / 2))
     return scene
@@ -55,15 +76,32 @@ def items_at(track: tracks.Track, t: float) -> list[Item]:
 def frame_at(track: tracks.Track, renderer: Renderer, index: int, seed: int):
     """(rgb, labels, camera) of frame `index`."""
     t = index / RATE_HZ
-    camera = drive.camera_on(track, START_M + SPEED * t, LANE_M + 0.12 * np.sin(0.9 * t), SIZE, FOV_DEG, HEIGHT_M,
-                             PITCH_RAD + 0.003 * np.sin(8.1 * t) + 0.0015 * np.sin(13.7 * t), 0.006 * np.sin(1.1 * t), 0.004 * np.sin(3.3 * t))
+    camera = drive.camera_on(
+        track,
+        START_M + SPEED * t,
+        LANE_M + 0.12 * np.sin(0.9 * t),
+        SIZE,
+        FOV_DEG,
+        HEIGHT_M,
+        PITCH_RAD + 0.003 * np.sin(8.1 * t) + 0.0015 * np.sin(13.7 * t),
+        0.006 * np.sin(1.1 * t),
+        0.004 * np.sin(3.3 * t),
+    )
     rgb, labels = renderer.render(camera, LIGHT, items_at(track, t))
-    return drive.finish(rgb, np.random.default_rng(seed), 0.35, np.random.default_rng((seed, index))), labels, camera
+    return (
+        drive.finish(rgb, np.random.default_rng(seed), 0.35, np.random.default_rng((seed, index))),
+        labels,
+        camera,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torcs-data", required=True, type=Path, help="unpacked torcs-data (dpkg -x torcs-data_*.deb DIR)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--torcs-data", required=True, type=Path, help="unpacked torcs-data (dpkg -x torcs-data_*.deb DIR)"
+    )
     parser.add_argument("--output", type=Path, default=HERE / "sample_drive")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

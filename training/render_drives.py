@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Renders labelled frames of drives in CamVid's layout: OUT/train/*.png with OUT/trainannot/*.png (or val, valannot).
+"""Renders labelled frames of drives in CamVid's layout: OUT/train/*.png, OUT/trainannot/*.png (or val...).
 
-Labels: uint8 class ids 0..10 (CamVid's order), 254 an outlier object, 255 void. OUT/manifest_<split>.json says for each
-frame its track, place, light and outlier kinds. Half of the frames have 1-3 outliers; train and val use disjoint
-tracks and disjoint kinds of object.
+Labels: uint8 class ids 0..10 (CamVid's order), 254 an outlier object, 255 void. OUT/manifest_<split>.json
+says for each frame its track, place, light and outlier kinds. Half of the frames have 1-3 outliers; train
+and val use disjoint tracks and disjoint kinds of object.
 
-    python training/render_drives.py --torcs-data DIR --output OUT --split train --frames 480 --size 640x360 --seed 0
+    python training/render_drives.py --torcs-data DIR --output OUT --split train --frames 600 --seed 0
 """
 
 from __future__ import annotations
@@ -37,10 +37,16 @@ def size_of(text: str) -> tuple[int, int]:
 def good(labels: np.ndarray, with_outliers: bool) -> bool:
     """A frame worth keeping: a road to drive on and, where asked for, an outlier that can be seen."""
     seen = np.bincount(labels.ravel(), minlength=256) / labels.size
-    return seen[tracks.ROAD] > 0.08 and seen[tracks.VOID] < 0.6 and (not with_outliers or seen[tracks.OUTLIER] > 3e-4)
+    return (
+        seen[tracks.ROAD] > 0.08
+        and seen[tracks.VOID] < 0.6
+        and (not with_outliers or seen[tracks.OUTLIER] > 3e-4)
+    )
 
 
-def render(renderer: Renderer, track: tracks.Track, rng: np.random.Generator, kinds: dict, with_outliers: bool):
+def render(
+    renderer: Renderer, track: tracks.Track, rng: np.random.Generator, kinds: dict, with_outliers: bool
+):
     """(rgb, labels, about) of a random good frame on `track`."""
     for _ in range(TRIES):
         scene = drive.random_scene(track, rng, renderer.size, kinds, with_outliers)
@@ -51,15 +57,21 @@ def render(renderer: Renderer, track: tracks.Track, rng: np.random.Generator, ki
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torcs-data", required=True, type=Path, help="unpacked torcs-data (dpkg -x torcs-data_*.deb DIR)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--torcs-data", required=True, type=Path, help="unpacked torcs-data (dpkg -x torcs-data_*.deb DIR)"
+    )
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--split", choices=("train", "val"), default="train")
     parser.add_argument("--frames", type=int, default=480)
     parser.add_argument("--size", type=size_of, default=(640, 360), metavar="WxH")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    names, kinds = (tracks.TRAIN, objects.TRAIN_KINDS) if args.split == "train" else (tracks.VAL, objects.EVAL_KINDS)
+    names, kinds = (
+        (tracks.TRAIN, objects.TRAIN_KINDS) if args.split == "train" else (tracks.VAL, objects.EVAL_KINDS)
+    )
     images, annot = args.output / args.split, args.output / f"{args.split}annot"
     for folder in (images, annot):
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,8 +88,15 @@ def main() -> None:
             frames.append({"file": file, **about})
         print(f"{args.split}: {name} done, {len(frames)} of {args.frames} frames", flush=True)
     used = {n: tracks.AUTHORS[n] for n in names}
-    manifest = {"split": args.split, "seed": args.seed, "size": args.size, "licence": tracks.LICENCE, "authors": used,
-                "kinds": sorted(kinds), "frames": sorted(frames, key=lambda f: f["file"])}
+    manifest = {
+        "split": args.split,
+        "seed": args.seed,
+        "size": args.size,
+        "licence": tracks.LICENCE,
+        "authors": used,
+        "kinds": sorted(kinds),
+        "frames": sorted(frames, key=lambda f: f["file"]),
+    }
     (args.output / f"manifest_{args.split}.json").write_text(json.dumps(manifest, indent=1))
 
 

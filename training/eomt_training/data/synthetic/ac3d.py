@@ -2,7 +2,8 @@
 """Reads AC3D models (`.ac`, and the multi-texture `.acc` variant that TORCS tracks use) into numpy arrays.
 
 Only geometry and texture names are kept: polygons (surface type 0), triangle strips (type 4, the `.acc`
-extension), per-reference texture coordinates for up to two layers, and a normal per vertex where the file has one.
+extension), per-reference texture coordinates for up to two layers, and a normal per vertex where the file
+has one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ class Ac3dError(ValueError):
 class Mesh:
     """One AC3D object, already triangulated (3 rows a triangle; T triangles).
 
-    position [3T,3] metres, y up; normal [3T,3]; uv [3T,2] base layer; uv_shade [3T,2] second layer (light map).
-    strip [V,3]: the object's own vertex list in file order (TORCS road strips alternate left and right edge).
+    position [3T,3] metres, y up; normal [3T,3]; uv [3T,2] base layer; uv_shade [3T,2] second layer (light
+    map). strip [V,3]: the object's own vertex list in file order (TORCS road strips alternate left and
+    right edge).
     """
 
     name: str
@@ -72,7 +74,9 @@ def _surface(reader: _Reader, flags: int, count: int, out: list[list[float]]) ->
     if kind in _LINE_TYPES:
         return
     if kind not in (0, 4):
-        raise Ac3dError(f"{reader.path}:{reader.at}: surface type {kind} is not supported (0 polygon, 4 strip)")
+        raise Ac3dError(
+            f"{reader.path}:{reader.at}: surface type {kind} is not supported (0 polygon, 4 strip)"
+        )
     for triangle in _triangles(kind, count):
         if len({refs[i][0] for i in triangle}) == 3:  # strips repeat a vertex to restart: nothing to draw
             out.extend(refs[i] for i in triangle)
@@ -108,7 +112,9 @@ def load(path: str | Path) -> list[Mesh]:
         elif key == "texture":
             textures.append(words[1].strip('"') if len(words) > 1 else "")
         elif key in ("loc", "rot"):
-            raise Ac3dError(f"{reader.path}:{reader.at}: '{key}' is not supported: bake transforms into the vertices")
+            raise Ac3dError(
+                f"{reader.path}:{reader.at}: '{key}' is not supported: bake transforms into the vertices"
+            )
         elif key == "numvert":
             rows = [reader.numbers() for _ in range(int(words[1]))]
             vertices = np.array(rows) if rows else np.zeros((0, 3))
@@ -118,7 +124,9 @@ def load(path: str | Path) -> list[Mesh]:
             _surface(reader, flags, int(words[1]), refs)
         elif key == "kids" and refs:  # the object's own data ends here
             if max(r[0] for r in refs) >= len(vertices):
-                raise Ac3dError(f"{reader.path}:{reader.at}: object {name!r} refers to a vertex it does not have")
+                raise Ac3dError(
+                    f"{reader.path}:{reader.at}: object {name!r} refers to a vertex it does not have"
+                )
             meshes.append(_mesh(name, textures, vertices, refs))
             refs = []
     return meshes

@@ -28,7 +28,9 @@ def _sgi(path: Path) -> np.ndarray:
     data = path.read_bytes()
     magic, rle, depth, _, w, h, channels = struct.unpack(">HBBHHHH", data[:12])
     if magic != 474 or depth != 1 or not 1 <= channels <= 4:
-        raise ValueError(f"{path}: not an 8-bit SGI image (magic {magic}, {depth} bytes a value, {channels} channels)")
+        raise ValueError(
+            f"{path}: not an 8-bit SGI image (magic {magic}, {depth} bytes a value, {channels} channels)"
+        )
     if rle:
         n = h * channels
         start = struct.unpack(f">{n}I", data[512 : 512 + 4 * n])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Draws a track and objects off-screen with OpenGL (EGL, software rendering is enough): a picture and its labels.
+"""Draws a track and objects off-screen with OpenGL (EGL; software is enough): a picture and its labels.
 
 Camera convention: OpenCV (x right, y down, z forward), pin-hole K without distortion. World: metres, y up.
 """
@@ -14,11 +14,27 @@ import moderngl
 import numpy as np
 
 from . import images
-from .shaders import BLOB_FRAGMENT, BLOB_VERTEX, OBJECT_FRAGMENT, OBJECT_VERTEX, SKY_FRAGMENT, SKY_VERTEX, TRACK_FRAGMENT, TRACK_VERTEX
+from .shaders import (
+    BLOB_FRAGMENT,
+    BLOB_VERTEX,
+    OBJECT_FRAGMENT,
+    OBJECT_VERTEX,
+    SKY_FRAGMENT,
+    SKY_VERTEX,
+    TRACK_FRAGMENT,
+    TRACK_VERTEX,
+)
 from .tracks import SKY, TREE, VOID, Track, classify
 
 NEAR, FAR = 0.2, 3000.0
-_PLAIN_COLOURS = {3: (92, 92, 94), 4: (120, 118, 115), 5: (78, 96, 52), 7: (165, 166, 168), 2: (110, 112, 115), 6: (200, 190, 60)}
+_PLAIN_COLOURS = {
+    3: (92, 92, 94),
+    4: (120, 118, 115),
+    5: (78, 96, 52),
+    7: (165, 166, 168),
+    2: (110, 112, 115),
+    6: (200, 190, 60),
+}
 
 
 class NoOpenGL(RuntimeError):
@@ -41,7 +57,7 @@ class Camera:
         return np.where(p[:, 2:3] > 0, uv, np.nan)
 
     def clip(self) -> np.ndarray:
-        """[4,4] world -> OpenGL clip space; pixel (0, 0) is the centre of the top-left pixel, as in OpenCV."""
+        """[4,4] world -> OpenGL clip space; (0, 0) is the centre of the top-left pixel, as in OpenCV."""
         (w, h), K = self.size, self.K
         p = np.zeros((4, 4))
         p[0] = 2 * K[0, 0] / w, 0, 2 * (K[0, 2] + 0.5) / w - 1, 0
@@ -67,7 +83,8 @@ class Light:
 
 @dataclass(frozen=True)
 class Item:
-    """An object in the scene: vertices [3T,12] (see objects.Prop), model [4,4] to world, class id, shadow radii (x, z) m."""
+    """An object in the scene: vertices [3T,12] (objects.Prop), model [4,4] to world, class, shadow radii
+    m."""
 
     vertices: np.ndarray
     model: np.ndarray
@@ -101,7 +118,9 @@ class Renderer:
         try:
             self.ctx = moderngl.create_context(standalone=True, backend="egl")
         except Exception as error:
-            raise NoOpenGL(f"no EGL context ({error}): install Debian's libegl1 and libgl1-mesa-dri") from error
+            raise NoOpenGL(
+                f"no EGL context ({error}): install Debian's libegl1 and libgl1-mesa-dri"
+            ) from error
         big = (size[0] * supersample, size[1] * supersample)
         self.colour = self.ctx.framebuffer([self.ctx.texture(big, 3)], self.ctx.depth_renderbuffer(big))
         self.labels = self.ctx.framebuffer([self.ctx.texture(size, 1)], self.ctx.depth_renderbuffer(size))
@@ -120,7 +139,9 @@ class Renderer:
         if path is None:
             rng = np.random.default_rng(7)
             noise = cv2.resize(rng.normal(0, 9, (64, 64)), (128, 128)) + rng.normal(0, 5, (128, 128))
-            rgba = np.dstack([*(np.clip(c + noise, 0, 255) for c in plain), np.full((128, 128), 255)]).astype(np.uint8)
+            rgba = np.dstack([*(np.clip(c + noise, 0, 255) for c in plain), np.full((128, 128), 255)]).astype(
+                np.uint8
+            )
         else:
             rgba = images.rgba(path)[::-1]
         texture = self.ctx.texture((rgba.shape[1], rgba.shape[0]), 4, np.ascontiguousarray(rgba).tobytes())
@@ -140,9 +161,16 @@ class Renderer:
             for t in (name, shade):
                 if t not in textures:
                     path = track.folder / t if t and (track.folder / t).is_file() else None
-                    textures[t] = self._texture(path, _PLAIN_COLOURS.get(low, (140, 138, 132)) if t == name else (255, 255, 255))
-            data = np.concatenate([np.c_[m.position, m.normal, m.uv, m.uv_shade] for m in meshes]).astype(np.float32)
-            vao = self.ctx.vertex_array(self.track_prog, [(self.ctx.buffer(data.tobytes()), "3f 3f 2f 2f", "position", "normal", "uv", "uv_shade")])
+                    textures[t] = self._texture(
+                        path, _PLAIN_COLOURS.get(low, (140, 138, 132)) if t == name else (255, 255, 255)
+                    )
+            data = np.concatenate([np.c_[m.position, m.normal, m.uv, m.uv_shade] for m in meshes]).astype(
+                np.float32
+            )
+            vao = self.ctx.vertex_array(
+                self.track_prog,
+                [(self.ctx.buffer(data.tobytes()), "3f 3f 2f 2f", "position", "normal", "uv", "uv_shade")],
+            )
             self.batches.append((textures[name], textures[shade], bool(shade), low, high, vao))
 
     def _object(self, item: Item):
@@ -151,14 +179,24 @@ class Renderer:
             if len(self.objects) > 64:
                 self.objects.pop(next(iter(self.objects)))[0].release()
             buffer = self.ctx.buffer(np.ascontiguousarray(item.vertices, np.float32).tobytes())
-            vao = self.ctx.vertex_array(self.object_prog, [(buffer, "3f 3f 3f 3f", "position", "normal", "colour", "surface")])
+            vao = self.ctx.vertex_array(
+                self.object_prog, [(buffer, "3f 3f 3f 3f", "position", "normal", "colour", "surface")]
+            )
             self.objects[key] = (vao, item.vertices)  # keeps the array alive: its id is the key
         return self.objects[key][0]
 
     def _common(self, program, camera: Camera, light: Light, label_pass: bool) -> None:
         eye = -camera.world_to_camera[:3, :3].T @ camera.world_to_camera[:3, 3]
-        values = {"clip": _bytes(camera.clip()), "eye": tuple(eye), "label_pass": label_pass, "fog": light.fog, "fog_colour": light.horizon,
-                  "sun": tuple(np.asarray(light.sun) / np.linalg.norm(light.sun)), "sun_colour": light.sun_colour, "ambient": light.ambient}
+        values = {
+            "clip": _bytes(camera.clip()),
+            "eye": tuple(eye),
+            "label_pass": label_pass,
+            "fog": light.fog,
+            "fog_colour": light.horizon,
+            "sun": tuple(np.asarray(light.sun) / np.linalg.norm(light.sun)),
+            "sun_colour": light.sun_colour,
+            "ambient": light.ambient,
+        }
         for name, value in values.items():
             if name in program:
                 if isinstance(value, bytes):
@@ -194,7 +232,7 @@ class Renderer:
             self._object(item).render()
 
     def _shadows(self, camera: Camera, light: Light, items: list[Item]) -> None:
-        """A soft dark ellipse under each object, drawn over the ground only (it writes no depth and no label)."""
+        """A soft dark ellipse under each object, over the ground only (it writes no depth, no label)."""
         self.ctx.enable(moderngl.BLEND)
         self.ctx.fbo.depth_mask = False
         self._common(self.blob_prog, camera, light, False)

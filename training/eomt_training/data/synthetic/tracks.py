@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The tracks we may use, what each of their textures shows, and the road's course.
 
-Only tracks that Debian's `torcs-data` copyright file lists under the Free Art Licence *under their installed path*
-are named here, and only textures that lie in the track's own folder are loaded: the shared ones in `data/textures` are
-GPL-2+, so the renderer draws a plain surface of its own in their place.
+Only tracks that Debian's `torcs-data` copyright file lists under the Free Art Licence *under their
+installed path* are named here, and only textures that lie in the track's own folder are loaded: the shared
+ones in `data/textures` are GPL-2+, so the renderer draws a plain surface of its own in their place.
 """
 
 from __future__ import annotations
@@ -37,36 +37,137 @@ AUTHORS = {  # from the readme.txt in each track's folder, which also states the
     "wheel-2": "Andrew Sumner, Bernhard Wymann",
 }
 
-# texture pattern, or texture@object pattern -> class; first match wins. (A, B): the texture's lower half (v < 0.5) shows A, its upper half B.
+# texture pattern, or texture@object pattern -> class; first match wins.
+# (A, B): the texture's lower half (v < 0.5) shows A, its upper half B.
 _COMMON = {
-    "pylon*": POLE, "poutre*": POLE, "girder*": POLE, "concrete*.rgb": FENCE, "torcs*": SIGN, "turn*": SIGN, "back-sign*": SIGN,
-    "truck*": CAR, "barg*": FENCE, "barr*": FENCE, "tr-barrier*": FENCE, "tr-bar*": FENCE, "arbor2_n*": FENCE, "tr-tirewall*": FENCE,
-    "gtirewall*": FENCE, "mur*": FENCE, "house*": BUILDING, "wall*": BUILDING, "roof*": BUILDING, "std*": BUILDING, "spec*": BUILDING,
-    "tent*": BUILDING, "concdal*": BUILDING, "arbor*": TREE, "tree*": TREE, "ggrass*": TREE, "grass*": TREE, "gsand*": VOID,
-    "tr-sand*": VOID, "rock*": VOID, "asgrassr*": (ROAD, TREE), "assandr*": (ROAD, VOID), "asconcr*": ROAD, "asasphr*": ROAD, "asp_n*": ROAD,
-    "gconcrete*": PAVEMENT, "road*": ROAD, "asphalt*": ROAD, "tr-asphalt*": ROAD,
+    "pylon*": POLE,
+    "poutre*": POLE,
+    "girder*": POLE,
+    "concrete*.rgb": FENCE,
+    "torcs*": SIGN,
+    "turn*": SIGN,
+    "back-sign*": SIGN,
+    "truck*": CAR,
+    "barg*": FENCE,
+    "barr*": FENCE,
+    "tr-barrier*": FENCE,
+    "tr-bar*": FENCE,
+    "arbor2_n*": FENCE,
+    "tr-tirewall*": FENCE,
+    "gtirewall*": FENCE,
+    "mur*": FENCE,
+    "house*": BUILDING,
+    "wall*": BUILDING,
+    "roof*": BUILDING,
+    "std*": BUILDING,
+    "spec*": BUILDING,
+    "tent*": BUILDING,
+    "concdal*": BUILDING,
+    "arbor*": TREE,
+    "tree*": TREE,
+    "ggrass*": TREE,
+    "grass*": TREE,
+    "gsand*": VOID,
+    "tr-sand*": VOID,
+    "rock*": VOID,
+    "asgrassr*": (ROAD, TREE),
+    "assandr*": (ROAD, VOID),
+    "asconcr*": ROAD,
+    "asasphr*": ROAD,
+    "asp_n*": ROAD,
+    "gconcrete*": PAVEMENT,
+    "road*": ROAD,
+    "asphalt*": ROAD,
+    "tr-asphalt*": ROAD,
 }
 _TABLES = {
-    "ruudskogen": {"arb0*": FENCE, "dekk*": VOID, "hus*": BUILDING, "hytte*": BUILDING, "lave*": BUILDING, "rk_tree*": TREE,
-                   "road02*": (ROAD, TREE), "road03*": (ROAD, ROAD), "ruudskog*": SIGN, "sand*": VOID},
-    "street-1": {"texte*": SIGN, "town-border*": BUILDING, "tr-building*": BUILDING, "tr-house*": BUILDING, "tr-curb*": ROAD, "tr-road*": ROAD,
-                 "tr-spec*": BUILDING},
+    "ruudskogen": {
+        "arb0*": FENCE,
+        "dekk*": VOID,
+        "hus*": BUILDING,
+        "hytte*": BUILDING,
+        "lave*": BUILDING,
+        "rk_tree*": TREE,
+        "road02*": (ROAD, TREE),
+        "road03*": (ROAD, ROAD),
+        "ruudskog*": SIGN,
+        "sand*": VOID,
+    },
+    "street-1": {
+        "texte*": SIGN,
+        "town-border*": BUILDING,
+        "tr-building*": BUILDING,
+        "tr-house*": BUILDING,
+        "tr-curb*": ROAD,
+        "tr-road*": ROAD,
+        "tr-spec*": BUILDING,
+    },
     "g-track-2": {"alltree*": TREE, "trcurb*": ROAD, "treewate*": VOID},
     "g-track-3": {"arbor-wood*": FENCE},
     "alpine-1": {},
-    "ole-road-1": {"close-bush*": VOID, "ole-concrete*": ROAD, "concrete-patch*": ROAD, "cracked*": ROAD, "patched*": ROAD},
-    "wheel-2": {"concrete.rgb@MESH*": POLE, "building*": BUILDING, "clkdtm*": VOID, "texwheel*": VOID, "wheel.png": VOID, "rmbl*": ROAD, "sand*": VOID, "sbridge*": BUILDING,
-                "sign*": SIGN, "swall*": FENCE, "tirewall*": FENCE, "tr-barrier*": FENCE, "tr-spec*": BUILDING, "water*": VOID},
-    "alpine-2": {"BARS*": FENCE, "BLDG*": BUILDING, "CMNT*": BUILDING, "CONCRE*": BUILDING, "GRDRA*": POLE, "LOGO*": SIGN, "RAIL*": FENCE,
-                 "SEATS*": BUILDING, "WALL*": FENCE, "armcoturn*": SIGN, "armco*": FENCE, "brick*": BUILDING, "cliff*": VOID, "conc*": BUILDING,
-                 "ice*": VOID, "ppl*": PEDESTRIAN, "road-line-edge*": ROAD, "road2snow*": VOID, "road-snow*": VOID, "snow*": VOID, "TOWER*": POLE,
-                 "tr-stone*": FENCE, "steel*": POLE, "BLBDBK*": SIGN},
+    "ole-road-1": {
+        "close-bush*": VOID,
+        "ole-concrete*": ROAD,
+        "concrete-patch*": ROAD,
+        "cracked*": ROAD,
+        "patched*": ROAD,
+    },
+    "wheel-2": {
+        "concrete.rgb@MESH*": POLE,
+        "building*": BUILDING,
+        "clkdtm*": VOID,
+        "texwheel*": VOID,
+        "wheel.png": VOID,
+        "rmbl*": ROAD,
+        "sand*": VOID,
+        "sbridge*": BUILDING,
+        "sign*": SIGN,
+        "swall*": FENCE,
+        "tirewall*": FENCE,
+        "tr-barrier*": FENCE,
+        "tr-spec*": BUILDING,
+        "water*": VOID,
+    },
+    "alpine-2": {
+        "BARS*": FENCE,
+        "BLDG*": BUILDING,
+        "CMNT*": BUILDING,
+        "CONCRE*": BUILDING,
+        "GRDRA*": POLE,
+        "LOGO*": SIGN,
+        "RAIL*": FENCE,
+        "SEATS*": BUILDING,
+        "WALL*": FENCE,
+        "armcoturn*": SIGN,
+        "armco*": FENCE,
+        "brick*": BUILDING,
+        "cliff*": VOID,
+        "conc*": BUILDING,
+        "ice*": VOID,
+        "ppl*": PEDESTRIAN,
+        "road-line-edge*": ROAD,
+        "road2snow*": VOID,
+        "road-snow*": VOID,
+        "snow*": VOID,
+        "TOWER*": POLE,
+        "tr-stone*": FENCE,
+        "steel*": POLE,
+        "BLBDBK*": SIGN,
+    },
 }
 
 
-# object-name pattern -> class: stands whose parts share a texture with the ground or with walls. Checked first.
-_BY_NAME = {"TRIBPUB*": SIGN, "TRIB*": BUILDING, "PARKARSTD*": BUILDING, "POT[0-9]*": BUILDING, "TOPST*": BUILDING, "POTSTD*": POLE,
-            "SPHERE*": POLE, "CYLINDER*": POLE}  # the last two: lamp posts and their lamps
+# object-name pattern -> class, checked first: parts that share a texture with the ground or with walls.
+_BY_NAME = {
+    "TRIBPUB*": SIGN,
+    "TRIB*": BUILDING,
+    "PARKARSTD*": BUILDING,
+    "POT[0-9]*": BUILDING,
+    "TOPST*": BUILDING,
+    "POTSTD*": POLE,
+    "SPHERE*": POLE,
+    "CYLINDER*": POLE,
+}  # the last two: lamp posts and their lamps
 
 
 def classify(track: str, texture: str | None, name: str = "") -> tuple[int, int]:
@@ -103,7 +204,9 @@ class Track:
     def at(self, s: float, across: float = 0.0) -> np.ndarray:
         """[3] the point at arc length s (metres, wraps), `across` metres right of the road's centre."""
         s = s % self.length
-        pair = np.stack([[np.interp(s, self.stations, self.edges[:, e, k]) for k in range(3)] for e in range(2)])
+        pair = np.stack(
+            [[np.interp(s, self.stations, self.edges[:, e, k]) for k in range(3)] for e in range(2)]
+        )
         centre, side = pair.mean(axis=0), pair[1] - pair[0]
         return centre + across * side / max(np.linalg.norm(side), 1e-6)
 
@@ -125,7 +228,7 @@ class Track:
         return tris[flat]
 
     def ground(self, point: np.ndarray) -> float:
-        """Height of the ground below (or at most 2 m above) `point`; the point's own height where there is none."""
+        """Height of the ground below (or at most 2 m above) `point`; the point's own where there is none."""
         t = self._ground
         a, b, c = t[:, 0], t[:, 1], t[:, 2]
         v0, v1, v2 = (b - a)[:, [0, 2]], (c - a)[:, [0, 2]], point[[0, 2]] - a[:, [0, 2]]
@@ -140,18 +243,25 @@ class Track:
 
 
 def road_edges(meshes: list[ac3d.Mesh], gap: float = 12.0) -> np.ndarray:
-    """[N,2,3] (left, right) edge points along the road, from the `TKMN<n>` strips that TORCS's generator writes.
+    """[N,2,3] (left, right) edge points along the road, from the `TKMN<n>` strips of TORCS's generator.
 
-    Strips are chained end to end from the first one on; a chain ends where the next strip is more than `gap` m away.
+    Strips are chained end to end; the chain ends where the next strip is more than `gap` m away.
     """
-    strips = sorted(((int(m.name[4:]), m.strip) for m in meshes if re.fullmatch(r"TKMN\d+", m.name)), key=lambda x: x[0])
+    strips = sorted(
+        ((int(m.name[4:]), m.strip) for m in meshes if re.fullmatch(r"TKMN\d+", m.name)), key=lambda x: x[0]
+    )
     pairs = [s[: len(s) // 2 * 2].reshape(-1, 2, 3) for _, s in strips if len(s) >= 4]
     if not pairs:
         raise ValueError("no road strips (objects named TKMN<n>): this is not a TORCS track model")
     chain = [pairs.pop(0)]
     while pairs:
         tail = chain[-1][-1].mean(axis=0)
-        ends = np.array([[np.linalg.norm(p[0].mean(axis=0) - tail), np.linalg.norm(p[-1].mean(axis=0) - tail)] for p in pairs])
+        ends = np.array(
+            [
+                [np.linalg.norm(p[0].mean(axis=0) - tail), np.linalg.norm(p[-1].mean(axis=0) - tail)]
+                for p in pairs
+            ]
+        )
         best, end = np.unravel_index(ends.argmin(), ends.shape)
         if ends[best, end] > gap:
             break
@@ -161,18 +271,24 @@ def road_edges(meshes: list[ac3d.Mesh], gap: float = 12.0) -> np.ndarray:
     keep = np.r_[True, np.linalg.norm(np.diff(edges.mean(axis=1), axis=0), axis=1) > 0.05]
     edges = edges[keep]
     ahead, side = np.gradient(edges.mean(axis=1), axis=0), edges[:, 1] - edges[:, 0]
-    swap = np.cross(ahead, side)[:, 1] > 0  # the second edge must be on the right of the driving direction (y up)
+    swap = (
+        np.cross(ahead, side)[:, 1] > 0
+    )  # the second edge must be on the right of the driving direction (y up)
     edges[swap] = edges[swap, ::-1]
     return edges
 
 
 def load(root: str | Path, name: str) -> Track:
-    """Loads one of the named tracks from an unpacked torcs-data (the folder that holds `usr/`, or `tracks/` itself)."""
+    """Loads a named track from an unpacked torcs-data (the folder that holds `usr/`, or `tracks/`)."""
     if name not in _TABLES:
-        raise ValueError(f"track {name!r} has no class table or no Free Art Licence; known: {', '.join(_TABLES)}")
+        raise ValueError(
+            f"track {name!r} has no class table or no Free Art Licence; known: {', '.join(_TABLES)}"
+        )
     for base in ("usr/share/games/torcs/tracks/road", "tracks/road", "."):
         folder = Path(root) / base / name
         if (folder / f"{name}.acc").is_file():
             meshes = ac3d.load(folder / f"{name}.acc")
             return Track(name, folder, meshes, road_edges(meshes))
-    raise FileNotFoundError(f"no track {name!r} under {root}: unpack Debian's torcs-data there (dpkg -x torcs-data_*.deb {root})")
+    raise FileNotFoundError(
+        f"no track {name!r} under {root}: unpack Debian's torcs-data there (dpkg -x torcs-data_*.deb {root})"
+    )
