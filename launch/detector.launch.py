@@ -6,11 +6,16 @@ import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from eomt_anomaly.ros.launch_helpers import camera_parameters, parse_cameras, render_rviz
-from launch import LaunchDescription
+from eomt_anomaly.ros.launch_helpers import (
+    camera_parameters,
+    parse_cameras,
+    render_rviz,
+)
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode, Node
+
+from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
 # Fast DDS loses large pictures with its default transports. Jazzy reads the second variable, later releases the first.
@@ -37,7 +42,7 @@ def start(context):
     overrides |= {name: given[name] for name in ("checkpoint", "device") if given[name]}
     actions = [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds_shm.xml"))
                for name in PROFILE_VARIABLES if name not in os.environ]
-    actions.append(Node(
+    actions.append(LifecycleNode(
         package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],
         parameters=[given["params_file"], overrides], ros_arguments=["--log-level", given["log_level"]],
         output="screen", emulate_tty=True, respawn=given["respawn"].lower() in ("true", "1"), respawn_delay=2.0))

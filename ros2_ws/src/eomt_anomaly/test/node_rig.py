@@ -28,6 +28,11 @@ SIZE = (60, 80)                                  # H, W
 _domains = itertools.cycle(range(1 + os.getpid() % 90, 101))
 
 
+def next_domain() -> int:
+    """A ROS domain that no other test of this process uses now."""
+    return next(_domains)
+
+
 class FakeEngine:
     """The engine's interface over pictures that carry the answer, so that a test decides what is seen.
 
@@ -115,7 +120,7 @@ class Client:
             self.until(lambda: self._publishers[topic].get_subscription_count() > 0)
         return self._publishers[topic]
 
-    def until(self, condition, seconds=15.0, meanwhile=None, every=0.05):
+    def until(self, condition, seconds=60.0, meanwhile=None, every=0.05):
         """Spin until `condition()` holds, calling `meanwhile()` every so often; returns what it gave."""
         end, next_call = time.monotonic() + seconds, 0.0
         while not (result := condition()):
@@ -167,7 +172,7 @@ class Client:
         self.node.destroy_client(client)
         return future.result()
 
-    def level(self, level, seconds=15.0, topic="/detector/front/alerts", reasons=0, **kwargs):
+    def level(self, level, seconds=60.0, topic="/detector/front/alerts", reasons=0, **kwargs):
         """Wait for a new alert with this level and (at least) these reason bits."""
         box = self.messages[topic] if topic in self.messages else self.listen(topic)
         self.spin(0.1)   # what is on its way was not caused by what follows
@@ -179,7 +184,7 @@ class Client:
 @contextlib.contextmanager
 def detector(*args, fake=True, namespace="", environment=None, **parameters):
     """Run a detector; yields (process, client, log file). The process is ended by its id, whatever happens."""
-    domain = next(_domains)
+    domain = next_domain()
     command = [sys.executable, str(HERE / "node_rig.py")] if fake else [sys.executable, "-m", "eomt_anomaly.ros.detector"]
     command += ["--ros-args", *args]
     if namespace:

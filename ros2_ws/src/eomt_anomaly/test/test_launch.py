@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""The launch files: what their arguments mean, and, where `launch` is installed, a real launch of the node."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from eomt_anomaly.ros.launch_helpers import camera_parameters, parse_cameras
+
+PACKAGE = Path(__file__).parents[1]
+LAUNCH = next(place for place in (PACKAGE / "launch", PACKAGE.parents[2] / "launch") if place.is_dir())
+PROMISED = {"detector": {"cameras", "checkpoint", "device", "params_file", "rviz", "use_sim_time", "namespace",
+                         "log_level", "respawn"},
+            "replay": {"bag", "cameras", "rate", "loop", "rviz", "respawn"}}
+
+
+def declared(name):
+    """The ARGUMENTS of a launch file, as {name: meaning}, read without running it."""
+    tree = ast.parse((LAUNCH / f"{name}.launch.py").read_text())
+    table = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "ARGUMENTS")
+    return {row.elts[0].value: row.elts[2].value for row in table.elts}
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_the_arguments_are_the_promised_ones_and_say_what_they_mean(name):
+    arguments = declared(name)
+    assert set(arguments) == PROMISED[name]
+    assert all(len(meaning) > 10 for meaning in arguments.values())
+
+
+def test_cameras_are_names_with_or_without_topics():
+    cameras = parse_cameras("front, rear = /rear/image_raw/compressed")
+    assert cameras == {"front": "", "rear": "/rear/image_raw/compressed"}
+    assert camera_parameters(cameras) == {"cameras": ["front", "rear"], "rear.image_topic": "/rear/image_raw/compressed"}
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a,a", "=topic"])
+def test_wrong_cameras_are_refused(text):
+    with pytest.raises(ValueError, match="NAME"):
+        parse_cameras(text)
+
+
+def test_the_parameter_file_names_only_parameters_that_exist():
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from eomt_anomaly.ros.parameters import all_specs
+
+    values = yaml.safe_load((PACKAGE / "config" / "detector.yaml").read_text())["/**"]["ros__parameters"]
+    specs = all_specs(values["cameras"])
+
+    def flat(tree, prefix=""):
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+    for name, value in flat(values):
+        assert name in specs and type(value) is type(specs[name].default), name
+        assert specs[name].default == value, f"{name}: the file says {value}, the code {specs[name].default}"
+
+
+# ---- the real thing ----
+
+RUN = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+path, *pairs = sys.argv[1:]
+service = LaunchService()
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+    PythonLaunchDescriptionSource(path), launch_arguments=[pair.split(":=", 1) for pair in pairs])]))
+sys.exit(service.run())
+"""
+
+
+@pytest.fixture
+def launched():
+    """Returns run(file, **arguments) → (process, log, client); what it starts is ended afterwards, by its id."""
+    pytest.importorskip("launch_ros.actions", reason="launch and launch_ros are not installed: launch files not run")
+    pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
+    packages = pytest.importorskip("ament_index_python.packages")
+    try:
+        share = Path(packages.get_package_share_directory("eomt_anomaly"))
+    except packages.PackageNotFoundError:
+        pytest.skip("eomt_anomaly is not installed: build ros2_ws and source its install/setup.bash first")
+    from node_rig import Client, next_domain
+
+    started, logs, domain = [], [], next_domain()
+
+    def run(file, **arguments):
+        log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        logs.append(log)
+        env = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        env.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
+        pairs = [f"{name}:={value}" for name, value in arguments.items()]
+        process = subprocess.Popen([sys.executable, "-c", RUN, str(share / "launch" / f"{file}.launch.py"), *pairs],
+                                   env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        client = Client(domain)
+        started.append((process, client))
+        return process, Path(log.name), client
+    yield run
+    for process, client in started:
+        client.close()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+    for log in logs:
+        print(Path(log.name).read_text()[-6000:])
+        log.close()
+
+
+def children(pid):
+    """Ids of the processes a process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def environment(pid):
+    return dict(item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0") if "=" in item)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A tiny random network; good enough to be activated."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny")
+    labels = (Label(0, "sky", (1, 2, 3)), Label(1, "road", (4, 5, 6), drivable=True))
+    EomtExt(EomtExtConfig.preset("tiny", labels=labels, image_size=56)).save_pretrained(folder)
+    (folder / "calibration.json").write_text('{"score": "eomt_ext", "threshold": 0.9}')
+    return folder
+
+
+def test_the_detector_launches_with_its_arguments_and_ends_cleanly(launched, checkpoint):
+    from node_rig import picture
+    from rcl_interfaces.srv import GetParameters
+
+    process, log, client = launched("detector", cameras="left,right=/cams/right/image_raw/compressed", namespace="robot",
+                                    checkpoint=checkpoint, device="cpu", respawn="false", log_level="debug")
+    left, right = "/robot/detector/left/alerts", "/robot/detector/right/alerts"
+    client.listen(left), client.listen(right)
+
+    def feed():
+        client.send(picture(), "/robot/left/image_raw")
+        client.send_jpeg(picture(), "/cams/right/image_raw/compressed")
+    client.until(lambda: all(any(not m.heartbeat for m in client.messages[topic]) for topic in (left, right)), 120,
+                 meanwhile=feed, every=0.2)
+    values = client.call(GetParameters, "/robot/detector/get_parameters", names=["checkpoint", "device", "use_sim_time"]).values
+    assert (values[0].string_value, values[1].string_value, values[2].bool_value) == (str(checkpoint), "cpu", False)
+    detector, = children(process.pid)
+    for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        assert Path(environment(detector)[variable]).name == "fastdds_shm.xml"
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) == 0
+    text = log.read_text()
+    assert "process has finished cleanly" in text and "Traceback" not in text
+
+
+def test_a_detector_that_dies_is_started_again(launched, checkpoint):
+    process, _, client = launched("detector", checkpoint=checkpoint, device="cpu", respawn="true")
+    client.level(0)
+    first, = children(process.pid)
+    os.kill(first, signal.SIGKILL)
+    client.until(lambda: (now := children(process.pid)) and now != [first], 60)
+    client.level(0)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) == 0
+
+
+def test_a_wrong_argument_is_said(launched):
+    process, log, _ = launched("detector", cameras="a,a")
+    assert process.wait(60) != 0
+    assert "each name once" in log.read_text()
+
+
+def test_a_bag_is_replayed_through_the_detector(launched, checkpoint, tmp_path):
+    import cv2
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = {name: store.types[name] for name in ("sensor_msgs/msg/CompressedImage", "std_msgs/msg/Header",
+                                                  "builtin_interfaces/msg/Time")}
+    data = cv2.imencode(".jpg", np.full((60, 80, 3), 90, np.uint8))[1].ravel()
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/camera/front/image_raw/compressed", "sensor_msgs/msg/CompressedImage", typestore=store)
+        for number in range(30):
+            stamp = types["builtin_interfaces/msg/Time"](sec=1000 + number // 10, nanosec=number % 10 * 100_000_000)
+            header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+            message = types["sensor_msgs/msg/CompressedImage"](header=header, format="jpeg", data=data)
+            writer.write(connection, 1000_000_000_000 + number * 100_000_000, store.serialize_cdr(message, message.__msgtype__))
+    process, log, client = launched("replay", bag=tmp_path / "bag", rviz="false", checkpoint=checkpoint, device="cpu", rate="0.5")
+    alerts = client.listen("/detector/front/alerts")
+    client.until(lambda: process.poll() is not None, 120)
+    assert process.returncode == 0
+    judged = [message for message in alerts if not message.heartbeat and message.reasons & ~(1 | 2) != 32]
+    assert len({message.header.stamp.sec for message in judged}) >= 2, log.read_text()
+    assert all(1000 <= message.header.stamp.sec <= 1003 for message in judged if message.latency.sec >= 0)
+    assert "the bag has ended" in log.read_text() or "done" in log.read_text()
+    time.sleep(0.1)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The node with the real engine and a tiny random network: checkpoints good, missing and broken."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
+from node_rig import SIZE, detector, picture
+from test_node_live import LATCHED
+
+from eomt_anomaly.alerts import Level, Reason
+from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A folder with a tiny random network that calls everything road."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    labels = (Label(0, "sky", (1, 2, 3)), Label(1, "road", (4, 5, 6), drivable=True))
+    model = EomtExt(EomtExtConfig.preset("tiny", labels=labels, image_size=56))
+    with torch.no_grad():
+        model.class_head.bias[1] += 10.0
+    model.save_pretrained(folder)
+    (folder / "calibration.json").write_text(json.dumps({"score": "eomt_ext", "threshold": 0.999, "method": "test"}))
+    return folder
+
+
+def test_pictures_go_through_the_real_network(checkpoint):
+    with detector(fake=False, checkpoint=checkpoint, device="cpu", precision="fp32", monitor__clear_frames=3,
+                  front__warmup_size=f"[{SIZE[1]}, {SIZE[0]}]", max_age=5.0, stale_timeout=10.0) as (process, client, log):
+        masks = client.listen("/detector/front/semantic_mask", SemanticMask)
+        heats = client.listen("/detector/front/anomaly_heatmap", AnomalyHeatmap)
+        info = client.listen("/detector/model_info", ModelInfo, LATCHED)
+        client.level(Level.CLEAR, seconds=60, meanwhile=lambda: client.send(picture()), every=0.1)
+        client.until(lambda: masks and heats and info, meanwhile=lambda: client.send(picture()))
+        classes = np.frombuffer(masks[-1].mask.data, np.uint8)
+        anomaly = np.frombuffer(heats[-1].heatmap.data, np.float32)
+        assert classes.shape == anomaly.shape == (SIZE[0] * SIZE[1],) and (classes == 1).all()
+        assert (0 <= anomaly).all() and (anomaly < 1).all()
+        assert info[-1].class_names == ["sky", "road"] and info[-1].threshold == pytest.approx(0.999)
+        assert len(info[-1].checkpoint_sha256) == 64 and info[-1].device == "cpu"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, log.read_text()
+
+
+def test_a_missing_or_broken_checkpoint_is_named_and_never_clear(checkpoint, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text((checkpoint / "config.json").read_text())
+    (broken / "model.safetensors").write_bytes((checkpoint / "model.safetensors").read_bytes()[:5000])
+    for folder in (broken, tmp_path / "absent"):
+        with detector(fake=False, checkpoint=folder) as (process, client, log):
+            diagnostics = client.listen("/diagnostics", DiagnosticArray)
+            alert = client.level(Level.UNKNOWN, reasons=Reason.INACTIVE, seconds=60)
+            assert alert.alerts == []
+            client.until(lambda: any("cannot configure" in s.message for m in diagnostics for s in m.status), 60)
+            client.spin(0.5)
+            assert {m.level for m in client.messages["/detector/front/alerts"]} == {Level.UNKNOWN}
+            assert process.poll() is None and folder.name in log.read_text()
+            assert "Traceback" not in log.read_text()
