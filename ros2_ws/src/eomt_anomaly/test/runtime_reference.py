@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plain numpy and slow: what the engine must give, written without its code; and a tiny model that says something."""
+"""Plain numpy and slow: what the engine must give, without its code; and a tiny model that says something."""
 
 import numpy as np
 import torch
@@ -43,7 +43,8 @@ def softmax(x):
 
 def enlarge(logits, size):
     """[Q,h,w] -> [Q,H,W], bilinear."""
-    return F.interpolate(torch.as_tensor(logits)[None].float(), size, mode="bilinear", align_corners=False)[0].numpy()
+    x = torch.as_tensor(logits)[None].float()
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)[0].numpy()
 
 
 def naive(mask_logits, class_logits, anomaly_logits, size):

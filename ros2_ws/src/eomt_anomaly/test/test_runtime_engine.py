@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The engine as its users meet it: any picture in, maps out, clear errors; and the CUDA pipeline's logic on a CPU."""
+"""The engine as users meet it: any picture in, maps out, clear errors; the CUDA pipeline's logic on a CPU."""
 
 import json
 import threading
@@ -7,16 +7,17 @@ import threading
 import numpy as np
 import pytest
 import torch
-from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
-from eomt_anomaly.runtime import checkpoints as checkpoints_module
-from eomt_anomaly.runtime.cuda import CudaPipeline
-from eomt_anomaly.runtime.pipeline import Setup
-from eomt_anomaly.runtime.preprocess import Normalizer, network_input, plan
-from eomt_anomaly.runtime.network import DTYPES, prepare
-from eomt_anomaly.runtime.streams import InlineStreams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime_reference import naive, picture, tiny_model
+
+from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
+from eomt_anomaly.runtime import checkpoints as checkpoints_module
+from eomt_anomaly.runtime.cuda import CudaPipeline
+from eomt_anomaly.runtime.network import DTYPES, prepare
+from eomt_anomaly.runtime.pipeline import Setup
+from eomt_anomaly.runtime.preprocess import Normalizer, network_input, plan
+from eomt_anomaly.runtime.streams import InlineStreams
 
 MODEL = tiny_model()
 
@@ -28,8 +29,8 @@ def engine():
 
 
 def cuda_twin(precision="fp32", mode="rectangle", slots=3, model=MODEL):
-    setup = Setup(prepare(model, precision, torch.device("cpu")), DTYPES[precision], precision == "exact", "eomt_ext",
-                  56, mode, None)
+    network = prepare(model, precision, torch.device("cpu"))
+    setup = Setup(network, DTYPES[precision], precision == "exact", "eomt_ext", 56, mode, None)
     return CudaPipeline(setup, InlineStreams(), slots)
 
 
@@ -44,11 +45,12 @@ def test_exact_is_the_model_and_the_naive_reference(size, decoder):
     p = plan(*size, 56, 14)
     config = model.config
     with torch.inference_mode():
-        output = model(network_input(image, p, Normalizer(config.pixel_mean, config.pixel_std, torch.float32)))
+        normalize = Normalizer(config.pixel_mean, config.pixel_std, torch.float32)
+        output = model(network_input(image, p, normalize))
     parts = (x[0].numpy().astype(np.float64) for x in (
         output.mask_logits, output.class_logits, output.anomaly_logits))
     semantic, anomaly = naive(*parts, size)
-    assert len(np.unique(semantic.argmax(0))) > 1 and np.ptp(anomaly) > 0.05     # there is something to agree on
+    assert len(np.unique(semantic.argmax(0))) > 1 and np.ptp(anomaly) > 0.05   # something to agree on
     with Engine(model, device="cpu", precision="exact") as engine:
         got = engine.infer([image])[0]
     np.testing.assert_allclose(got.anomaly, anomaly, atol=1e-4)
@@ -62,7 +64,8 @@ def test_exact_is_the_model_and_the_naive_reference(size, decoder):
 @given(st.integers(1, 120), st.integers(1, 400), st.booleans())
 def test_any_size(height, width, turn):
     size = (width, height) if turn else (height, width)
-    with Engine(MODEL, device="cpu", precision="fp32", mode="windows" if height > 60 else "rectangle") as engine:
+    mode = "windows" if height > 60 else "rectangle"
+    with Engine(MODEL, device="cpu", precision="fp32", mode=mode) as engine:
         got = engine.infer([picture(*size)])[0]
     assert got.class_map.shape == got.anomaly.shape == size
     assert got.class_map.dtype == np.uint8 and got.anomaly.dtype == np.float32
@@ -152,7 +155,7 @@ def test_any_thread_may_call(engine):
 @pytest.mark.parametrize("precision, tolerance", [("fp32", 0.02), ("exact", 0.02)])
 @pytest.mark.parametrize("mode", ["rectangle", "windows"])
 def test_cuda_pipeline_gives_what_the_cpu_pipeline_gives(precision, tolerance, mode):
-    """Run inline on the CPU: numbers, grouping by size and the order; a missing wait between streams cannot show."""
+    """Run inline on the CPU: numbers, grouping, order; a missing wait between streams cannot show."""
     images = [picture(*size, seed=i) for i, size in enumerate([(56, 84), (90, 161), (56, 84), (30, 20)])]
     twin = cuda_twin(precision, mode)
     with Engine(MODEL, device="cpu", precision=precision, mode=mode) as engine:
@@ -179,7 +182,8 @@ def test_checkpoint_folder_identity_and_calibration(tmp_path):
     with Engine(tmp_path / "mine", device="cpu", precision="fp32") as plain:
         assert plain.threshold is None and plain.calibration == {} and plain.score == "eomt_ext"
         assert plain.model_id == f"mine-{plain.checkpoint_sha256[:8]}" and len(plain.checkpoint_sha256) == 64
-        assert plain.drivable_ids == (2,) and [label.name for label in plain.labels] == [f"c{i}" for i in range(5)]
+        assert [label.name for label in plain.labels] == [f"c{i}" for i in range(5)]
+        assert plain.drivable_ids == (2,)
         assert plain.device == "cpu" and plain.short_side == 56
         image = picture(40, 70)
         with Engine(MODEL, device="cpu", precision="fp32") as memory:

@@ -8,13 +8,14 @@ import textwrap
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from runtime_reference import enlarge, naive, softmax
+
 from eomt_anomaly.model import EomtExtOutput
 from eomt_anomaly.model.scores import SCORES
 from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, fuse, publish, upsample
 from eomt_anomaly.runtime.preprocess import plan
-from hypothesis import given
-from hypothesis import strategies as st
-from runtime_reference import enlarge, naive, softmax
 
 
 def logits(queries=20, classes=6, size=(16, 24), sharp=6.0, seed=0, count=1):
@@ -22,8 +23,8 @@ def logits(queries=20, classes=6, size=(16, 24), sharp=6.0, seed=0, count=1):
     random = np.random.default_rng(seed)
     masks = enlarge(random.normal(0, 1, (count * queries, 4, 6)), size).reshape(count, queries, *size)
     return EomtExtOutput(torch.tensor(sharp * masks - 2, dtype=torch.float32),
-                         torch.tensor(random.normal(0, 3, (count, queries, classes + 1)), dtype=torch.float32),
-                         torch.tensor(random.normal(0, 2, (count, queries, 3)), dtype=torch.float32))
+                         torch.tensor(random.normal(0, 3, (count, queries, classes + 1))).float(),
+                         torch.tensor(random.normal(0, 2, (count, queries, 3))).float())
 
 
 def numpy_logits(output, i=0):
@@ -59,7 +60,7 @@ def test_fast_is_the_sum_at_mask_resolution_enlarged(height, width, seed):
 
 @pytest.mark.parametrize("sharp, least, most", [(1.0, 0.999, 0.01), (6.0, 0.99, 0.08), (20.0, 0.95, 0.4)])
 def test_fast_agrees_with_exact(sharp, least, most):
-    """The price of speed: the sharper the masks, the more the border pixels differ (notes in docs/runtime.md)."""
+    """The price of speed: the sharper the masks, the more border pixels differ (docs/runtime.md)."""
     p, output = plan(128, 192, 56, 14), logits(queries=60, classes=11, size=(32, 48), sharp=sharp)
     want_class, want = (x.numpy() for x in exact(output, p, "eomt_ext"))
     got_class, got = finish(fuse(output, "eomt_ext").numpy(), p, "eomt_ext")
@@ -106,7 +107,7 @@ def test_windows_fast_on_device_and_exact_agree():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status")
 def test_extra_memory_for_two_megapixels_stays_below_100_mb():
-    """Peak resident memory of a fresh process, beyond the network's own output, with 100 queries and 19 classes."""
+    """Peak resident memory of a fresh process beyond the network's output; 100 queries, 19 classes."""
     code = textwrap.dedent("""
         import numpy as np, torch
         from eomt_anomaly.model import EomtExtOutput

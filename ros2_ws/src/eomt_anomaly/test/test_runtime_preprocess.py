@@ -4,10 +4,11 @@
 import numpy as np
 import pytest
 import torch
-from eomt_anomaly.runtime.preprocess import WIDEST, Normalizer, network_input, plan
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime_reference import picture
+
+from eomt_anomaly.runtime.preprocess import WIDEST, Normalizer, network_input, plan
 
 SIDES = st.integers(1, 5000)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

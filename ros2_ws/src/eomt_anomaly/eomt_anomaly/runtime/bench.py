@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """`python -m eomt_anomaly.runtime.bench`: our stages beside plain ones, interleaved in one run, as ratios.
 
-Weights are random: speed only. Times are this process's CPU time (all its threads), so that other processes disturb
-less; only the ratios mean something on another machine. Peers: the naive post-processing (every mask upsampled to the
-image) and, where `transformers` is installed, the pre- and post-processing of its `EomtImageProcessor`.
+Weights are random: speed only. Times are this process's CPU time (all its threads), so that other processes
+disturb less; only the ratios mean something on another machine. Peers: the naive post-processing (every mask
+upsampled to the image) and, where `transformers` is installed, the pre- and post-processing of its
+`EomtImageProcessor`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .preprocess import Normalizer, network_input, plan
 
 
 def interleave(stages: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median CPU milliseconds of each stage; every round runs each once, after one round that does not count."""
+    """Median CPU ms of each stage; every round runs each once, after one round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(rounds + 1):
         for name, stage in stages.items():
@@ -47,8 +48,9 @@ def peer_stages(image: np.ndarray, side: int, queries: int, classes: int) -> dic
     height, width = image.shape[:2]
     inputs = processor(image, return_tensors="pt")
     offsets, count = inputs["patch_offsets"], len(inputs["pixel_values"])
-    output = SimpleNamespace(masks_queries_logits=torch.randn(count, queries, side // 4, side // 4),
-                             class_queries_logits=torch.randn(count, queries, classes + 1), patch_offsets=offsets)
+    output = SimpleNamespace(
+        masks_queries_logits=torch.randn(count, queries, side // 4, side // 4),
+        class_queries_logits=torch.randn(count, queries, classes + 1), patch_offsets=offsets)
     return {"peer preprocess": lambda: processor(image, return_tensors="pt"),
             "peer postprocess": lambda: processor.post_process_semantic_segmentation(
                 output, target_sizes=[(height, width)], size={"shortest_edge": side, "longest_edge": None})}
@@ -84,7 +86,8 @@ def run(size: str, height: int, width: int, side: int, queries: int, rounds: int
         if f"peer {stage}" in ms:
             ratios[f"peer / {stage}"] = ms[f"peer {stage}"] / ms[stage]
     return {"model": size, "image": [height, width], "network input": list(p.window), "queries": queries,
-            "rounds": rounds, "cpu_ms": ms, "ratios": ratios, "machine": platform.processor() or platform.machine(),
+            "rounds": rounds, "cpu_ms": ms, "ratios": ratios,
+            "machine": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(), "torch": torch.__version__, "opencv": cv2.__version__}
 
 
@@ -95,7 +98,8 @@ def _copy(output: object) -> object:
 
 def main() -> None:
     """Print the table and, with --json, store it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="small", choices=("tiny", "small", "base", "large"))
     parser.add_argument("--image", type=int, nargs=2, default=(1024, 2048), metavar=("H", "W"))
     parser.add_argument("--side", type=int, default=476, help="short side of the network's input, px")

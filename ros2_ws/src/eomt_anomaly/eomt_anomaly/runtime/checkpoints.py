@@ -17,7 +17,7 @@ from ..model.scores import SCORES
 
 @dataclass(frozen=True)
 class Opened:
-    """A model in fp32 on the CPU, the SHA-256 of its weights, a short name, and calibration.json ({} if none)."""
+    """An fp32 model on the CPU, the SHA-256 of its weights, a short name, calibration.json ({} if none)."""
 
     model: EomtExt
     sha256: str
@@ -45,7 +45,7 @@ def open_checkpoint(checkpoint: str | Path | EomtExt | None, backbone: str | Pat
 
 
 def read_calibration(folder: Path) -> dict[str, Any]:
-    """calibration.json of a folder: at least `score` (a name in SCORES) and `threshold` in (0,1); {} if no file."""
+    """calibration.json of a folder: `score` (in SCORES), `threshold` in (0,1), and more; {} if no file."""
     path = folder / CALIBRATION
     if not path.is_file():
         return {}
@@ -57,5 +57,6 @@ def read_calibration(folder: Path) -> dict[str, Any]:
         if not isinstance(threshold, float) or not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold is {threshold!r}, but must lie between 0 and 1")
     except ValueError as error:
-        raise ValueError(f"{path} is not a valid calibration: {error}; write it with training/evaluate.py") from error
+        raise ValueError(f"{path} is not a valid calibration: {error}; "
+                         "write it with training/evaluate.py") from error
     return values

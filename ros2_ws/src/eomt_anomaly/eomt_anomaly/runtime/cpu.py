@@ -18,7 +18,8 @@ from .preprocess import Normalizer, network_input
 class CpuPipeline:
     """Images one by one (a batch gains nothing on a CPU and costs memory); callers may be any threads.
 
-    threads: of the network's arithmetic; None leaves torch's choice. The setting belongs to the pipeline's thread.
+    threads: of the network's arithmetic; None leaves torch's choice. The setting belongs to the pipeline's
+        thread.
     """
 
     def __init__(self, setup: Setup, threads: int | None = None):

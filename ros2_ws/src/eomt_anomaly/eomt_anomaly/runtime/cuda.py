@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The CUDA pipeline: upload of uint8, everything else on the GPU, download of two maps an image.
 
-Three streams joined by events, over a ring of reused pinned buffers: while one submission computes, the next uploads
-and the one before downloads. Its logic and numbers are tested on the CPU through `InlineStreams`; see
+Three streams joined by events, over a ring of reused pinned buffers: while one submission computes, the next
+uploads and the one before downloads. Its logic and numbers are tested on the CPU through `InlineStreams`; see
 docs/runtime.md for what has and has not been run on a GPU.
 """
 
@@ -54,7 +54,7 @@ class Batch:
 
 
 class CudaPipeline:
-    """Images of one size share a pass. `submit` blocks only while all `slots` of the ring are under way."""
+    """Images of one size share a pass. `submit` blocks only while all `slots` are under way."""
 
     def __init__(self, setup: Setup, streams: Streams, slots: int = 3):
         self.setup, self.streams = setup, streams
@@ -65,7 +65,7 @@ class CudaPipeline:
         self._lock = threading.RLock()
 
     def submit(self, images: Sequence[np.ndarray]) -> list[tuple[Batch, int]]:
-        """Copy the images and start; they may be reused at once. Returns each image's batch and place in it."""
+        """Copy the images (free at once) and start. Returns each image's batch and place in it."""
         sizes: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             sizes.setdefault(image.shape[:2], []).append(i)
@@ -112,7 +112,8 @@ class CudaPipeline:
         streams.wait("compute", batch.marks[-1])
         with streams.on("compute"), torch.inference_mode():
             anomaly, class_map, ok = self.compute(device)
-            packed = torch.cat([anomaly.reshape(-1).view(torch.uint8), class_map.reshape(-1), ok.view(torch.uint8)])
+            packed = torch.cat([anomaly.reshape(-1).view(torch.uint8), class_map.reshape(-1),
+                                ok.view(torch.uint8)])
         streams.keep(device, "compute")
         batch.marks.append(streams.mark("compute"))
         streams.wait("copy_out", batch.marks[-1])
@@ -124,7 +125,8 @@ class CudaPipeline:
         return batch
 
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [B,H,W,3] -> anomaly float32 [B,H,W], class map uint8 [B,H,W], finite bool [1]; no host waits.
+        """uint8 [B,H,W,3] -> anomaly float32 [B,H,W], class map uint8 [B,H,W], finite bool [1]; no host
+        waits.
 
         A pure function of the images for one shape: what a CUDA graph may capture.
         """

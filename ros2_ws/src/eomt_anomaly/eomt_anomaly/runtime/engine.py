@@ -38,21 +38,21 @@ class Engine:
     Args:
         checkpoint: folder, model in memory, or None / "" for the checkpoint inside the package.
         device: "auto" (CUDA where there is one, else cpu), "cpu", "cuda", "cuda:1", ...
-        precision: "auto" (bf16 where the hardware has it), "fp32", "bf16", "fp16" (CUDA), or "exact": fp32 with the
-            naive post-processing, the reference that the others approximate.
+        precision: "auto" (bf16 where the hardware has it), "fp32", "bf16", "fp16" (CUDA), or "exact": fp32
+            with the naive post-processing, the reference that the others approximate.
         backend: what runs the network.
         short_side: px to which an image's short side is scaled; None: as the model was trained.
         score: name in `SCORES`; None: the calibration's, else the configuration's.
         backbone: file or folder of the frozen backbone, where the checkpoint leaves it out.
         mode: "rectangle" (whole image) or "windows" (overlapping squares, for models trained on squares).
-        max_tokens: most patches of one pass in rectangle mode; longer images are shrunk to it. None: four squares of
-            the short side.
+        max_tokens: most patches of one pass in rectangle mode; longer images are shrunk to it. None: four
+            squares of the short side.
         threads: for the network's arithmetic on a CPU; None: torch's choice.
         compile: torch.compile the network. Faster frames after a first one that takes a minute or so.
 
     Raises:
-        ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the remedy.
-        FileNotFoundError: the checkpoint or its backbone is missing.
+        ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the
+        remedy. FileNotFoundError: the checkpoint or its backbone is missing.
     """
 
     def __init__(self, checkpoint: str | Path | EomtExt | None = None, device: str = "auto",
@@ -61,7 +61,8 @@ class Engine:
                  max_tokens: int | None = None, threads: int | None = None, compile: bool = False):
         _one_of("backend", backend, BACKENDS)
         _one_of("mode", mode, MODES)
-        for name, value in (("short_side", short_side), ("max_tokens", max_tokens), ("threads", threads)):
+        numbers = {"short_side": short_side, "max_tokens": max_tokens, "threads": threads}
+        for name, value in numbers.items():
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} is {value!r}: give a positive integer or None")
         self._device = _device(device)
@@ -82,14 +83,14 @@ class Engine:
         network = prepare(opened.model, self.precision, self._device)
         if compile:
             network.compile()
-        setup = Setup(network, DTYPES[self.precision], self.precision == "exact", self.score, self.short_side, mode,
-                      max_tokens)
+        setup = Setup(network, DTYPES[self.precision], self.precision == "exact", self.score, self.short_side,
+                      mode, max_tokens)
         self._pipeline: Pipeline = (CpuPipeline(setup, threads) if self._device.type == "cpu"
                                     else CudaPipeline(setup, CudaStreams(self._device)))
         self._closed = False
 
     def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
-        """Run a grey image of each (height, width) once, so that the first real one takes no longer than the rest."""
+        """Run a grey image of each (height, width), so that the first real one is as fast as the rest."""
         for height, width in shapes:
             self.infer([np.full((height, width, 3), 114, np.uint8)])
 
@@ -143,6 +144,7 @@ def _device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported: give auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not there ({torch.cuda.device_count()} CUDA device(s) visible to "
-                         f"torch {torch.__version__}): give device='cpu', or install a CUDA build of torch")
+        raise ValueError(f"device {name!r} is not there: torch {torch.__version__} sees "
+                         f"{torch.cuda.device_count()} CUDA device(s); give device='cpu', or install a CUDA "
+                         "build of torch")
     return device

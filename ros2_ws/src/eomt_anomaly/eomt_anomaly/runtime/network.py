@@ -18,7 +18,7 @@ GRIDS_KEPT = 16
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AMX or AVX512-BF16); elsewhere bf16 is slower than fp32."""
+    """Whether this CPU multiplies bfloat16 natively (AMX, AVX512-BF16); elsewhere bf16 is slower."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
@@ -46,7 +46,8 @@ def prepare(model: EomtExt, precision: str, device: torch.device) -> EomtExt:
             if isinstance(block, Block):
                 _fold(block)
     network.to(device=device, dtype=DTYPES[precision])
-    network.backbone.positions = lru_cache(GRIDS_KEPT)(network.backbone.positions)   # depends on the grid only
+    # Positions depend on the grid only: interpolated once.
+    network.backbone.positions = lru_cache(GRIDS_KEPT)(network.backbone.positions)
     return network
 
 

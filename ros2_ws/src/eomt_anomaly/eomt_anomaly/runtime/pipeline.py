@@ -29,13 +29,13 @@ class Prediction:
 
 
 class Pipeline(Protocol):
-    """Upload, forward, download. `submit` returns a handle that only `result` of the same pipeline understands."""
+    """Upload, forward, download. A handle of `submit` is for `result` of the same pipeline."""
 
     def submit(self, images: Sequence[np.ndarray]) -> Any:
         """Begin to work on valid images of any sizes; may return before anything is done."""
 
     def result(self, handle: Any) -> list[Prediction]:
-        """Wait for a submission and return one prediction for each image, in order. Raises what the work raised."""
+        """Wait for a submission: one prediction for each image, in order. Raises what the work raised."""
 
     def close(self) -> None:
         """Wait for work under way and free what is held."""
@@ -55,7 +55,8 @@ class Setup:
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of this size is shown to the network."""
-        return plan(height, width, self.short_side, self.network.config.patch_size, self.mode, self.max_tokens)
+        patch = self.network.config.patch_size
+        return plan(height, width, self.short_side, patch, self.mode, self.max_tokens)
 
     def forward(self, pixels: Tensor) -> EomtExtOutput:
         """Normalised [B,3,h,w] -> logits."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """From the network's logits to a class map and an anomaly map of the image's size.
 
-Fast path: sum_q weights[q,k] sigmoid(mask_q) at mask resolution as one matrix product, its rows the C known classes
-and P(anomaly | q); then each of these few maps (not each of the Q masks) is upsampled, one after the other, while
-the best class so far is kept. Naively the Q masks are upsampled first; `exact` does that. The two differ where a
-mask's sigmoid is sharp, because sigmoid and interpolation do not commute.
+Fast path: sum_q weights[q,k] sigmoid(mask_q) at mask resolution as one matrix product, its rows the C known
+classes and P(anomaly | q); then each of these few maps (not each of the Q masks) is upsampled, one after the
+other, while the best class so far is kept. Naively the Q masks are upsampled first; `exact` does that. The
+two differ where a mask's sigmoid is sharp, because sigmoid and interpolation do not commute.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def finish(maps: np.ndarray, plan: Plan, score: str) -> tuple[np.ndarray, np.nda
 
 
 def upsample(windows: np.ndarray, plan: Plan, out: np.ndarray | None = None) -> np.ndarray:
-    """One map of each window, [n,h,w] -> [H,W]: windows are upsampled, averaged where they overlap, and joined."""
+    """One map of each window, [n,h,w] -> [H,W]: each upsampled, averaged where they overlap."""
     if len(windows) == 1 and plan.window == plan.scaled:
         return cv2.resize(windows[0], plan.image[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
     total, count = np.zeros(plan.scaled, np.float32), np.zeros(plan.scaled, np.float32)
@@ -102,14 +102,14 @@ def finish_on_device(maps: Tensor, plan: Plan, score: str) -> tuple[Tensor, Tens
 
 
 def exact(output: EomtExtOutput, plan: Plan, score: str) -> tuple[Tensor, Tensor]:
-    """The reference: every mask logit upsampled to its window, then sigmoid, then sums (model.md-style naive).
+    """The reference: every mask logit upsampled to its window, then sigmoid, then sums.
 
     Takes Q float images of memory (0.8 GB for 100 masks of 1024x2048 px). Returns uint8 [H,W], float32 [H,W].
     """
     target = plan.image if plan.window == plan.scaled else plan.window
     semantic, anomaly = [], []
     for i in range(len(output.mask_logits)):
-        masks = F.interpolate(output.mask_logits[i:i + 1].float(), target, mode="bilinear", align_corners=False)
+        masks = _interpolate(output.mask_logits[i:i + 1].float(), target)                  # [1,Q,*target]
         classes, anomalies = output.class_logits[i:i + 1], output.anomaly_logits[i:i + 1]
         semantic.append(semantic_map(masks, classes))                                      # [1,C,*target]
         anomaly.append(SCORES[score](masks, classes, anomalies)[:, None])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """From a uint8 image of any size to the pixels of the network: geometry, resize, normalisation.
 
-Two modes. ``rectangle``: the whole image in one pass, its short side scaled to the model's. ``windows``: overlapping
-squares along the long side, for checkpoints trained on squares (EoMT, arXiv 2503.19108); their maps are averaged.
+Two modes. ``rectangle``: the whole image in one pass, its short side scaled to the model's. ``windows``:
+overlapping squares along the long side, for checkpoints trained on squares (EoMT, arXiv 2503.19108); their
+maps are averaged.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import torch
 from torch import Tensor
 
 MODES = ("rectangle", "windows")
-WIDEST = 4   # rectangle: a longer image is shrunk until its patches are at most WIDEST * (patches of the short side)^2
+WIDEST = 4   # rectangle: longer images are shrunk to at most WIDEST * (patches of the short side)^2 patches
 
 
 @dataclass(frozen=True)
 class Plan:
     """How one image size is shown to the network; all sizes in px.
 
-    The image is scaled to ``scaled`` and cut into squares or rectangles of ``window``, whose upper left corners
-    lie at ``corners`` (row, column). They cover the scaled image.
+    The image is scaled to ``scaled`` and cut into squares or rectangles of ``window``, whose upper left
+    corners lie at ``corners`` (row, column). They cover the scaled image.
     """
 
     image: tuple[int, int]
@@ -88,7 +89,7 @@ class Normalizer:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H,W,3] -> uint8 [*size,3]; averages areas where the image shrinks, interpolates where it grows."""
+    """uint8 [H,W,3] -> uint8 [*size,3]: area averages where it shrinks, else bilinear."""
     if image.shape[:2] == size:
         return image
     shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The few CUDA calls the pipeline makes, behind a seam, and a twin that runs everything at once on the CPU.
 
-The twin lets the pipeline's logic (ring, grouping, order, numbers) be tested where there is no GPU; it cannot show a
-missing wait between streams.
+The twin lets the pipeline's logic (ring, grouping, order, numbers) be tested where there is no GPU; it cannot
+show a missing wait between streams.
 """
 
 from __future__ import annotations
