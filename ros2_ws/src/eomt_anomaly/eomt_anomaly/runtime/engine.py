@@ -48,7 +48,7 @@ class Engine:
         max_tokens: most patches of one pass in rectangle mode; longer images are shrunk to it. None: four
             squares of the short side.
         threads: for the network's arithmetic on a CPU; None: torch's choice.
-        compile: torch.compile the network. Faster frames after a first one that takes a minute or so.
+        compile: torch.compile the network: a slow first frame of each size, then perhaps faster ones.
 
     Raises:
         ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the
