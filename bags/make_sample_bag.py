@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "training"))
 from bag_writer import BagWriter  # noqa: E402
 from eomt_training.data.synthetic import drive, objects, tracks  # noqa: E402
-from eomt_training.data.synthetic.renderer import Item, Light, Renderer  # noqa: E402
+from eomt_training.data.synthetic.renderer import Item, Light, NoOpenGL, Renderer  # noqa: E402
 
 SIZE, FOV_DEG, HEIGHT_M, PITCH_RAD = (640, 360), 66.0, 1.45, 0.06
 RATE_HZ, SECONDS, SPEED = 10, 10, 13.0  # 13 m/s = 47 km/h
@@ -122,4 +122,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (FileNotFoundError, NoOpenGL) as error:
+        raise SystemExit(f"make_sample_bag: {error}") from None

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from eomt_training.data.synthetic import drive, objects, tracks
-from eomt_training.data.synthetic.renderer import Renderer
+from eomt_training.data.synthetic.renderer import NoOpenGL, Renderer
 
 TRIES = 30
 
@@ -101,4 +101,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (FileNotFoundError, NoOpenGL) as error:
+        raise SystemExit(f"render_drives: {error}") from None
