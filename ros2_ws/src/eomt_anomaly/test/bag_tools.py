@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Runs the package's command-line tools as processes of their own, against the fake engine of `node_rig`."""
+
 from __future__ import annotations
 
 import itertools
@@ -17,10 +18,20 @@ def start(tool: str, *args, domain: int | None = None) -> subprocess.Popen:
     call = "main()" if tool == "bag_player" else "main(module='node_rig')"
     code = f"import sys; from eomt_anomaly.ros.{tool} import main; sys.exit({call})"
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    env = os.environ | {"PYTHONPATH": path, "ROS_DOMAIN_ID": str(domain or next(_domains)), "PYTHONUNBUFFERED": "1",
-                        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, args)], env=env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    env = os.environ | {
+        "PYTHONPATH": path,
+        "ROS_DOMAIN_ID": str(domain or next(_domains)),
+        "PYTHONUNBUFFERED": "1",
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def run(tool: str, *args, seconds: float = 90.0) -> tuple[int, str]:
@@ -42,5 +53,8 @@ def summary_of(folder: Path) -> dict:
 def children_of(pid: int) -> list[int]:
     """Ids of the processes that this one started."""
     tasks = Path(f"/proc/{pid}/task")
-    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()] \
-        if tasks.exists() else []
+    return (
+        [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+        if tasks.exists()
+        else []
+    )

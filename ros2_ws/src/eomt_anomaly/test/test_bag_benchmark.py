@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""bag_benchmark accounts for every frame and measures what a known detector does; the fake engine sees red as anomalous."""
+"""bag_benchmark accounts for every frame and measures what a known detector does."""
+
 from __future__ import annotations
 
 import os
@@ -12,11 +13,26 @@ pytest.importorskip("rclpy")
 pytest.importorskip("rosbags")
 pytest.importorskip("eomt_anomaly_msgs")
 
-from bag_fixtures import IMAGE, LABELS, make_bag   # noqa: E402
-from bag_tools import children_of, run, start, summary_of   # noqa: E402
+from bag_fixtures import IMAGE, LABELS, make_bag  # noqa: E402
+from bag_tools import children_of, run, start, summary_of  # noqa: E402
 
-KEYS = {"frames_in", "frames_out", "dropped", "latency_ms", "age_ms", "fps", "alerts", "quality", "device", "precision",
-        "checkpoint_sha256", "bag_sha256", "versions"}
+from eomt_anomaly.ros import bag_benchmark  # noqa: E402
+
+KEYS = {
+    "frames_in",
+    "frames_out",
+    "dropped",
+    "latency_ms",
+    "age_ms",
+    "fps",
+    "alerts",
+    "quality",
+    "device",
+    "precision",
+    "checkpoint_sha256",
+    "bag_sha256",
+    "versions",
+}
 
 
 def balanced(summary):
@@ -31,7 +47,9 @@ def test_a_detector_that_sees_every_obstacle_is_measured_as_such(tmp_path):
     assert KEYS <= set(summary)
     assert balanced(summary) and summary["frames_in"] == 40 and summary["frames_out"] >= 20
     for name in ("latency_ms", "age_ms"):
-        assert 0 < summary[name]["p50"] <= summary[name]["p95"] <= summary[name]["p99"] <= summary[name]["p999"]
+        assert (
+            0 < summary[name]["p50"] <= summary[name]["p95"] <= summary[name]["p99"] <= summary[name]["p999"]
+        )
         assert summary[name]["count"] == summary["frames_out"]
     quality = summary["quality"]
     assert quality["pixels"]["auprc"] > 0.95 and quality["masks"]["miou"] > 0.95
@@ -43,7 +61,9 @@ def test_a_detector_that_sees_every_obstacle_is_measured_as_such(tmp_path):
 
 
 def test_invalid_pictures_are_dropped_by_name_and_nothing_stops(tmp_path):
-    path = make_bag(tmp_path / "bag", frames=15, rate=10, compressed=True, labels=False, info=False, damaged=(4, 9))
+    path = make_bag(
+        tmp_path / "bag", frames=15, rate=10, compressed=True, labels=False, info=False, damaged=(4, 9)
+    )
     status, output = run("bag_benchmark", path, "--output", tmp_path / "out")
     assert status == 0, output
     summary = summary_of(tmp_path / "out")
@@ -54,16 +74,30 @@ def test_invalid_pictures_are_dropped_by_name_and_nothing_stops(tmp_path):
 
 def test_failures_are_explained_and_leave_no_process_behind(tmp_path):
     path = make_bag(tmp_path / "bag", frames=3)
-    for args, text in (((path, "--checkpoint", "missing", "--param", "checkpoint=missing"),
-                        "the detector says: cannot configure: FileNotFoundError: checkpoint 'missing'"),
-                       ((path, "--param", "max_age=-3.0"), "ended with status 2"),
-                       ((path, "--param", "max_aeg=3.0"), "--param max_aeg: the detector has no such parameter"),
-                       ((path, "--param", "oops"), "--param oops: write NAME=VALUE"),
-                       ((path, "--attach", "--startup-timeout", 1), "no detector /detector with camera front"),
-                       ((path, "--start-offset", 100), "--start-offset is 100 s")):
+    for args, text in (
+        (
+            (path, "--checkpoint", "missing", "--param", "checkpoint=missing"),
+            "the detector says: cannot configure: FileNotFoundError: checkpoint 'missing'",
+        ),
+        ((path, "--param", "max_age=-3.0"), "ended with status 2"),
+        ((path, "--attach", "--startup-timeout", 1), "no detector /detector with camera front"),
+    ):
         status, output = run("bag_benchmark", *args, "--output", tmp_path / "out")
         assert (status, text in output) == (1, True), output
         assert "Traceback" not in output
+
+
+def test_wrong_options_are_refused_before_anything_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bag_benchmark, "end_on_sigterm", lambda: None)
+    path = make_bag(tmp_path / "bag", frames=3)
+    for args, text in (
+        (("--param", "max_aeg=3.0"), "--param max_aeg: the detector has no such parameter"),
+        (("--param", "oops"), "--param oops: write NAME=VALUE"),
+        (("--start-offset", "100"), "--start-offset is 100 s"),
+        (("--topic", "/nothing"), "no topic /nothing"),
+    ):
+        assert bag_benchmark.main([str(path), *args, "--output", str(tmp_path / "out")]) == 1
+        assert text in capsys.readouterr().err
 
 
 def test_an_interrupted_benchmark_ends_its_detector(tmp_path):

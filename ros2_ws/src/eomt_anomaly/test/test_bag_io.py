@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Any rosbag2 can be read, and every unusable one is refused with a text that helps."""
+
 from __future__ import annotations
 
 import sqlite3
@@ -8,11 +9,11 @@ import pytest
 
 pytest.importorskip("rosbags")
 
-from bag_fixtures import IMAGE, INFO, LABELS, START_NS, make_bag   # noqa: E402
-from hypothesis import given, settings   # noqa: E402
-from hypothesis import strategies as st   # noqa: E402
+from bag_fixtures import IMAGE, INFO, LABELS, START_NS, make_bag  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
-from eomt_anomaly.ros.bag_io import Bag, BagError, Prefetch, Record, stamp_of, with_stamp   # noqa: E402
+from eomt_anomaly.ros.bag_io import Bag, BagError, Prefetch, Record, stamp_of, with_stamp  # noqa: E402
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -26,7 +27,9 @@ def test_every_kind_of_rosbag2_gives_the_same_messages(tmp_path, storage, compre
         assert [r.topic for r in records] == [INFO, IMAGE] * 4
         message = bag.deserialize(records[1])
         assert (message.width, message.height, message.encoding) == (112, 84, "rgb8")
-        assert [stamp_of(r.data) for r in records if r.topic == IMAGE] == [START_NS + i * 10**8 for i in range(4)]
+        assert [stamp_of(r.data) for r in records if r.topic == IMAGE] == [
+            START_NS + i * 10**8 for i in range(4)
+        ]
 
 
 def test_a_single_storage_file_and_a_folder_without_metadata_can_be_read(tmp_path):
@@ -58,18 +61,24 @@ def test_the_only_picture_topic_is_chosen_and_its_companions_found(tmp_path):
 
 def test_choosing_among_several_topics_needs_a_name_and_lists_them(tmp_path):
     with Bag(make_bag(tmp_path / "bag", frames=2, images=("/left/image", "/right/image"))) as bag:
-        with pytest.raises(BagError, match=r"(?s)2 topics with pictures; choose one.*/left/image.*/right/image"):
+        with pytest.raises(
+            BagError, match=r"(?s)2 topics with pictures; choose one.*/left/image.*/right/image"
+        ):
             bag.choose_image_topic()
         assert bag.choose_image_topic("/right/image").name == "/right/image"
         with pytest.raises(BagError, match=r"(?s)no topic /up/image; it has:.*/left/image"):
             bag.choose_image_topic("/up/image")
-        with pytest.raises(BagError, match=r"(?s)/chatter carries std_msgs/msg/String, not pictures.*/left/image"):
+        with pytest.raises(
+            BagError, match=r"(?s)/chatter carries std_msgs/msg/String, not pictures.*/left/image"
+        ):
             bag.choose_image_topic("/chatter")
 
 
 def test_a_bag_without_pictures_lists_what_it_has(tmp_path):
     with Bag(make_bag(tmp_path / "bag", frames=2, images=())) as bag:
-        with pytest.raises(BagError, match=r"(?s)no topic with pictures.*/chatter  std_msgs/msg/String  2 messages"):
+        with pytest.raises(
+            BagError, match=r"(?s)no topic with pictures.*/chatter  std_msgs/msg/String  2 messages"
+        ):
             bag.choose_image_topic()
 
 
@@ -79,9 +88,14 @@ def test_what_is_not_a_bag_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     (tmp_path / "junk.mcap").write_bytes(b"junk" * 100)
     (tmp_path / "junk.db3").write_bytes(b"junk" * 100)
-    for name, text in (("absent", "does not exist"), ("empty", "no metadata.yaml"), ("notes.txt", "give a folder"),
-                       ("old.bag", "rosbags-convert"), ("junk.mcap", "cannot be read"),
-                       ("junk.db3", "cannot be read")):
+    for name, text in (
+        ("absent", "does not exist"),
+        ("empty", "no metadata.yaml"),
+        ("notes.txt", "give a folder"),
+        ("old.bag", "rosbags-convert"),
+        ("junk.mcap", "cannot be read"),
+        ("junk.db3", "cannot be read"),
+    ):
         with pytest.raises(BagError, match=text):
             Bag(tmp_path / name)
     broken = make_bag(tmp_path / "broken", frames=2)
@@ -95,10 +109,10 @@ def test_what_is_not_a_bag_is_refused_with_the_remedy(tmp_path):
 def test_a_truncated_file_is_an_error_and_never_a_shorter_bag(tmp_path, storage, part):
     path = make_bag(tmp_path / "bag", frames=12, storage=storage)
     file = next(f for f in path.iterdir() if f.suffix in (".mcap", ".db3"))
-    if storage == "sqlite3":   # one file, no write-ahead log
+    if storage == "sqlite3":  # one file, no write-ahead log
         sqlite3.connect(file).execute("pragma journal_mode=delete").connection.close()
     data = file.read_bytes()
-    file.write_bytes(data[:int(len(data) * part)])
+    file.write_bytes(data[: int(len(data) * part)])
     with pytest.raises(BagError, match="damaged|cannot be read"):
         with Bag(path) as bag:
             for record in bag.records():
@@ -114,7 +128,7 @@ def test_prefetch_keeps_order_and_its_bound(sizes, limit):
         nonlocal held, most
         for index, size in enumerate(sizes):
             held += size
-            most = max(most, held - size)      # what was handed over and not yet consumed
+            most = max(most, held - size)  # what was handed over and not yet consumed
             yield Record(str(index), "", index, bytes(size))
 
     buffer = Prefetch(source(), limit)

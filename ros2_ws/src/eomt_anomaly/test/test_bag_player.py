@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """bag_player replays what was recorded, on time and byte for byte, over real DDS."""
+
 from __future__ import annotations
 
 import signal
@@ -11,14 +12,14 @@ pytest.importorskip("rclpy")
 pytest.importorskip("rosbags")
 pytest.importorskip("eomt_anomaly_msgs")
 
-from bag_fixtures import IMAGE, INFO, START_NS, make_bag   # noqa: E402
-from bag_tools import run, start   # noqa: E402
-from node_rig import Client, _domains   # noqa: E402
-from rosgraph_msgs.msg import Clock   # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image   # noqa: E402
+from bag_fixtures import IMAGE, INFO, START_NS, make_bag  # noqa: E402
+from bag_tools import run, start  # noqa: E402
+from node_rig import Client, _domains  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
-from eomt_anomaly.ros.bag_io import Bag, stamp_of, with_stamp   # noqa: E402
-from eomt_anomaly.ros.bag_player import main   # noqa: E402
+from eomt_anomaly.ros.bag_io import Bag, stamp_of, with_stamp  # noqa: E402
+from eomt_anomaly.ros.bag_player import main  # noqa: E402
 
 
 @pytest.fixture
@@ -39,15 +40,32 @@ def finish(process, client=None):
 
 def listen_raw(client, topic, kind):
     box = []
-    client.node.create_subscription(kind, topic, lambda data: box.append((time.monotonic(), data)), 100, raw=True)
+    client.node.create_subscription(
+        kind, topic, lambda data: box.append((time.monotonic(), data)), 100, raw=True
+    )
     return box
 
 
 def test_messages_arrive_in_order_on_time_and_unchanged_under_another_name(client, tmp_path):
     path = make_bag(tmp_path / "bag", frames=10, rate=10)
     pictures, infos = listen_raw(client, "/eye/image", Image), listen_raw(client, INFO, CameraInfo)
-    status, output = finish(start("bag_player", path, "--rate", 2, "--topics", IMAGE, INFO, "--remap", f"{IMAGE}:=/eye/image",
-                                  "--wait-for-subscribers", 20, domain=client.domain), client)
+    status, output = finish(
+        start(
+            "bag_player",
+            path,
+            "--rate",
+            2,
+            "--topics",
+            IMAGE,
+            INFO,
+            "--remap",
+            f"{IMAGE}:=/eye/image",
+            "--wait-for-subscribers",
+            20,
+            domain=client.domain,
+        ),
+        client,
+    )
     client.spin(0.3)
     assert status == 0, output
     assert "done: 20 messages" in output
@@ -55,46 +73,75 @@ def test_messages_arrive_in_order_on_time_and_unchanged_under_another_name(clien
         assert [data for _, data in pictures] == [r.data for r in bag.records([IMAGE])]
     assert len(infos) == 10
     took = pictures[-1][0] - pictures[0][0]
-    assert 0.3 < took < 1.5        # 0.9 s of bag at twice the speed, on a busy machine
+    assert 0.3 < took < 1.5  # 0.9 s of bag at twice the speed, on a busy machine
 
 
 def test_restamped_messages_have_the_present_time_and_the_same_content(client, tmp_path):
     path = make_bag(tmp_path / "bag", frames=5, rate=20)
     pictures, infos = listen_raw(client, IMAGE, Image), listen_raw(client, INFO, CameraInfo)
-    status, output = finish(start("bag_player", path, "--topics", IMAGE, INFO, "--restamp", "--wait-for-subscribers", 20,
-                                  domain=client.domain), client)
+    status, output = finish(
+        start(
+            "bag_player",
+            path,
+            "--topics",
+            IMAGE,
+            INFO,
+            "--restamp",
+            "--wait-for-subscribers",
+            20,
+            domain=client.domain,
+        ),
+        client,
+    )
     client.spin(0.3)
     assert status == 0, output
     stamps = [stamp_of(data) for _, data in pictures]
     assert abs(stamps[0] / 1e9 - time.time()) < 20
     assert [b - a for a, b in zip(stamps, stamps[1:])] == pytest.approx([5e7] * 4, abs=2)
-    assert stamps == [stamp_of(data) for _, data in infos]       # what belonged together still does
+    assert stamps == [stamp_of(data) for _, data in infos]  # what belonged together still does
     with Bag(path) as bag:
-        assert [with_stamp(data, 0) for _, data in pictures] == [with_stamp(r.data, 0) for r in bag.records([IMAGE])]
+        assert [with_stamp(data, 0) for _, data in pictures] == [
+            with_stamp(r.data, 0) for r in bag.records([IMAGE])
+        ]
 
 
 def test_a_loop_with_a_clock_goes_on_until_interrupted_and_then_exits_cleanly(client, tmp_path):
     path = make_bag(tmp_path / "bag", frames=4, rate=20)
     clock, pictures = client.listen("/clock", Clock, 100), listen_raw(client, IMAGE, Image)
-    process = start("bag_player", path, "--topics", IMAGE, "--loop", "--clock", "--wait-for-subscribers", 20,
-                    domain=client.domain)
+    process = start(
+        "bag_player",
+        path,
+        "--topics",
+        IMAGE,
+        "--loop",
+        "--clock",
+        "--wait-for-subscribers",
+        20,
+        domain=client.domain,
+    )
     client.until(lambda: len(pictures) > 10, 30)
     process.send_signal(signal.SIGINT)
     status, output = finish(process, client)
     assert (status, "interrupted" in output) == (0, True), output
     times = [m.clock.sec * 10**9 + m.clock.nanosec for m in clock]
     assert all(START_NS <= t <= START_NS + 10**9 for t in times)
-    assert any(b < a for a, b in zip(times, times[1:]))          # the bag's time starts again with each loop
+    assert any(b < a for a, b in zip(times, times[1:]))  # the bag's time starts again with each loop
 
 
 def test_what_cannot_be_played_ends_with_status_1_and_a_reason(tmp_path, capsys):
     path = make_bag(tmp_path / "bag", frames=2)
-    for args, text in (([tmp_path / "absent"], "does not exist"), ([path, "--topics", "/nothing"], "no topic /nothing"),
-                       ([path, "--remap", "/nothing:=/a"], "no topic /nothing")):
+    for args, text in (
+        ([tmp_path / "absent"], "does not exist"),
+        ([path, "--topics", "/nothing"], "no topic /nothing"),
+        ([path, "--remap", "/nothing:=/a"], "no topic /nothing"),
+    ):
         assert main([str(arg) for arg in args]) == 1
         assert text in capsys.readouterr().err
-    for args, text in ((["--clock", "--restamp"], "exclude each other"), (["--remap", "/a"], "write FROM:=TO"),
-                       (["--rate", "0"], "not a number above 0")):
+    for args, text in (
+        (["--clock", "--restamp"], "exclude each other"),
+        (["--remap", "/a"], "write FROM:=TO"),
+        (["--rate", "0"], "not a number above 0"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             main([str(path), *args])
         assert text in capsys.readouterr().err

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The demo turns any bag with pictures into a video, a page and numbers, or says why it cannot."""
+
 from __future__ import annotations
 
 import cv2
@@ -9,8 +10,10 @@ pytest.importorskip("rclpy")
 pytest.importorskip("rosbags")
 pytest.importorskip("eomt_anomaly_msgs")
 
-from bag_fixtures import make_bag   # noqa: E402
-from bag_tools import run, summary_of   # noqa: E402
+from bag_fixtures import make_bag  # noqa: E402
+from bag_tools import run, summary_of  # noqa: E402
+
+from eomt_anomaly.ros import demo  # noqa: E402
 
 
 def test_the_demo_leaves_a_video_a_page_and_a_summary(tmp_path):
@@ -30,8 +33,15 @@ def test_the_demo_leaves_a_video_a_page_and_a_summary(tmp_path):
 
 
 def test_a_bag_without_ground_truth_or_calibration_is_enough(tmp_path):
-    path = make_bag(tmp_path / "bag", frames=8, storage="sqlite3", compressed=True, labels=False, info=False,
-                    images=("/eye",))
+    path = make_bag(
+        tmp_path / "bag",
+        frames=8,
+        storage="sqlite3",
+        compressed=True,
+        labels=False,
+        info=False,
+        images=("/eye",),
+    )
     status, output = run("demo", "--bag", path, "--output", tmp_path / "out", "--camera", "eye")
     assert status == 0, output
     assert summary_of(tmp_path / "out")["quality"] is None
@@ -46,7 +56,14 @@ def test_a_demo_of_which_nothing_comes_out_fails_and_leaves_no_old_report(tmp_pa
     status, output = run("demo", "--bag", path, "--output", out)
     assert (status, "no frame came back from the detector: {'invalid': 4}" in output) == (1, True), output
     assert not (out / "report.html").exists()
-    for args, text in ((("--bag", tmp_path / "absent"), "does not exist"),
-                       (("--bag", path, "--topic", "/chatter"), "not pictures")):
-        status, output = run("demo", *args, "--output", out)
-        assert (status, text in output) == (1, True), output
+
+
+def test_a_bag_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "end_on_sigterm", lambda: None)
+    path = make_bag(tmp_path / "bag", frames=2)
+    for args, text in (
+        (("--bag", str(tmp_path / "absent")), "does not exist"),
+        (("--bag", str(path), "--topic", "/chatter"), "not pictures"),
+    ):
+        assert demo.main([*args, "--output", str(tmp_path / "out")]) == 1
+        assert text in capsys.readouterr().err

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What the README says of topics, types, services, parameters and commands is what the code has."""
+
 from __future__ import annotations
 
 import re
@@ -10,14 +11,17 @@ import pytest
 pytest.importorskip("rclpy")
 pytest.importorskip("eomt_anomaly_msgs")
 
-from node_rig import detector   # noqa: E402
+from node_rig import detector  # noqa: E402
 
-from eomt_anomaly.ros import bag_benchmark, bag_player, demo, parameters   # noqa: E402
+from eomt_anomaly.ros import bag_benchmark, bag_player, demo, parameters  # noqa: E402
 
-ROOT = next((p for p in Path(__file__).resolve().parents if (p / "README.md").is_file() and (p / "launch").is_dir()), None)
+ROOT = next(
+    (p for p in Path(__file__).resolve().parents if (p / "README.md").is_file() and (p / "launch").is_dir()),
+    None,
+)
 pytestmark = pytest.mark.skipif(ROOT is None, reason="this copy of the package has no repository around it")
 OF_EVERY_NODE = ("rcl_interfaces/", "lifecycle_msgs/", "type_description_interfaces/")
-OWN = ("/parameter_events", "/rosout", "/detector/transition_event")      # of every lifecycle node
+OWN = ("/parameter_events", "/rosout", "/detector/transition_event")  # of every lifecycle node
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +32,16 @@ def readme():
 def rows(text, title):
     """The first two cells of each row of the table below a heading, without backquotes."""
     body = text.split(f"### {title}\n", 1)[1].split("\n\n", 1)[0]
-    cells = [[cell.strip().replace("`", "") for cell in line.split("|")[1:3]] for line in body.splitlines()[2:]]
+    cells = [
+        [cell.strip().replace("`", "") for cell in line.split("|")[1:3]] for line in body.splitlines()[2:]
+    ]
     return {name.replace("~/", "/detector/").replace("CAM", "front"): kind for name, kind in cells}
 
 
 def test_topics_and_services_are_those_of_the_running_node(readme):
     topics, services = rows(readme, "Published topics"), rows(readme, "Services")
     with detector() as (_, client, _log):
+
         def published():
             found = client.node.get_publisher_names_and_types_by_node("detector", "/")
             return {name: kinds[0] for name, kinds in found if name not in OWN}
@@ -44,7 +51,7 @@ def test_topics_and_services_are_those_of_the_running_node(readme):
             return {name: kinds[0] for name, kinds in found if not kinds[0].startswith(OF_EVERY_NODE)}
 
         client.level(0, 40)
-        for _ in range(100):                                   # discovery takes its time
+        for _ in range(100):  # discovery takes its time
             if (published(), served()) == (topics, services):
                 break
             client.spin(0.2)
@@ -54,7 +61,9 @@ def test_topics_and_services_are_those_of_the_running_node(readme):
 
 def test_parameters_are_the_printed_tables(readme):
     tables = re.search(r"<!-- parameters: .*? -->\n(.*?)\n<!-- /parameters -->", readme, re.DOTALL).group(1)
-    assert tables.strip() == parameters.markdown().strip(), "paste what `python -m eomt_anomaly.ros.parameters` prints"
+    assert tables.strip() == parameters.markdown().strip(), (
+        "paste what `python -m eomt_anomaly.ros.parameters` prints"
+    )
 
 
 def test_files_and_options_that_the_readme_names_exist(readme):

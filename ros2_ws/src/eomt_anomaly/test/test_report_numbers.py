@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The numbers of a report: percentiles, books that balance, and quality against ground truth."""
+
 from __future__ import annotations
 
 import json
@@ -9,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("rosbags")   # the fixtures share the bag's scene
+pytest.importorskip("rosbags")  # the fixtures share the bag's scene
 
-from report_fixtures import NAMES, make_recording   # noqa: E402
+from report_fixtures import NAMES, make_recording  # noqa: E402
 
-from eomt_anomaly.report import quality   # noqa: E402
-from eomt_anomaly.report.quality import Obstacle, confusion, iou, obstacles, overlaps, pixel_quality   # noqa: E402
-from eomt_anomaly.report.recording import Box   # noqa: E402
-from eomt_anomaly.report.statistics import level_runs, percentiles, summarize   # noqa: E402
+from eomt_anomaly.report import quality  # noqa: E402
+from eomt_anomaly.report.quality import Obstacle, confusion, iou, obstacles, overlaps, pixel_quality  # noqa: E402
+from eomt_anomaly.report.recording import Box  # noqa: E402
+from eomt_anomaly.report.statistics import level_runs, percentiles, summarize  # noqa: E402
 
 
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=200))
@@ -29,8 +30,15 @@ def test_percentiles_are_ordered_values_that_occurred(values):
 
 
 def test_percentiles_of_nothing_are_null_not_zero():
-    assert percentiles([None]) == {"p50": None, "p95": None, "p99": None, "p999": None, "mean": None, "max": None,
-                                   "count": 0}
+    assert percentiles([None]) == {
+        "p50": None,
+        "p95": None,
+        "p99": None,
+        "p999": None,
+        "mean": None,
+        "max": None,
+        "count": 0,
+    }
 
 
 @settings(deadline=None, max_examples=60)
@@ -40,7 +48,7 @@ def test_pixel_quality_is_that_of_scikit_learn(seed, size, steps):
     rng = np.random.default_rng(seed)
     truth = rng.random(size) < 0.3
     truth[:2] = False, True
-    scores = (rng.integers(0, steps + 1, size) / steps).astype(np.float32)      # few steps: many ties
+    scores = (rng.integers(0, steps + 1, size) / steps).astype(np.float32)  # few steps: many ties
     ours = pixel_quality(scores, truth)
     assert ours["auprc"] == pytest.approx(metrics.average_precision_score(truth, scores))
     false, true, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
@@ -67,9 +75,9 @@ def test_iou_is_intersection_over_union_outside_anomaly_and_void(seed):
 def test_obstacles_are_big_enough_and_near_the_road():
     labels = np.zeros((100, 100), np.uint8)
     labels[50:] = 3
-    labels[60:70, 20:35] = 254      # on the road
-    labels[5:25, 70:90] = 254       # in the sky
-    labels[80:83, 80:83] = 254      # too small
+    labels[60:70, 20:35] = 254  # on the road
+    labels[5:25, 70:90] = 254  # in the sky
+    labels[80:83, 80:83] = 254  # too small
     assert obstacles(labels, [3]) == [Obstacle(20, 60, 15, 10, 150)]
 
 
@@ -78,10 +86,11 @@ def test_an_alert_means_an_obstacle_when_it_lies_in_it_or_fits_it():
 
     def box(x, y, width, height):
         return Box(1, x, y, width, height, 3, 1.0)
-    assert overlaps(obstacle, box(25, 25, 4, 4))         # a part of it
-    assert overlaps(obstacle, box(15, 15, 30, 30))       # a little larger
-    assert not overlaps(obstacle, box(0, 0, 100, 100))   # the whole picture
-    assert not overlaps(obstacle, box(60, 60, 5, 5))     # elsewhere
+
+    assert overlaps(obstacle, box(25, 25, 4, 4))  # a part of it
+    assert overlaps(obstacle, box(15, 15, 30, 30))  # a little larger
+    assert not overlaps(obstacle, box(0, 0, 100, 100))  # the whole picture
+    assert not overlaps(obstacle, box(60, 60, 5, 5))  # elsewhere
 
 
 def test_a_perfect_detector_is_called_perfect_and_its_drops_are_counted():
@@ -92,7 +101,9 @@ def test_a_perfect_detector_is_called_perfect_and_its_drops_are_counted():
     assert result["masks"] == {"miou": 1.0, "frames": 10, "iou": {"sky": 1.0, "road": 1.0}}
     found = result["obstacles"]
     assert (found["recall"], found["encounters"], found["encounters_alerted"]) == (1.0, 1, 1)
-    assert found["time_to_first_alert_s"] == [pytest.approx(0.6 + 0.081 - 0.501)]   # frame 5 was dropped, 6 judged
+    assert found["time_to_first_alert_s"] == [
+        pytest.approx(0.6 + 0.081 - 0.501)
+    ]  # frame 5 was dropped, 6 judged
     assert (found["clean_frames"], found["false_alert_frames"], found["stray_boxes"]) == (3, 0, 0)
     summary = json.loads(json.dumps(summarize(recording, result), allow_nan=False))
     assert summary["frames_in"] == summary["frames_out"] + sum(summary["dropped"].values()) == 20

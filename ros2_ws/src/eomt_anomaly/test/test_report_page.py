@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The page says what happened, drops and failures included, and is well formed; the video can be played back."""
+"""The page says what happened, drops and failures included, and is well formed; the video plays."""
+
 from __future__ import annotations
 
 from html.parser import HTMLParser
@@ -8,16 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("rosbags")   # the fixtures share the bag's scene
+pytest.importorskip("rosbags")  # the fixtures share the bag's scene
 
-from bag_fixtures import scene   # noqa: E402
-from report_fixtures import NAMES, SIZE, make_recording   # noqa: E402
+from bag_fixtures import scene  # noqa: E402
+from report_fixtures import NAMES, SIZE, make_recording  # noqa: E402
 
-from eomt_anomaly.report import quality, video   # noqa: E402
-from eomt_anomaly.report.page import page   # noqa: E402
-from eomt_anomaly.report.pictures import moments   # noqa: E402
-from eomt_anomaly.report.recording import Reason, reason_text   # noqa: E402
-from eomt_anomaly.report.statistics import summarize   # noqa: E402
+from eomt_anomaly.report import quality, video  # noqa: E402
+from eomt_anomaly.report.page import page  # noqa: E402
+from eomt_anomaly.report.pictures import moments  # noqa: E402
+from eomt_anomaly.report.recording import Reason, reason_text  # noqa: E402
+from eomt_anomaly.report.statistics import summarize  # noqa: E402
 
 VOID_TAGS = {"meta", "img"}
 
@@ -55,8 +56,18 @@ def render(recording, truth, result):
 def test_the_page_says_what_happened_and_needs_nothing_from_the_network():
     recording, truth = make_recording()
     text, links = render(recording, truth, quality.evaluate(recording.frames, truth, NAMES, [3]))
-    for piece in ("10 of 20", "10 dropped (50%)", "dropped: overwritten", "1 of 1", "100.0 %", "A note with <angle> brackets.",
-                  "<some & cpu>", "The first alert", "0" * 64, "AuPRC"):
+    for piece in (
+        "10 of 20",
+        "10 dropped (50%)",
+        "dropped: overwritten",
+        "1 of 1",
+        "100.0 %",
+        "A note with <angle> brackets.",
+        "<some & cpu>",
+        "The first alert",
+        "0" * 64,
+        "AuPRC",
+    ):
         assert piece in text
     assert all(link == "overlay.mp4" or link.startswith("data:image/jpeg") for link in links)
 
@@ -89,7 +100,9 @@ def test_misses_and_false_alerts_are_among_the_pictures():
 
 def test_the_video_has_every_published_frame_and_plays(tmp_path):
     recording, _ = make_recording()
-    pictures = video.operator_view(recording, (scene(frame.index, SIZE)[0] for frame in recording.frames), [(0.5, 2.0)])
+    pictures = video.operator_view(
+        recording, (scene(frame.index, SIZE)[0] for frame in recording.frames), [(0.5, 2.0)]
+    )
     assert video.write_video(tmp_path / "overlay.mp4", pictures, video.frame_rate(recording)) == 20
     capture = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What a replay showed: statistics, quality against ground truth, timeline, page and video. No ROS, no torch."""
+"""What a replay showed: statistics, quality against ground truth, page and video. No ROS, no torch."""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Pictures for the report: colours, boxes, text, and the choice of telling moments."""
+
 from __future__ import annotations
 
 import base64
@@ -11,7 +12,7 @@ import numpy as np
 from .quality import ANOMALY, obstacles, overlaps
 from .recording import CAUTION, LEVELS, Box, Frame
 
-LEVEL_COLORS = ((120, 124, 130), (46, 125, 50), (239, 139, 0), (211, 47, 47))     # RGB, by level
+LEVEL_COLORS = ((120, 124, 130), (46, 125, 50), (239, 139, 0), (211, 47, 47))  # RGB, by level
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -33,11 +34,19 @@ def with_boxes(picture: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     return picture
 
 
-def put_text(picture: np.ndarray, text: str, at: tuple[int, int], scale: float, color: Sequence[int],
-             thickness: int = 1) -> None:
+def put_text(
+    picture: np.ndarray,
+    text: str,
+    at: tuple[int, int],
+    scale: float,
+    color: Sequence[int],
+    thickness: int = 1,
+) -> None:
     """Draw text in place, its lower left corner at `at`, with a dark edge so that it reads on any ground."""
     for right, down in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        cv2.putText(picture, text, (at[0] + right, at[1] + down), _FONT, scale, (10, 12, 16), thickness, cv2.LINE_AA)
+        cv2.putText(
+            picture, text, (at[0] + right, at[1] + down), _FONT, scale, (10, 12, 16), thickness, cv2.LINE_AA
+        )
     cv2.putText(picture, text, at, _FONT, scale, tuple(int(c) for c in color), thickness, cv2.LINE_AA)
 
 
@@ -48,7 +57,7 @@ def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     canvas = np.zeros((height, width, 3), np.uint8)
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
-    canvas[top:top + size[1], left:left + size[0]] = small
+    canvas[top : top + size[1], left : left + size[0]] = small
     return canvas
 
 
@@ -62,15 +71,18 @@ def data_uri(picture: np.ndarray, width: int = 640, quality: int = 85) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
-def moments(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], drivable_ids: Sequence[int]
-            ) -> list[tuple[str, Frame]]:
-    """Up to six captioned frames that tell most, failures included: (caption, judged frame with an overlay)."""
+def moments(
+    frames: Sequence[Frame], labels_of: dict[int, np.ndarray], drivable_ids: Sequence[int]
+) -> list[tuple[str, Frame]]:
+    """Up to six captioned frames that tell most, failures included: (caption, judged frame)."""
     shown = [f for f in frames if f.judged and f.maps("overlay") is not None]
     shown = [f for f in shown if f.maps("heatmap") is not None] or shown
     alerted = [f for f in shown if f.level >= CAUTION and f.boxes]
     quiet = [f for f in shown if not f.boxes]
     due = {id(f): obstacles(labels_of[f.index], drivable_ids) for f in shown if f.index in labels_of}
-    missed = [f for f in shown if due.get(id(f)) and not any(overlaps(o, b) for o in due[id(f)] for b in f.boxes)]
+    missed = [
+        f for f in shown if due.get(id(f)) and not any(overlaps(o, b) for o in due[id(f)] for b in f.boxes)
+    ]
     false = [f for f in alerted if id(f) in due and not (labels_of[f.index] == ANOMALY).any()]
     picks: list[tuple[str, Frame]] = []
 
@@ -82,9 +94,15 @@ def moments(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], drivable_
     pick("The first alert", alerted)
     pick("The largest obstacle alerted", alerted, lambda f: -max(b.width * b.height for b in f.boxes))
     pick("The most confident alert", alerted, lambda f: -max(b.confidence for b in f.boxes))
-    pick("A miss: an obstacle on the road without an alert on it", missed,
-         lambda f: -max(o.area_px for o in due[id(f)]))
+    pick(
+        "A miss: an obstacle on the road without an alert on it",
+        missed,
+        lambda f: -max(o.area_px for o in due[id(f)]),
+    )
     pick("A false alert: the ground truth has no obstacle here", false)
-    pick("A frame without alerts", [f for f in quiet if all(f is not m for m in missed)],
-         lambda f: abs(f.sent_s - frames[len(frames) // 2].sent_s))
+    pick(
+        "A frame without alerts",
+        [f for f in quiet if all(f is not m for m in missed)],
+        lambda f: abs(f.sent_s - frames[len(frames) // 2].sent_s),
+    )
     return picks

@@ -3,6 +3,7 @@
 
 Label pictures are uint8 [H,W]: class ids, 254 = anomaly, 255 = void (judged by nobody).
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -14,11 +15,11 @@ import numpy as np
 from .recording import CAUTION, Box, Frame
 
 ANOMALY, VOID = 254, 255
-MAX_PIXELS = 30_000_000        # scores sorted at once: about 1 GB; more frames than that are thinned evenly
-MIN_OBSTACLE_PX = 50           # smaller ground-truth components are neither hit nor missed
-NEAR_ROAD = 0.02               # of the picture's height: how near the drivable surface an obstacle must be
-HOLD_S = 2.0                   # after an obstacle has gone the level is held on purpose
-GAP_S = 1.0                    # an obstacle unseen for longer is a new encounter
+MAX_PIXELS = 30_000_000  # scores sorted at once: about 1 GB; more frames than that are thinned evenly
+MIN_OBSTACLE_PX = 50  # smaller ground-truth components are neither hit nor missed
+NEAR_ROAD = 0.02  # of the picture's height: how near the drivable surface an obstacle must be
+HOLD_S = 2.0  # after an obstacle has gone the level is held on purpose
+GAP_S = 1.0  # an obstacle unseen for longer is a new encounter
 
 
 def pixel_quality(scores: np.ndarray, anomalous: np.ndarray) -> dict[str, float | None]:
@@ -33,8 +34,10 @@ def pixel_quality(scores: np.ndarray, anomalous: np.ndarray) -> dict[str, float 
         return {"auprc": None, "fpr95": None}
     order = np.argsort(-scores)
     ranked = scores[order]
-    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1)    # [K] last of each distinct score
-    true = np.cumsum(anomalous[order])[last]                                       # [K] anomalous pixels found
+    last = np.append(
+        np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1
+    )  # [K] last of each distinct score
+    true = np.cumsum(anomalous[order])[last]  # [K] anomalous pixels found
     recall = true / positives
     auprc = float(np.sum(np.diff(recall, prepend=0.0) * true / (last + 1)))
     at95 = int(np.searchsorted(recall, 0.95))
@@ -42,11 +45,12 @@ def pixel_quality(scores: np.ndarray, anomalous: np.ndarray) -> dict[str, float 
 
 
 def confusion(mask: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """int64 [C, C+1]: ground truth by prediction, where both are of the picture; last column: predicted no class."""
+    """int64 [C, C+1]: pixels by ground truth and prediction; the last column is "no class"."""
     known = labels < classes
     predicted = np.minimum(mask[known], classes).astype(np.int64)
-    return np.bincount(labels[known].astype(np.int64) * (classes + 1) + predicted,
-                       minlength=classes * (classes + 1)).reshape(classes, classes + 1)
+    return np.bincount(
+        labels[known].astype(np.int64) * (classes + 1) + predicted, minlength=classes * (classes + 1)
+    ).reshape(classes, classes + 1)
 
 
 def iou(matrix: np.ndarray) -> np.ndarray:
@@ -68,22 +72,28 @@ class Obstacle:
     area_px: int
 
 
-def obstacles(labels: np.ndarray, drivable_ids: Sequence[int], min_area_px: int = MIN_OBSTACLE_PX) -> list[Obstacle]:
-    """The obstacles an alert is due for: anomalous, big enough, and within NEAR_ROAD of the drivable surface."""
+def obstacles(
+    labels: np.ndarray, drivable_ids: Sequence[int], min_area_px: int = MIN_OBSTACLE_PX
+) -> list[Obstacle]:
+    """The obstacles an alert is due for: big enough, and within NEAR_ROAD of the drivable surface."""
     reach = max(1, round(NEAR_ROAD * labels.shape[0]))
-    road = cv2.dilate(np.isin(labels, list(drivable_ids)).astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8))
-    count, components, stats, _ = cv2.connectedComponentsWithStats((labels == ANOMALY).astype(np.uint8), connectivity=8)
+    road = cv2.dilate(
+        np.isin(labels, list(drivable_ids)).astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)
+    )
+    count, components, stats, _ = cv2.connectedComponentsWithStats(
+        (labels == ANOMALY).astype(np.uint8), connectivity=8
+    )
     found = []
     for index in range(1, count):
         x, y, width, height, area = (int(v) for v in stats[index])
-        part = components[y:y + height, x:x + width] == index
-        if area >= min_area_px and road[y:y + height, x:x + width][part].any():
+        part = components[y : y + height, x : x + width] == index
+        if area >= min_area_px and road[y : y + height, x : x + width][part].any():
             found.append(Obstacle(x, y, width, height, area))
     return found
 
 
 def overlaps(obstacle: Obstacle, box: Box) -> bool:
-    """Does the alert mean this obstacle? Half of its box lies inside the obstacle's, or their IoU is ≥ 0.2."""
+    """Does the alert mean this obstacle? Half of its box lies in the obstacle's, or their IoU is ≥ 0.2."""
     width = min(obstacle.x + obstacle.width, box.x + box.width) - max(obstacle.x, box.x)
     height = min(obstacle.y + obstacle.height, box.y + box.height) - max(obstacle.y, box.y)
     if width <= 0 or height <= 0:
@@ -92,21 +102,28 @@ def overlaps(obstacle: Obstacle, box: Box) -> bool:
     return common >= 0.5 * alerted or common >= 0.2 * (alerted + obstacle.width * obstacle.height - common)
 
 
-def evaluate(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], class_names: Sequence[str],
-             drivable_ids: Sequence[int]) -> dict:
+def evaluate(
+    frames: Sequence[Frame],
+    labels_of: dict[int, np.ndarray],
+    class_names: Sequence[str],
+    drivable_ids: Sequence[int],
+) -> dict:
     """Everything that can be said about these frames; `labels_of` maps Frame.index to its label picture.
 
     Returns {"pixels": AuPRC, FPR95 …, "masks": mIoU …, "obstacles": detection, delay and false alerts}.
     """
-    return {"pixels": pixels(frames, labels_of), "masks": masks(frames, labels_of, class_names),
-            "obstacles": obstacle_quality(frames, labels_of, drivable_ids)}
+    return {
+        "pixels": pixels(frames, labels_of),
+        "masks": masks(frames, labels_of, class_names),
+        "obstacles": obstacle_quality(frames, labels_of, drivable_ids),
+    }
 
 
 def pixels(frames: Sequence[Frame], labels_of: dict[int, np.ndarray]) -> dict:
     """AuPRC and FPR95 in [0, 1] of the heatmaps, over all pixels of the judged frames that are not void."""
     usable = [f for f in frames if f.judged and f.index in labels_of]
     size = max((labels_of[f.index].size for f in usable), default=1)
-    chosen = usable[::max(1, -(-len(usable) * size // MAX_PIXELS))]
+    chosen = usable[:: max(1, -(-len(usable) * size // MAX_PIXELS))]
     scores, truth, used = [], [], 0
     for frame in chosen:
         labels, heatmap = labels_of[frame.index], frame.maps("heatmap")
@@ -117,7 +134,11 @@ def pixels(frames: Sequence[Frame], labels_of: dict[int, np.ndarray]) -> dict:
         scores.append(heatmap[known])
         truth.append(labels[known] == ANOMALY)
         used += 1
-    numbers = pixel_quality(np.concatenate(scores), np.concatenate(truth)) if used else {"auprc": None, "fpr95": None}
+    numbers = (
+        pixel_quality(np.concatenate(scores), np.concatenate(truth))
+        if used
+        else {"auprc": None, "fpr95": None}
+    )
     share = float(np.concatenate(truth).mean()) if used else None
     return numbers | {"anomalous_share": share, "frames": used, "frames_judged": len(usable)}
 
@@ -131,20 +152,27 @@ def masks(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], class_names
             matrix += confusion(mask, labels_of[frame.index], len(class_names))
             used += 1
     each = iou(matrix)
-    each[matrix.sum(1) == 0] = np.nan                       # classes the ground truth never shows say nothing
+    each[matrix.sum(1) == 0] = np.nan  # classes the ground truth never shows say nothing
     seen = ~np.isnan(each)
-    return {"miou": float(each[seen].mean()) if seen.any() else None, "frames": used,
-            "iou": {name: float(value) for name, value, ok in zip(class_names, each, seen) if ok}}
+    return {
+        "miou": float(each[seen].mean()) if seen.any() else None,
+        "frames": used,
+        "iou": {name: float(value) for name, value, ok in zip(class_names, each, seen) if ok},
+    }
 
 
-def obstacle_quality(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], drivable_ids: Sequence[int],
-                     min_area_px: int = MIN_OBSTACLE_PX) -> dict:
+def obstacle_quality(
+    frames: Sequence[Frame],
+    labels_of: dict[int, np.ndarray],
+    drivable_ids: Sequence[int],
+    min_area_px: int = MIN_OBSTACLE_PX,
+) -> dict:
     """Obstacles found on judged frames, encounters with their time to the first alert, and false alerts.
 
-    An encounter is a stretch of ground-truth frames with an obstacle (gaps up to GAP_S). Its delay runs from the
-    publishing of its first frame, judged or not, to the arrival of the first alert that overlaps one of its
-    obstacles: dropped frames count against it. A judged frame without any anomalous pixel is clean, unless one
-    was there within HOLD_S before; a false alert is a clean frame at CAUTION or above.
+    An encounter is a stretch of ground-truth frames with an obstacle (gaps up to GAP_S). Its delay runs from
+    the publishing of its first frame, judged or not, to the arrival of the first alert that overlaps one of
+    its obstacles: dropped frames count against it. A judged frame without any anomalous pixel is clean,
+    unless one was there within HOLD_S before; a false alert is a clean frame at CAUTION or above.
     """
     due = hit = clean = false_frames = boxes = stray = 0
     runs: list[dict] = []
@@ -167,7 +195,7 @@ def obstacle_quality(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], 
         due, hit = due + len(wanted), hit + len(matched)
         if matched and runs[-1]["alerted"] is None:
             runs[-1]["alerted"] = frame.received_s
-        everything = obstacles(labels, range(VOID), 1)      # an alert on any anomalous pixel is not a false one
+        everything = obstacles(labels, range(VOID), 1)  # an alert on any anomalous pixel is not a false one
         boxes += len(alerted)
         stray += sum(not any(overlaps(o, box) for o in everything) for box in alerted)
         if frame.sent_s - last_anomaly > HOLD_S:
@@ -175,16 +203,24 @@ def obstacle_quality(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], 
             false_frames += frame.level >= CAUTION
     delays = [run["alerted"] - run["begin"] for run in runs if run["alerted"] is not None]
     return {
-        "obstacles_due": due, "obstacles_found": hit, "recall": hit / due if due else None,
-        "encounters": len(runs), "encounters_alerted": len(delays),
+        "obstacles_due": due,
+        "obstacles_found": hit,
+        "recall": hit / due if due else None,
+        "encounters": len(runs),
+        "encounters_alerted": len(delays),
         "time_to_first_alert_s": [round(delay, 3) for delay in delays],
         "encounter_spans_s": [[round(run["begin"], 3), round(run["end"], 3)] for run in runs],
-        "clean_frames": clean, "false_alert_frames": false_frames,
-        "alert_boxes": boxes, "stray_boxes": stray, "min_obstacle_px": min_area_px,
+        "clean_frames": clean,
+        "false_alert_frames": false_frames,
+        "alert_boxes": boxes,
+        "stray_boxes": stray,
+        "min_obstacle_px": min_area_px,
     }
 
 
 def _same_size(labels: np.ndarray, picture: np.ndarray, name: str) -> None:
     if labels.shape != picture.shape:
-        raise ValueError(f"the ground truth is {labels.shape[1]} x {labels.shape[0]} px, but the {name} is "
-                         f"{picture.shape[1]} x {picture.shape[0]}: they must show the same pixels")
+        raise ValueError(
+            f"the ground truth is {labels.shape[1]} x {labels.shape[0]} px, but the {name} is "
+            f"{picture.shape[1]} x {picture.shape[0]}: they must show the same pixels"
+        )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What was observed during one replay, as plain data: the input of everything else in this room."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,12 +14,19 @@ UNKNOWN, CLEAR, CAUTION, STOP = Level
 LEVELS = tuple(level.name for level in Level)
 
 _REASONS = {
-    Reason.NO_INPUT: "no picture has come", Reason.STALE_INPUT: "the newest judged picture is too old",
-    Reason.INVALID_INPUT: "invalid picture", Reason.STALLED_WORKER: "inference takes too long",
-    Reason.INFERENCE_ERROR: "inference failed", Reason.INACTIVE: "node not active", Reason.DISABLED: "switched off",
-    Reason.WARMING_UP: "too few judged frames yet", Reason.INVALID_OUTPUT: "invalid network output",
-    Reason.TIME_JUMP: "time jumped", Reason.NO_DRIVABLE_SURFACE: "no drivable surface seen",
-    Reason.OBSTACLE: "obstacle", Reason.OBSTACLE_IN_CORRIDOR: "obstacle in the corridor",
+    Reason.NO_INPUT: "no picture has come",
+    Reason.STALE_INPUT: "the newest judged picture is too old",
+    Reason.INVALID_INPUT: "invalid picture",
+    Reason.STALLED_WORKER: "inference takes too long",
+    Reason.INFERENCE_ERROR: "inference failed",
+    Reason.INACTIVE: "node not active",
+    Reason.DISABLED: "switched off",
+    Reason.WARMING_UP: "too few judged frames yet",
+    Reason.INVALID_OUTPUT: "invalid network output",
+    Reason.TIME_JUMP: "time jumped",
+    Reason.NO_DRIVABLE_SURFACE: "no drivable surface seen",
+    Reason.OBSTACLE: "obstacle",
+    Reason.OBSTACLE_IN_CORRIDOR: "obstacle in the corridor",
 }
 
 
@@ -31,7 +39,7 @@ def reason_text(reasons: int) -> str:
 
 @dataclass(frozen=True)
 class Box:
-    """An alerted obstacle: box in px of the input picture, level, confidence [0, 1], distance m (None: unknown)."""
+    """An alerted obstacle: box in px of the picture, confidence in [0, 1], distance m (None: unknown)."""
 
     track_id: int
     x: int
@@ -47,10 +55,10 @@ class Box:
 class Frame:
     """One picture that was published. Times are seconds since the replay began, on one monotonic clock.
 
-    `index` counts the published pictures, `source_ns` is the picture's stamp in the bag. `received_s` is when the alert on this frame
-    arrived (None: it was dropped), `age_s` how old the picture's stamp was then, `node_latency_s` what the node
-    itself says it took. `maps(name)` gives the pictures the node made of it, None where one did not come:
-    "overlay" uint8 [H,W,3], "mask" uint8 [H,W], "heatmap" float32 [H,W].
+    `index` counts the published pictures, `source_ns` is the picture's stamp in the bag. `received_s` is when
+    the alert on this frame arrived (None: it was dropped), `age_s` how old the picture's stamp was then,
+    `node_latency_s` what the node itself says it took. `maps(name)` gives the pictures the node made of it,
+    None where one did not come: "overlay" uint8 [H,W,3], "mask" uint8 [H,W], "heatmap" float32 [H,W].
     """
 
     index: int
@@ -93,7 +101,9 @@ class Recording:
     levels: list[LevelChange]
     dropped: dict[str, int]
     duration_s: float
-    info: dict = field(default_factory=dict)     # model, device, versions, hashes, … as they stand in summary.json
+    info: dict = field(
+        default_factory=dict
+    )  # model, device, versions, hashes, … as they stand in summary.json
     class_names: list[str] = field(default_factory=list)
     class_colors: list[tuple[int, int, int]] = field(default_factory=list)
     drivable_ids: list[int] = field(default_factory=list)
@@ -109,5 +119,7 @@ class Recording:
         """Raises AssertionError where the books do not balance."""
         lost = sum(self.dropped.values())
         if len(self.frames) != len(self.judged) + lost or min(self.dropped.values(), default=0) < 0:
-            raise AssertionError(f"{len(self.frames)} frames in, {len(self.judged)} out and {lost} dropped "
-                                 f"({self.dropped}) do not add up: please report this")
+            raise AssertionError(
+                f"{len(self.frames)} frames in, {len(self.judged)} out and {lost} dropped "
+                f"({self.dropped}) do not add up: please report this"
+            )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Percentiles of durations, and the numbers of a recording that go into summary.json."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -52,7 +53,9 @@ def alerts_summary(recording: Recording) -> dict:
     judged = recording.judged
     alerted = [frame for frame in judged if frame.level >= CAUTION]
     return {
-        "frames_at_level": {name: sum(frame.level == level for frame in judged) for level, name in enumerate(LEVELS)},
+        "frames_at_level": {
+            name: sum(frame.level == level for frame in judged) for level, name in enumerate(LEVELS)
+        },
         "seconds_at_level": seconds_at_level(recording),
         "level_changes": max(len(level_runs(recording)) - 1, 0),
         "tracks": len({box.track_id for frame in judged for box in frame.boxes}),
@@ -61,7 +64,7 @@ def alerts_summary(recording: Recording) -> dict:
 
 
 def level_runs(recording: Recording) -> list[tuple[float, float, int, int]]:
-    """(begin s, end s, level, reasons) of each stretch of the replay; UNKNOWN until the first alert message."""
+    """(begin s, end s, level, reasons) of each stretch; UNKNOWN until the first alert message."""
     changes = [(0.0, UNKNOWN, 0)]
     for change in sorted(recording.levels, key=lambda c: c.time_s):
         state = (change.level, change.reasons)
@@ -84,4 +87,8 @@ def seconds_at_level(recording: Recording) -> dict[str, float]:
 def _rate(frames: list, when: str) -> float | None:
     """Frames a second between the first and the last, None for fewer than two."""
     times = sorted(getattr(frame, when) for frame in frames)
-    return round((len(times) - 1) / (times[-1] - times[0]), 3) if len(times) > 1 and times[-1] > times[0] else None
+    return (
+        round((len(times) - 1) / (times[-1] - times[0]), 3)
+        if len(times) > 1 and times[-1] > times[0]
+        else None
+    )

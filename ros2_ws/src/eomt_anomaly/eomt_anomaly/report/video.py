@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The overlay video: what an operator would have seen, moment by moment, as H.264 that browsers play."""
+
 from __future__ import annotations
 
 import shutil
@@ -13,8 +14,8 @@ from .pictures import LEVEL_COLORS, colored_heatmap, fitted, put_text, with_boxe
 from .recording import LEVELS, UNKNOWN, Frame, Recording, reason_text
 from .statistics import level_runs
 
-PANEL = 640, 360                      # px, one of four
-_WITHOUT_REASON = "no alert message has come yet", "nothing unfamiliar on the road", "", ""     # by level
+PANEL = 640, 360  # px, one of four
+_WITHOUT_REASON = "no alert message has come yet", "nothing unfamiliar on the road", "", ""  # by level
 INK, GREY, GROUND = (235, 237, 240), (150, 156, 164), (24, 27, 32)
 
 
@@ -26,23 +27,27 @@ def find_ffmpeg() -> str:
     """The ffmpeg of the package imageio-ffmpeg, or the one on PATH. Raises VideoError if there is neither."""
     try:
         import imageio_ffmpeg
+
         return imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError):
         if path := shutil.which("ffmpeg"):
             return path
-    raise VideoError("there is no ffmpeg for the video: `pip install imageio-ffmpeg`, or `apt install ffmpeg`")
+    raise VideoError(
+        "there is no ffmpeg for the video: `pip install imageio-ffmpeg`, or `apt install ffmpeg`"
+    )
 
 
 def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float) -> int:
     """Encode RGB uint8 pictures of one size with even sides; return how many. Raises VideoError."""
     process, count = None, 0
     try:
-        for count, picture in enumerate(pictures, 1):
+        for picture in pictures:
             if process is None:
                 process = _encoder(path, picture.shape[1], picture.shape[0], fps)
             process.stdin.write(np.ascontiguousarray(picture).data)
+            count += 1
     except BrokenPipeError:
-        pass                                # ffmpeg ended; its own words follow below
+        pass  # ffmpeg ended; its own words follow below
     finally:
         if process is not None:
             errors = process.communicate()[1].decode(errors="replace").strip()
@@ -54,9 +59,34 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float) -> int:
 
 
 def _encoder(path: Path, width: int, height: int, fps: float) -> subprocess.Popen:
-    command = [find_ffmpeg(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
-               "-s", f"{width}x{height}", "-r", f"{fps:.4f}", "-i", "-", "-an", "-c:v", "libx264",
-               "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
+    command = [
+        find_ffmpeg(),
+        "-y",
+        "-loglevel",
+        "error",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        f"{width}x{height}",
+        "-r",
+        f"{fps:.4f}",
+        "-i",
+        "-",
+        "-an",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "veryfast",
+        "-crf",
+        "23",
+        "-pix_fmt",
+        "yuv420p",
+        "-movflags",
+        "+faststart",
+        str(path),
+    ]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -66,10 +96,13 @@ def frame_rate(recording: Recording) -> float:
     return float(np.clip(1 / np.median(np.diff(times)), 1, 60)) if len(times) > 1 else 1.0
 
 
-def operator_view(recording: Recording, pictures: Iterable[np.ndarray],
-                  encounters: Iterable[Iterable[float]] = ()) -> Iterator[np.ndarray]:
-    """One picture a published frame, uint8 [720,1280,3]: the camera now with the newest alerts, the newest overlay
-    and heatmap that had arrived by then (held, with their age), and the state of the alert topic.
+def operator_view(
+    recording: Recording, pictures: Iterable[np.ndarray], encounters: Iterable[Iterable[float]] = ()
+) -> Iterator[np.ndarray]:
+    """One picture a published frame, uint8 [720,1280,3], in real time.
+
+    The camera now with the newest alerts; the newest overlay and heatmap that had arrived by then, held, with
+    their age; and the state of the alert topic.
 
     `pictures` are the RGB pictures that were published, one a frame.
     """
@@ -85,13 +118,19 @@ def operator_view(recording: Recording, pictures: Iterable[np.ndarray],
                     held[name] = fitted(convert(made), *PANEL), newest.sent_s
         camera = fitted(with_boxes(picture, newest.boxes if newest else ()), *PANEL)
         _caption(camera, "camera, with the newest alerts")
-        yield np.vstack([np.hstack([camera, _held(held["overlay"], "overlay", now)]),
-                         np.hstack([_held(held["heatmap"], "anomaly heatmap", now), panel.draw(frame, newest)])])
+        yield np.vstack(
+            [
+                np.hstack([camera, _held(held["overlay"], "overlay", now)]),
+                np.hstack([_held(held["heatmap"], "anomaly heatmap", now), panel.draw(frame, newest)]),
+            ]
+        )
 
 
 def _held(shown: tuple[np.ndarray, float] | None, name: str, now: float) -> np.ndarray:
     picture = np.full((PANEL[1], PANEL[0], 3), GROUND, np.uint8) if shown is None else shown[0].copy()
-    _caption(picture, f"{name}: none yet" if shown is None else f"{name}, of {1e3 * (now - shown[1]):.0f} ms ago")
+    _caption(
+        picture, f"{name}: none yet" if shown is None else f"{name}, of {1e3 * (now - shown[1]):.0f} ms ago"
+    )
     return picture
 
 
@@ -107,15 +146,17 @@ class _Status:
         self._runs = level_runs(recording)
         self._timeline = np.full((44, PANEL[0] - 48, 3), (52, 57, 65), np.uint8)
         for begin, end, level, _ in self._runs:
-            self._timeline[16:, self._column(begin):self._column(end) + 1] = LEVEL_COLORS[level]
+            self._timeline[16:, self._column(begin) : self._column(end) + 1] = LEVEL_COLORS[level]
         for begin, end in encounters:
-            self._timeline[:10, self._column(begin):self._column(end) + 1] = (171, 71, 188)
+            self._timeline[:10, self._column(begin) : self._column(end) + 1] = (171, 71, 188)
         self._has_truth = bool(encounters)
 
     def draw(self, frame: Frame, newest: Frame | None) -> np.ndarray:
         picture = np.full((PANEL[1], PANEL[0], 3), GROUND, np.uint8)
         now = frame.sent_s
-        level, reasons = next(((lv, why) for begin, end, lv, why in self._runs if begin <= now < end), (UNKNOWN, 0))
+        level, reasons = next(
+            ((lv, why) for begin, end, lv, why in self._runs if begin <= now < end), (UNKNOWN, 0)
+        )
         picture[24:84, 24:264] = LEVEL_COLORS[level]
         put_text(picture, LEVELS[level], (40, 66), 1.1, (255, 255, 255), 2)
         for row, text in enumerate(_wrapped(reason_text(reasons) or _WITHOUT_REASON[level], 40)[:3]):
@@ -123,20 +164,31 @@ class _Status:
         sent = [f for f in self._recording.frames if f.sent_s <= now]
         back = sum(f.judged for f in sent)
         model = self._recording.info
-        lines = [f"time        {now:6.1f} s    frame {len(sent)} of {len(self._recording.frames)}",
-                 f"judged      {back} of {len(sent)} published   ({len(sent) - back} dropped)",
-                 "last alert  " + (f"took {1e3 * newest.latency_s:.0f} ms; {len(newest.boxes)} obstacle(s)" if newest
-                                   else "none has arrived yet"),
-                 f"{model.get('model_id', '')}  {model.get('device', '')}  {model.get('precision', '')}"[:60]]
+        lines = [
+            f"time        {now:6.1f} s    frame {len(sent)} of {len(self._recording.frames)}",
+            f"judged      {back} of {len(sent)} published   ({len(sent) - back} dropped)",
+            "last alert  "
+            + (
+                f"took {1e3 * newest.latency_s:.0f} ms; {len(newest.boxes)} obstacle(s)"
+                if newest
+                else "none has arrived yet"
+            ),
+            f"{model.get('model_id', '')}  {model.get('device', '')}  {model.get('precision', '')}"[:60],
+        ]
         for row, text in enumerate(lines):
             put_text(picture, text, (24, 132 + 30 * row), 0.52, INK if row < 3 else GREY)
         column = self._column(now)
-        picture[276:320, 24:24 + self._timeline.shape[1]] = self._timeline
-        shade = picture[276:320, 24 + column:24 + self._timeline.shape[1]]
+        picture[276:320, 24 : 24 + self._timeline.shape[1]] = self._timeline
+        shade = picture[276:320, 24 + column : 24 + self._timeline.shape[1]]
         shade[:] = shade // 3
-        picture[270:326, 24 + column:26 + column] = (255, 255, 255)
-        put_text(picture, "alert level over time" + (" (violet: obstacle in the ground truth)" if self._has_truth else ""),
-                 (24, 346), 0.42, GREY)
+        picture[270:326, 24 + column : 26 + column] = (255, 255, 255)
+        put_text(
+            picture,
+            "alert level over time" + (" (violet: obstacle in the ground truth)" if self._has_truth else ""),
+            (24, 346),
+            0.42,
+            GREY,
+        )
         return picture
 
     def _column(self, seconds: float) -> int:
@@ -147,5 +199,7 @@ class _Status:
 def _wrapped(text: str, width: int) -> list[str]:
     lines = [""]
     for word in text.split():
-        lines[-1:] = [f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [lines[-1], word]
+        lines[-1:] = (
+            [f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < width else [lines[-1], word]
+        )
     return lines

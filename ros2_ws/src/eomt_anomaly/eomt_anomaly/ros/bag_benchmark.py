@@ -4,37 +4,33 @@
 Starts a detector of its own in its own ROS domain, or attaches to a running one. Every published frame is
 accounted for: in = out + dropped, by reason.
 """
+
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
 import math
-import os
-import platform
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rclpy.utilities import get_rmw_implementation_identifier
 
 from ..report import quality
 from ..report.recording import Recording
 from ..report.statistics import summarize
 from .bag_io import Bag, BagError, Topic
+from .describe import host, report_lines, versions, write_json
 from .ground_truth import Labels, mounting
 from .parameters import all_specs
 from .processes import ChildError
 from .replay import ReplayError, Settings, replay
-
-PACKAGES = ("torch", "numpy", "opencv-python-headless", "rosbags")
 
 
 @dataclass
@@ -52,28 +48,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that the benchmark and the demo share."""
     parser.add_argument("--topic", help="topic of the pictures, where the bag has several")
     parser.add_argument("--rate", type=_positive, default=1.0, help="times the recorded speed (default 1)")
-    parser.add_argument("--start-offset", type=float, default=0.0, metavar="S", help="skip the first S seconds")
-    parser.add_argument("--camera", default="front", help="name the detector gives the camera (default front)")
-    parser.add_argument("--checkpoint", default="", help="checkpoint folder (default: the one inside the package)")
-    parser.add_argument("--backbone", default="", help="the frozen backbone's weights (default: where the checkpoint says)")
+    parser.add_argument(
+        "--start-offset", type=float, default=0.0, metavar="S", help="skip the first S seconds"
+    )
+    parser.add_argument(
+        "--camera", default="front", help="name the detector gives the camera (default front)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="", help="checkpoint folder (default: the one inside the package)"
+    )
+    parser.add_argument(
+        "--backbone", default="", help="the frozen backbone's weights (default: where the checkpoint says)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, …")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 or exact")
-    parser.add_argument("--short-side", type=int, default=0, help="px for the network (default: the checkpoint's)")
-    parser.add_argument("--height", type=float, help="m, camera above the ground (default: from the bag's /tf_static)")
-    parser.add_argument("--pitch", type=float, help="degrees the camera looks down (default: from the bag's /tf_static)")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE",
-                        help="another parameter of the detector, value as JSON; may be repeated")
-    parser.add_argument("--startup-timeout", type=_positive, default=180.0, metavar="S", help="for the detector to start")
+    parser.add_argument(
+        "--short-side", type=int, default=0, help="px for the network (default: the checkpoint's)"
+    )
+    parser.add_argument(
+        "--height", type=float, help="m, camera above the ground (default: from the bag's /tf_static)"
+    )
+    parser.add_argument(
+        "--pitch", type=float, help="degrees the camera looks down (default: from the bag's /tf_static)"
+    )
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter of the detector, value as JSON; may be repeated",
+    )
+    parser.add_argument(
+        "--startup-timeout", type=_positive, default=180.0, metavar="S", help="for the detector to start"
+    )
     parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID of the replay (default: one of its own)")
 
 
-def settings_of(args: argparse.Namespace, bag: Bag, topic: Topic, output: Path, pictures: tuple[str, ...],
-                module: str) -> tuple[Settings, list[str]]:
+def settings_of(
+    args: argparse.Namespace, bag: Bag, topic: Topic, output: Path, pictures: tuple[str, ...], module: str
+) -> tuple[Settings, list[str]]:
     """The replay that the options ask for, and notes on what is not known of the camera."""
     camera, notes = args.camera, []
-    parameters: dict[str, Any] = {"checkpoint": args.checkpoint and str(Path(args.checkpoint).resolve()),
-                                  "backbone": args.backbone and str(Path(args.backbone).resolve()),
-                                  "device": args.device, "precision": args.precision, "short_side": args.short_side}
+    parameters: dict[str, Any] = {
+        "checkpoint": args.checkpoint and str(Path(args.checkpoint).resolve()),
+        "backbone": args.backbone and str(Path(args.backbone).resolve()),
+        "device": args.device,
+        "precision": args.precision,
+        "short_side": args.short_side,
+    }
     if (size := _picture_size(bag, topic)) is not None:
         parameters[f"{camera}.warmup_size"] = list(size)
     place = mounting(bag, topic)
@@ -82,23 +104,43 @@ def settings_of(args: argparse.Namespace, bag: Bag, topic: Topic, output: Path, 
     if bag.camera_info_of(topic.name) is None:
         notes.append("The bag has no CameraInfo beside the pictures: positions and distances are unknown.")
     elif height is None or height <= 0:
-        notes.append("The camera's height above the ground is unknown (no /tf_static in the bag; --height gives it): "
-                     "positions and distances are unknown.")
+        notes.append(
+            "The camera's height above the ground is unknown (no /tf_static in the bag; --height gives it): "
+            "positions and distances are unknown."
+        )
     else:
-        parameters[f"{camera}.height_m"], parameters[f"{camera}.pitch_deg"] = float(height), float(pitch or 0.0)
+        parameters[f"{camera}.height_m"], parameters[f"{camera}.pitch_deg"] = (
+            float(height),
+            float(pitch or 0.0),
+        )
     known = all_specs([camera])
     for name, value in (_parameter(text) for text in args.param):
-        if name not in known:             # ROS ignores what a node does not declare
-            raise ReplayError(f"--param {name}: the detector has no such parameter; it has: {', '.join(known)}")
+        if name not in known:  # ROS ignores what a node does not declare
+            raise ReplayError(
+                f"--param {name}: the detector has no such parameter; it has: {', '.join(known)}"
+            )
         parameters[name] = value
-    return Settings(args.bag, output, topic.name, args.rate, args.start_offset, camera, parameters, pictures,
-                    getattr(args, "attach", False), getattr(args, "node", "/detector"), args.startup_timeout,
-                    domain_id=args.domain_id, module=module), notes
+    return Settings(
+        args.bag,
+        output,
+        topic.name,
+        args.rate,
+        args.start_offset,
+        camera,
+        parameters,
+        pictures,
+        getattr(args, "attach", False),
+        getattr(args, "node", "/detector"),
+        args.startup_timeout,
+        domain_id=args.domain_id,
+        module=module,
+    ), notes
 
 
 @contextlib.contextmanager
-def measured(args: argparse.Namespace, output: Path, pictures: tuple[str, ...], say: Callable[[str], Any],
-             module: str) -> Iterator[Result]:
+def measured(
+    args: argparse.Namespace, output: Path, pictures: tuple[str, ...], say: Callable[[str], Any], module: str
+) -> Iterator[Result]:
     """Replay and evaluate; the pictures are there until the context is left.
 
     Raises BagError, ReplayError or ChildError.
@@ -106,7 +148,9 @@ def measured(args: argparse.Namespace, output: Path, pictures: tuple[str, ...], 
     with Bag(args.bag) as bag:
         topic = bag.choose_image_topic(args.topic)
         if not 0 <= args.start_offset < max(bag.duration_s, 1e-9):
-            raise ReplayError(f"--start-offset is {args.start_offset:g} s: {args.bag} lasts {bag.duration_s:.1f} s")
+            raise ReplayError(
+                f"--start-offset is {args.start_offset:g} s: {args.bag} lasts {bag.duration_s:.1f} s"
+            )
         truth = bag.ground_truth_of(topic.name)
         settings, notes = settings_of(args, bag, topic, output, pictures, module)
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -116,49 +160,56 @@ def measured(args: argparse.Namespace, output: Path, pictures: tuple[str, ...], 
             recording.notes = notes + _notes(recording, truth, labels)
             model = outcome.recorder.model
             recording.info = {
-                "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), "started": started,
-                "bag": str(args.bag), "bag_sha256": bag.sha256(), "topic": topic.name,
-                "ground_truth": truth.name if truth else None, "rate": args.rate, "camera": args.camera,
-                "model_id": model.model_id, "score": model.score, "threshold_source": model.threshold_source,
-                "checkpoint_sha256": model.checkpoint_sha256, "device": model.device, "precision": model.precision,
-                "degraded": outcome.engine.get("degraded"), "subscribed": ["alerts", *pictures], "host": host(),
-                "versions": versions(), "parameters": settings.parameters}
+                "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+                "started": started,
+                "bag": str(args.bag),
+                "bag_sha256": bag.sha256(),
+                "topic": topic.name,
+                "ground_truth": truth.name if truth else None,
+                "rate": args.rate,
+                "camera": args.camera,
+                "model_id": model.model_id,
+                "score": model.score,
+                "threshold_source": model.threshold_source,
+                "checkpoint_sha256": model.checkpoint_sha256,
+                "device": model.device,
+                "precision": model.precision,
+                "degraded": outcome.engine.get("degraded"),
+                "subscribed": ["alerts", *pictures],
+                "host": host(),
+                "versions": versions(),
+                "parameters": settings.parameters,
+            }
             found = None
             if labels and {"mask", "heatmap"} <= set(pictures):
                 say("comparing with the ground truth")
-                found = quality.evaluate(recording.frames, labels, recording.class_names, recording.drivable_ids)
+                found = quality.evaluate(
+                    recording.frames, labels, recording.class_names, recording.drivable_ids
+                )
             yield Result(bag, topic, recording, labels, summarize(recording, found))
-
-
-def host() -> dict[str, Any]:
-    """The machine it ran on."""
-    cpu = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-               platform.processor() or platform.machine())
-    memory = next((int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), None)
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "memory_gib": memory and round(memory, 1), "system": platform.platform()}
-
-
-def versions() -> dict[str, str]:
-    """What it ran with; packages that are not installed from wheels are left out."""
-    found = {"python": platform.python_version(), "rmw": get_rmw_implementation_identifier(),
-             **({"ros_distro": os.environ["ROS_DISTRO"]} if "ROS_DISTRO" in os.environ else {})}
-    for package in ("eomt_anomaly", "rclpy", *PACKAGES):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line of the benchmark."""
-    parser = argparse.ArgumentParser(prog="bag_benchmark", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bag_benchmark", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("bag", type=Path, help="rosbag2 folder, or an .mcap or .db3 file")
     add_arguments(parser)
-    parser.add_argument("--output", type=Path, default=Path("out/benchmark"), help="folder for summary.json and the log")
-    parser.add_argument("--no-quality", action="store_true",
-                        help="do not subscribe to mask and heatmap: latency as with alerts alone")
-    parser.add_argument("--attach", action="store_true", help="use a detector that runs already, in this ROS domain; it must "
-                        "listen to the bag's topics, and nothing else may publish on them")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out/benchmark"), help="folder for summary.json and the log"
+    )
+    parser.add_argument(
+        "--no-quality",
+        action="store_true",
+        help="do not subscribe to mask and heatmap: latency as with alerts alone",
+    )
+    parser.add_argument(
+        "--attach",
+        action="store_true",
+        help="use a detector that runs already, in this ROS domain; it must "
+        "listen to the bag's topics, and nothing else may publish on them",
+    )
     parser.add_argument("--node", default="/detector", help="full name of the detector (default /detector)")
     return parser.parse_args(argv)
 
@@ -183,43 +234,30 @@ def main(argv: list[str] | None = None, module: str = "eomt_anomaly.ros.detector
         return 130
 
 
-def report_lines(summary: dict) -> str:
-    """The result in a few lines of text."""
-    dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "none"
-    lines = [f"frames   {summary['frames_in']} in = {summary['frames_out']} judged + {sum(summary['dropped'].values())} "
-             f"dropped ({dropped}); {summary['fps']['out']} fps"]
-    for name in ("latency_ms", "age_ms"):
-        lines.append(f"{name:<11}" + "  ".join(f"{key} {summary[name][key]}" for key in ("p50", "p95", "p99", "p999")))
-    if (found := summary["quality"]) is not None:
-        lines.append(f"quality  AuPRC {found['pixels']['auprc']}, FPR95 {found['pixels']['fpr95']}, mIoU {found['masks']['miou']}")
-        lines.append("         {encounters_alerted} of {encounters} obstacle encounters alerted, {false_alert_frames} false "
-                     "alerts on {clean_frames} clean frames".format(**found["obstacles"]))
-    return "\n".join(lines)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Standard JSON (no NaN), written whole or not at all."""
-    text = json.dumps(content, indent=1, allow_nan=False)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
 def end_on_sigterm() -> None:
     """SIGTERM unwinds like SIGINT, so that child processes are ended."""
+
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
+
     signal.signal(signal.SIGTERM, interrupt)
 
 
 def _notes(recording: Recording, truth: Topic | None, labels: Mapping) -> list[str]:
     notes = []
     if recording.dropped:
-        notes.append(f"{sum(recording.dropped.values())} of {len(recording.frames)} frames were dropped: this machine does not "
-                     "keep the camera's rate with this model. The detector judges the newest picture instead of queueing; an "
-                     "obstacle can pass unseen between two judged frames.")
+        notes.append(
+            f"{sum(recording.dropped.values())} of {len(recording.frames)} frames were dropped: this machine "
+            "does not "
+            "keep the camera's rate with this model. The detector judges the newest picture instead of "
+            "queueing; an "
+            "obstacle can pass unseen between two judged frames."
+        )
     if truth is not None and len(labels) < len(recording.frames):
-        notes.append(f"The ground truth has a label picture for {len(labels)} of {len(recording.frames)} frames (equal stamps).")
+        notes.append(
+            f"The ground truth has a label picture for {len(labels)} of {len(recording.frames)} frames "
+            "(equal stamps)."
+        )
     return notes
 
 
@@ -228,12 +266,13 @@ def _picture_size(bag: Bag, topic: Topic) -> tuple[int, int] | None:
 
     from .conversions import InvalidInput, to_rgb
     from .player import message_class
+
     first = next(bag.records([topic.name]))
     try:
         height, width = to_rgb(deserialize_message(first.data, message_class(topic.msgtype))).shape[:2]
         return width, height
     except InvalidInput:
-        return None                       # the detector will say what is wrong with it
+        return None  # the detector will say what is wrong with it
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -244,13 +283,6 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
 
 
 def _positive(text: str) -> float:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Reading rosbag2 recordings (sqlite3 or mcap, plain or zstd-compressed) as serialized messages. Imports no rclpy.
+"""Reading rosbag2 (sqlite3 or mcap, plain or zstd-compressed) as serialized messages. Imports no rclpy.
 
-A bag flows through `Prefetch`, a reader thread with a bounded buffer: a bag that fits is wholly in memory before
-a timed replay begins, a larger one streams. Every failure is a `BagError` that says what to do.
+A bag flows through `Prefetch`, a reader thread with a bounded buffer: a bag that fits is wholly in memory
+before a timed replay begins, a larger one streams. Every failure is a `BagError` that says what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rosbags.typesys import Stores, get_typestore
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = (RAW, COMPRESSED)
 STORAGE_SUFFIXES = (".mcap", ".db3")
-GROUND_TRUTH = "ground_truth"   # an image topic whose last name is this holds labels, not pictures
+GROUND_TRUTH = "ground_truth"  # an image topic whose last name is this holds labels, not pictures
 
 
 class BagError(ValueError):
@@ -59,8 +59,10 @@ class Bag:
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
         self._reader = _open(self.path)
-        self.topics = {name: Topic(name, info.msgtype or "", info.msgcount, _recorded_qos(info))
-                       for name, info in sorted(self._reader.topics.items())}
+        self.topics = {
+            name: Topic(name, info.msgtype or "", info.msgcount, _recorded_qos(info))
+            for name, info in sorted(self._reader.topics.items())
+        }
         empty = self._reader.message_count == 0
         self.start_ns = 0 if empty else self._reader.start_time
         self.duration_s = 0.0 if empty else self._reader.duration / 1e9
@@ -90,17 +92,22 @@ class Bag:
         try:
             for connection, time_ns, data in self._reader.messages(connections, start=start):
                 yield Record(connection.topic, connection.msgtype, time_ns, bytes(data))
-        except Exception as error:   # rosbags lets sqlite, zstd, struct and lz4 errors of damaged files through
-            raise BagError(f"{self.path} is damaged: {_text(error)}. Recover it (`mcap recover`, or `ros2 bag "
-                           "reindex` for a folder) or record it again") from error
+        except (
+            Exception
+        ) as error:  # rosbags lets sqlite, zstd, struct and lz4 errors of damaged files through
+            raise BagError(
+                f"{self.path} is damaged: {_text(error)}. Recover it (`mcap recover`, or `ros2 bag "
+                "reindex` for a folder) or record it again"
+            ) from error
 
     def deserialize(self, record: Record) -> Any:
-        """The record as a message object with the fields of its type. Raises BagError if the bytes do not fit."""
+        """The record as a message with the fields of its type. Raises BagError if the bytes do not fit."""
         try:
             return self._reader.deserialize(record.data, record.msgtype)
         except Exception as error:
-            raise BagError(f"{self.path}: a message of {record.topic} is not a {record.msgtype}: "
-                           f"{_text(error)}") from error
+            raise BagError(
+                f"{self.path}: a message of {record.topic} is not a {record.msgtype}: {_text(error)}"
+            ) from error
 
     def require(self, name: str) -> Topic:
         """The topic of this name. Raises BagError, which lists what there is."""
@@ -110,25 +117,34 @@ class Bag:
 
     def image_topics(self) -> list[Topic]:
         """Topics with pictures, without the ground truth, in alphabetical order."""
-        return [topic for topic in self.topics.values()
-                if topic.msgtype in IMAGE_TYPES and not topic.name.endswith("/" + GROUND_TRUTH)]
+        return [
+            topic
+            for topic in self.topics.values()
+            if topic.msgtype in IMAGE_TYPES and not topic.name.endswith("/" + GROUND_TRUTH)
+        ]
 
     def choose_image_topic(self, name: str | None = None) -> Topic:
-        """The topic `name`, or the only one with pictures. Raises BagError if it must be named, or is not there."""
+        """The topic `name`, or the only one with pictures. Raises BagError, which lists what there is."""
         if name:
             topic = self.require(name)
             if topic.msgtype not in IMAGE_TYPES:
-                raise BagError(f"{name} carries {topic.msgtype}, not pictures; topics with pictures:\n"
-                               f"{self.listing(self.image_topics()) or '  none'}")
+                raise BagError(
+                    f"{name} carries {topic.msgtype}, not pictures; topics with pictures:\n"
+                    f"{self.listing(self.image_topics()) or '  none'}"
+                )
             chosen = topic
         else:
             images = [topic for topic in self.image_topics() if topic.count]
             if not images:
-                raise BagError(f"{self.path} has no topic with pictures ({RAW} or {COMPRESSED}); it has:\n"
-                               f"{self.listing() or '  no topics at all'}")
+                raise BagError(
+                    f"{self.path} has no topic with pictures ({RAW} or {COMPRESSED}); it has:\n"
+                    f"{self.listing() or '  no topics at all'}"
+                )
             if len(images) > 1:
-                raise BagError(f"{self.path} has {len(images)} topics with pictures; choose one (--topic NAME, "
-                               f"or TOPIC=NAME with make):\n{self.listing(images)}")
+                raise BagError(
+                    f"{self.path} has {len(images)} topics with pictures; choose one (--topic NAME, "
+                    f"or TOPIC=NAME with make):\n{self.listing(images)}"
+                )
             chosen = images[0]
         if not chosen.count:
             raise BagError(f"{chosen.name} in {self.path} has no messages")
@@ -160,8 +176,11 @@ class Bag:
     def sha256(self) -> str:
         """Of the storage files one after the other, by name: a folder and its only file have the same."""
         digest = hashlib.sha256()
-        files = sorted(f for f in self.path.iterdir() if f.suffix in (*STORAGE_SUFFIXES, ".zstd")) \
-            if self.path.is_dir() else [self.path]
+        files = (
+            sorted(f for f in self.path.iterdir() if f.suffix in (*STORAGE_SUFFIXES, ".zstd"))
+            if self.path.is_dir()
+            else [self.path]
+        )
         for file in files:
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
@@ -255,21 +274,28 @@ def _open(path: Path) -> AnyReader:
     if path.is_dir() and not (path / "metadata.yaml").exists():
         files = sorted(f for f in path.iterdir() if f.suffix in STORAGE_SUFFIXES)
         if len(files) != 1:
-            raise BagError(f"{path} is not a rosbag2 folder: it has no metadata.yaml. "
-                           + (f"Name one of its files ({', '.join(f.name for f in files)}), or run "
-                              "`ros2 bag reindex`" if files else "Give a folder made by `ros2 bag record`"))
+            raise BagError(
+                f"{path} is not a rosbag2 folder: it has no metadata.yaml. "
+                + (
+                    f"Name one of its files ({', '.join(f.name for f in files)}), or run `ros2 bag reindex`"
+                    if files
+                    else "Give a folder made by `ros2 bag record`"
+                )
+            )
         path = files[0]
     if path.is_file() and path.suffix not in STORAGE_SUFFIXES:
-        raise BagError(f"{path} is not a rosbag2 recording: give a folder with metadata.yaml, or an .mcap or "
-                       ".db3 file" + (" (this is ROS 1; `rosbags-convert` makes a rosbag2 of it)"
-                                      if path.suffix == ".bag" else ""))
+        raise BagError(
+            f"{path} is not a rosbag2 recording: give a folder with metadata.yaml, or an .mcap or "
+            ".db3 file"
+            + (" (this is ROS 1; `rosbags-convert` makes a rosbag2 of it)" if path.suffix == ".bag" else "")
+        )
     try:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
         reader.open()
         return reader
     except AnyReaderError as error:
         raise BagError(f"{path} cannot be read as rosbag2: {_text(error)}") from error
-    except Exception as error:   # damaged files surface as sqlite, struct, zstd, YAML or OS errors
+    except Exception as error:  # damaged files surface as sqlite, struct, zstd, YAML or OS errors
         raise BagError(f"{path} cannot be read as rosbag2 (damaged, or not a bag): {_text(error)}") from error
 
 

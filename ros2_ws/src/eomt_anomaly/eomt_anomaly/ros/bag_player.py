@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Replays any rosbag2 where `ros2 bag` is absent: `bag_player BAG [--rate R] [--loop] [--clock] …`."""
+
 from __future__ import annotations
 
 import argparse
@@ -14,7 +15,7 @@ from rclpy.signals import SignalHandlerOptions
 from .bag_io import Bag, BagError
 from .player import Player, has_header, message_class
 
-PROGRESS_S = 1.0    # seconds between two lines of progress
+PROGRESS_S = 1.0  # seconds between two lines of progress
 
 
 def arguments(own: list[str]) -> argparse.Namespace:
@@ -23,27 +24,47 @@ def arguments(own: list[str]) -> argparse.Namespace:
     parser.add_argument("bag", help="rosbag2 folder, or an .mcap or .db3 file")
     parser.add_argument("--rate", type=_positive, default=1.0, help="times the recorded speed (default 1)")
     parser.add_argument("--loop", action="store_true", help="begin again at the end, until interrupted")
-    parser.add_argument("--start-offset", type=_not_negative, default=0.0, metavar="S", help="skip the first S seconds")
-    parser.add_argument("--clock", action="store_true", help="publish /clock with the bag's time, for use_sim_time")
-    parser.add_argument("--restamp", action="store_true",
-                        help="give messages with a header the present time as stamp, as a live camera would")
-    parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="only these (default: all whose types are installed)")
-    parser.add_argument("--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under another name")
-    parser.add_argument("--wait-for-subscribers", type=_not_negative, default=0.0, metavar="S",
-                        help="wait up to S seconds until each topic of --topics has a subscriber, else give up")
-    parser.add_argument("--buffer-mb", type=_positive, default=1024.0, help="read ahead at most this much (default 1024)")
+    parser.add_argument(
+        "--start-offset", type=_not_negative, default=0.0, metavar="S", help="skip the first S seconds"
+    )
+    parser.add_argument(
+        "--clock", action="store_true", help="publish /clock with the bag's time, for use_sim_time"
+    )
+    parser.add_argument(
+        "--restamp",
+        action="store_true",
+        help="give messages with a header the present time as stamp, as a live camera would",
+    )
+    parser.add_argument(
+        "--topics", nargs="+", metavar="TOPIC", help="only these (default: all whose types are installed)"
+    )
+    parser.add_argument(
+        "--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under another name"
+    )
+    parser.add_argument(
+        "--wait-for-subscribers",
+        type=_not_negative,
+        default=0.0,
+        metavar="S",
+        help="wait up to S seconds until each topic of --topics has a subscriber, else give up",
+    )
+    parser.add_argument(
+        "--buffer-mb", type=_positive, default=1024.0, help="read ahead at most this much (default 1024)"
+    )
     args = parser.parse_args(own)
     args.remap = dict(_pair(parser, text) for text in args.remap)
     if args.clock and args.restamp:
-        parser.error("--clock and --restamp exclude each other: stamps are either the bag's time or the present")
+        parser.error(
+            "--clock and --restamp exclude each other: stamps are either the bag's time or the present"
+        )
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 at the end or when interrupted, 1 for a bag that cannot be played or subscribers that stay away."""
+    """Exit status: 0 at the end or when interrupted, 1 for a bag that cannot be played."""
     argv = sys.argv[1:] if argv is None else argv
     at = argv.index("--ros-args") if "--ros-args" in argv else len(argv)
-    args = arguments(argv[:at])           # kept apart: rclpy would take FROM:=TO for a rule of its own
+    args = arguments(argv[:at])  # kept apart: rclpy would take FROM:=TO for a rule of its own
     rclpy.init(args=argv[at:], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("bag_player")
     try:
@@ -65,8 +86,8 @@ def _play(node, bag: Bag, args: argparse.Namespace) -> int:
     player = Player(node, bag, topics, args.remap, stamped, args.clock, round(args.buffer_mb * 1e6))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: player.stopped.set())
-    print(f"{args.bag}: {bag.duration_s:.1f} s at {args.rate:g}x\n{bag.listing(bag.topics[name] for name in topics)}",
-          flush=True)
+    print(f"{args.bag}: {bag.duration_s:.1f} s at {args.rate:g}x", flush=True)
+    print(bag.listing(bag.topics[name] for name in topics), flush=True)
     if not _wait_for_subscribers(player, args.wait_for_subscribers):
         return 0 if player.stopped.is_set() else 1
     progress = _Progress(bag.duration_s)
@@ -74,9 +95,14 @@ def _play(node, bag: Bag, args: argparse.Namespace) -> int:
         player.play(args.rate, args.start_offset, progress.sent)
         if not args.loop:
             break
-    acknowledged = all(publisher.wait_for_all_acked(Duration(seconds=2)) for publisher in player.publishers.values())
-    print(f"{'interrupted' if player.stopped.is_set() else 'done'}: {progress.count} messages"
-          + ("" if acknowledged else "; not every subscriber has confirmed them"), flush=True)
+    acknowledged = all(
+        publisher.wait_for_all_acked(Duration(seconds=2)) for publisher in player.publishers.values()
+    )
+    print(
+        f"{'interrupted' if player.stopped.is_set() else 'done'}: {progress.count} messages"
+        + ("" if acknowledged else "; not every subscriber has confirmed them"),
+        flush=True,
+    )
     return 0
 
 
@@ -101,7 +127,9 @@ def _wait_for_subscribers(player: Player, seconds: float) -> bool:
         if player.stopped.wait(0.05):
             return False
         if time.monotonic() > end:
-            print(f"bag_player: after {seconds:g} s nobody subscribes to {', '.join(missing)}", file=sys.stderr)
+            print(
+                f"bag_player: after {seconds:g} s nobody subscribes to {', '.join(missing)}", file=sys.stderr
+            )
             return False
     return True
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The whole system on one bag: a live detector, a real-time replay, and a report of what came of it."""
+
 from __future__ import annotations
 
 import argparse
@@ -13,9 +14,10 @@ from rclpy.serialization import deserialize_message
 
 from ..report.page import page
 from ..report.video import VideoError, find_ffmpeg, frame_rate, operator_view, write_video
-from .bag_benchmark import Result, add_arguments, end_on_sigterm, measured, report_lines, write_json
+from .bag_benchmark import Result, add_arguments, end_on_sigterm, measured
 from .bag_io import BagError
 from .conversions import InvalidInput, to_rgb
+from .describe import report_lines, write_json
 from .player import message_class
 from .processes import ChildError
 from .replay import ReplayError
@@ -32,8 +34,12 @@ NOTES = (
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("out/demo"), help="folder for the report (default out/demo)")
-    parser.add_argument("--bag", type=Path, help=f"any rosbag2 with pictures (default: {SAMPLE} of the repository)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out/demo"), help="folder for the report (default out/demo)"
+    )
+    parser.add_argument(
+        "--bag", type=Path, help=f"any rosbag2 with pictures (default: {SAMPLE} of the repository)"
+    )
     add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -48,16 +54,18 @@ def main(argv: list[str] | None = None, module: str = "eomt_anomaly.ros.detector
         print(f"[{time.monotonic() - begin:5.1f} s] {text}", flush=True)
 
     try:
-        find_ffmpeg()                       # before the work, not after it
+        find_ffmpeg()  # before the work, not after it
         args.bag = args.bag or sample_bag()
         args.param.insert(0, "overlay_rate=0.0")
         args.output.mkdir(parents=True, exist_ok=True)
         for name in ("overlay.mp4", "report.html", "summary.json"):
-            (args.output / name).unlink(missing_ok=True)    # an old report must not pass for this one's
+            (args.output / name).unlink(missing_ok=True)  # an old report must not pass for this one's
         with measured(args, args.output, PICTURES, say, module) as result:
             if not result.recording.judged:
-                raise ReplayError(f"no frame came back from the detector: {result.recording.dropped}. See "
-                                  f"{args.output / 'detector.log'}")
+                raise ReplayError(
+                    f"no frame came back from the detector: {result.recording.dropped}. See "
+                    f"{args.output / 'detector.log'}"
+                )
             write(result, args.output, say)
             print(report_lines(result.summary))
         print(f"\nopen {args.output / 'report.html'}", flush=True)
@@ -75,7 +83,9 @@ def sample_bag() -> Path:
     for folder in (Path.cwd(), *Path.cwd().parents, *Path(__file__).resolve().parents):
         if (folder / SAMPLE).exists():
             return folder / SAMPLE
-    raise BagError(f"the sample bag {SAMPLE} is not here: run this in the repository, or name a bag with --bag")
+    raise BagError(
+        f"the sample bag {SAMPLE} is not here: run this in the repository, or name a bag with --bag"
+    )
 
 
 def write(result: Result, output: Path, say) -> None:
@@ -97,7 +107,9 @@ def write(result: Result, output: Path, say) -> None:
     write_video(output / "overlay.mp4", views(), frame_rate(recording))
     say("writing report.html")
     (output / "report.html").write_text(
-        page(recording, summary, result.labels, "overlay.mp4", poster[0] if poster else None), encoding="utf-8")
+        page(recording, summary, result.labels, "overlay.mp4", poster[0] if poster else None),
+        encoding="utf-8",
+    )
     write_json(output / "summary.json", summary)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The label pictures of a bag, and where its camera sits, as far as the bag says so."""
+
 from __future__ import annotations
 
 import math
@@ -14,13 +15,16 @@ from .bag_io import COMPRESSED, Bag, BagError, Topic, stamp_of
 
 
 class Labels(Mapping):
-    """Frame.index → label picture uint8 [H,W], decoded when asked for. Holds frames whose stamp the labels share."""
+    """Frame.index → label picture uint8 [H,W], decoded when asked for; by equal stamps."""
 
     def __init__(self, bag: Bag, topic: Topic, frames: Sequence[Frame]):
         index_of = {frame.source_ns: frame.index for frame in frames}
         self._bag, self._topic = bag, topic
-        self._records = {index_of[stamp]: record for record in bag.records([topic.name])
-                         if (stamp := stamp_of(record.data)) in index_of}
+        self._records = {
+            index_of[stamp]: record
+            for record in bag.records([topic.name])
+            if (stamp := stamp_of(record.data)) in index_of
+        }
 
     def __getitem__(self, index: int) -> np.ndarray:
         record = self._records[index]
@@ -28,11 +32,13 @@ class Labels(Mapping):
         if record.msgtype == COMPRESSED:
             labels = cv2.imdecode(np.asarray(message.data), cv2.IMREAD_UNCHANGED)
         elif message.encoding in ("mono8", "8UC1"):
-            labels = np.asarray(message.data).reshape(message.height, message.step)[:, :message.width]
+            labels = np.asarray(message.data).reshape(message.height, message.step)[:, : message.width]
         else:
             raise BagError(f"{self._topic.name} has encoding {message.encoding!r}: labels must be mono8")
         if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
-            raise BagError(f"{self._topic.name}: a label picture cannot be decoded as 8-bit grey (PNG, mono8)")
+            raise BagError(
+                f"{self._topic.name}: a label picture cannot be decoded as 8-bit grey (PNG, mono8)"
+            )
         return labels
 
     def __iter__(self) -> Iterator[int]:
@@ -43,7 +49,7 @@ class Labels(Mapping):
 
 
 def mounting(bag: Bag, image_topic: Topic) -> tuple[float, float] | None:
-    """(height m above, pitch rad down from) the root frame of /tf_static, of the camera of these pictures; or None.
+    """(height m, pitch rad downwards) of this camera over the root frame of /tf_static, or None.
 
     The root of the tree (base_link, base_footprint) is taken to lie on the ground.
     """
@@ -57,7 +63,7 @@ def mounting(bag: Bag, image_topic: Topic) -> tuple[float, float] | None:
     frame = bag.deserialize(first).header.frame_id if first else ""
     if frame not in parents:
         return None
-    origin, axis = np.zeros(3), np.array([0.0, 0.0, 1.0])         # optical frame: z looks ahead
+    origin, axis = np.zeros(3), np.array([0.0, 0.0, 1.0])  # optical frame: z looks ahead
     for _ in range(len(parents)):
         frame, transform = parents[frame]
         turn, shift = _rotation(transform.rotation), transform.translation
@@ -70,6 +76,10 @@ def mounting(bag: Bag, image_topic: Topic) -> tuple[float, float] | None:
 def _rotation(q: Any) -> np.ndarray:
     """The [3,3] matrix of a unit quaternion."""
     x, y, z, w = np.array([q.x, q.y, q.z, q.w]) / max(math.hypot(q.x, q.y, q.z, q.w), 1e-12)
-    return np.array([[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                     [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                     [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Publishes a bag's messages on time, as the bytes they were recorded as."""
+
 from __future__ import annotations
 
 import importlib
@@ -17,13 +18,13 @@ from rosgraph_msgs.msg import Clock
 
 from .bag_io import Bag, BagError, Prefetch, Record, Topic, with_stamp
 
-MIN_DEPTH = 10           # messages kept for slow readers, as `ros2 bag play` does
-CLOCK_RATE = 100.0       # Hz of /clock
+MIN_DEPTH = 10  # messages kept for slow readers, as `ros2 bag play` does
+CLOCK_RATE = 100.0  # Hz of /clock
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One published message: due and sent in seconds since the replay began; `stamp_ns` None without restamping."""
+    """One published message: seconds since the replay began; `stamp_ns` is None without restamping."""
 
     record: Record
     due_s: float
@@ -34,19 +35,30 @@ class Sent:
 class Player:
     """Replays the chosen topics of a bag. Create, wait for subscribers if wished, then `play`.
 
-    `stamped` topics get a header stamp as if the bag happened now: replay start + (record time − bag start) / rate.
+    `stamped` topics get a stamp as if the bag happened now: begin + (record time − bag start) / rate.
     """
 
-    def __init__(self, node: Node, bag: Bag, topics: Iterable[str], remap: Mapping[str, str] | None = None,
-                 stamped: Iterable[str] = (), clock: bool = False, max_bytes: int = 1 << 30):
+    def __init__(
+        self,
+        node: Node,
+        bag: Bag,
+        topics: Iterable[str],
+        remap: Mapping[str, str] | None = None,
+        stamped: Iterable[str] = (),
+        clock: bool = False,
+        max_bytes: int = 1 << 30,
+    ):
         """Raises BagError for an unknown topic or a message type that is not installed."""
         remap = remap or {}
         self._node, self._bag, self._max_bytes = node, bag, max_bytes
         self._topics = [bag.require(name) for name in topics]
         self._stamped = frozenset(stamped)
-        self.publishers = {topic.name: node.create_publisher(message_class(topic.msgtype),
-                                                             remap.get(topic.name, topic.name), replay_qos(topic))
-                           for topic in self._topics}
+        self.publishers = {
+            topic.name: node.create_publisher(
+                message_class(topic.msgtype), remap.get(topic.name, topic.name), replay_qos(topic)
+            )
+            for topic in self._topics
+        }
         self._clock = node.create_publisher(Clock, "/clock", 1) if clock else None
         self.stopped = threading.Event()
 
@@ -54,8 +66,13 @@ class Player:
         """The topics nobody listens to yet."""
         return [name for name, publisher in self.publishers.items() if not publisher.get_subscription_count()]
 
-    def play(self, rate: float = 1.0, start_offset_s: float = 0.0, on_sent: Callable[[Sent], Any] = lambda sent: None,
-             begin: float | None = None) -> None:
+    def play(
+        self,
+        rate: float = 1.0,
+        start_offset_s: float = 0.0,
+        on_sent: Callable[[Sent], Any] = lambda sent: None,
+        begin: float | None = None,
+    ) -> None:
         """Publish every message once, `rate` times as fast as recorded; returns early once `stopped` is set.
 
         `begin` is when the replay's time is zero, on time.monotonic() (default: when the buffer is full).
@@ -71,7 +88,9 @@ class Player:
             first = self._bag.start_ns + round(max(start_offset_s, 0.0) * 1e9)
             for record in buffer:
                 due = (record.time_ns - first) / 1e9 / rate
-                if not self._wait(begin + due, lambda: first + round((time.monotonic() - begin) * rate * 1e9)):
+                if not self._wait(
+                    begin + due, lambda: first + round((time.monotonic() - begin) * rate * 1e9)
+                ):
                     return
                 data, stamp = record.data, None
                 if record.topic in self._stamped:
@@ -101,22 +120,29 @@ def message_class(msgtype: str) -> type:
     try:
         return getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise BagError(f"message type {msgtype} is not installed here: install its package, or leave its topics "
-                       "out (--topics)") from error
+        raise BagError(
+            f"message type {msgtype} is not installed here: install its package, or leave its topics "
+            "out (--topics)"
+        ) from error
 
 
 def has_header(msgtype: str) -> bool:
-    """Does the type begin with a std_msgs/Header, so that its stamp can be replaced in the serialized bytes?"""
+    """Does the type begin with a std_msgs/Header, whose stamp can be replaced in the bytes?"""
     fields = message_class(msgtype).get_fields_and_field_types()
     return next(iter(fields.values()), "") == "std_msgs/Header"
 
 
 def replay_qos(topic: Topic) -> QoSProfile:
     """The recorded reliability and durability; without them reliable, and latched for /tf_static."""
-    profile = QoSProfile(depth=MIN_DEPTH, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
-                         durability=DurabilityPolicy.VOLATILE)
+    profile = QoSProfile(
+        depth=MIN_DEPTH,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )
     if topic.name.endswith("/tf_static") or (
-            topic.qos is not None and topic.qos.durability == QosDurability.TRANSIENT_LOCAL):
+        topic.qos is not None and topic.qos.durability == QosDurability.TRANSIENT_LOCAL
+    ):
         profile.durability = DurabilityPolicy.TRANSIENT_LOCAL
     if topic.qos is not None:
         profile.depth = max(MIN_DEPTH, topic.qos.depth)

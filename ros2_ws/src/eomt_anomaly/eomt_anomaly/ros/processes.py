@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Starts the detector as a process of its own and always ends it, by its own id."""
+
 from __future__ import annotations
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-END_S = 10.0      # given to a process after SIGINT, and half of it after SIGTERM
+END_S = 10.0  # given to a process after SIGINT, and half of it after SIGTERM
 
 
 class ChildError(RuntimeError):
@@ -19,7 +20,7 @@ class ChildError(RuntimeError):
 
 
 def isolate(domain_id: int | None = None) -> int:
-    """Give this process and its children a ROS domain of their own on this machine; return it. Call before rclpy.init.
+    """Give this process and its children a ROS domain of their own; return it. Call before rclpy.init.
 
     Sets the package's shared-memory profile too, unless the user has set one: without it, pictures are lost.
     """
@@ -28,7 +29,10 @@ def isolate(domain_id: int | None = None) -> int:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     profile = transport_profile()
     if profile is not None:
-        for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):    # Kilted and newer; Jazzy
+        for name in (
+            "FASTDDS_DEFAULT_PROFILES_FILE",
+            "FASTRTPS_DEFAULT_PROFILES_FILE",
+        ):  # Kilted and newer; Jazzy
             os.environ.setdefault(name, str(profile))
     return domain
 
@@ -38,6 +42,7 @@ def transport_profile() -> Path | None:
     places = [Path(__file__).resolve().parents[2]]
     try:
         from ament_index_python.packages import get_package_share_directory
+
         places.append(Path(get_package_share_directory("eomt_anomaly")))
     except (ImportError, LookupError):
         pass
@@ -51,13 +56,17 @@ def write_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
 
 
 class Child:
-    """`python -m MODULE ARGUMENTS` with its output in a file. Use as a context manager: leaving it ends the process."""
+    """`python -m MODULE ARGUMENTS`, its output in a file. Leaving the context ends the process."""
 
     def __init__(self, module: str, arguments: Sequence[str], log: Path):
         self.module, self.log = module, log
         with log.open("wb") as stream:
-            self.process = subprocess.Popen([sys.executable, "-u", "-m", module, *arguments], stdout=stream,
-                                            stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", "-m", module, *arguments],
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def __enter__(self) -> Child:
         return self

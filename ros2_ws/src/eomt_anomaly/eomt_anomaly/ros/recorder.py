@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Listens to a detector: alerts with their times of arrival, counters, and its pictures, spooled to a file."""
+"""Listens to a detector: alerts with their arrival, counters, and its pictures, spooled to a file."""
+
 from __future__ import annotations
 
 import tempfile
@@ -7,22 +8,28 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from eomt_anomaly_msgs.msg import ModelInfo, ObstacleAlertArray
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
+from eomt_anomaly_msgs.msg import ModelInfo, ObstacleAlertArray
+
 from ..report.recording import UNKNOWN, Box, Reason
 from .bag_io import stamp_of
 
-PIXELS = {"overlay": ("rgb8", np.uint8, 3), "mask": ("mono8", np.uint8, 1), "heatmap": ("32FC1", np.float32, 1)}
+PIXELS = {
+    "overlay": ("rgb8", np.uint8, 3),
+    "mask": ("mono8", np.uint8, 1),
+    "heatmap": ("32FC1", np.float32, 1),
+}
 DEEP = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LATCHED = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 
 
 @dataclass(frozen=True)
@@ -46,17 +53,19 @@ class Counters:
 
 
 class Recorder:
-    """Subscribes at once. Its callbacks run wherever the nodes are spun; the properties may be read from any thread."""
+    """Subscribes at once. Callbacks run wherever the nodes are spun; read the properties from any thread."""
 
-    def __init__(self, node: Node, picture_node: Node, detector: str, camera: str, pictures: tuple[str, ...] = ()):
-        """`detector` is the node's full name, e.g. "/detector"; `pictures` some of "overlay", "mask", "heatmap".
+    def __init__(
+        self, node: Node, picture_node: Node, detector: str, camera: str, pictures: tuple[str, ...] = ()
+    ):
+        """`detector` is the node's full name, "/detector"; `pictures` some of "overlay", "mask", "heatmap".
 
         Spin the two nodes in two threads: alerts must not queue behind pictures.
         """
         self._node, self._detector, self._camera = node, detector.lstrip("/"), camera
         self._lock = threading.Lock()
         self._spool = tempfile.TemporaryFile()
-        self._kept: dict[tuple[str, int], tuple[int, int]] = {}     # (name, stamp ns) → where in the spool
+        self._kept: dict[tuple[str, int], tuple[int, int]] = {}  # (name, stamp ns) → where in the spool
         self.arrivals: list[Arrival] = []
         self.counters: Counters | None = None
         self.model: ModelInfo | None = None
@@ -66,13 +75,17 @@ class Recorder:
         node.create_subscription(ModelInfo, f"{detector}/model_info", self._on_model, LATCHED)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DEEP)
         for name in pictures:
-            picture_node.create_subscription(Image, f"{base}/{name}", partial(self._on_picture, name), DEEP, raw=True)
+            picture_node.create_subscription(
+                Image, f"{base}/{name}", partial(self._on_picture, name), DEEP, raw=True
+            )
 
     @property
     def active(self) -> bool:
         """Has the detector said that it takes pictures?"""
         blocked = Reason.INACTIVE | Reason.DISABLED
-        return self.model is not None and bool(self.arrivals) and not self.arrivals[-1].message.reasons & blocked
+        return (
+            self.model is not None and bool(self.arrivals) and not self.arrivals[-1].message.reasons & blocked
+        )
 
     @property
     def problem(self) -> str:
@@ -114,9 +127,16 @@ class Recorder:
             elif status.name == f"{self._detector}: {self._camera}":
                 values = {item.key: item.value for item in status.values}
                 self.counters = Counters(
-                    time.monotonic(), int(values["frames_in"]), int(values["frames_out"]), int(values["frames_pending"]),
-                    {key.removeprefix("dropped_"): int(number) for key, number in values.items()
-                     if key.startswith("dropped_")})
+                    time.monotonic(),
+                    int(values["frames_in"]),
+                    int(values["frames_out"]),
+                    int(values["frames_pending"]),
+                    {
+                        key.removeprefix("dropped_"): int(number)
+                        for key, number in values.items()
+                        if key.startswith("dropped_")
+                    },
+                )
 
     def _on_picture(self, name: str, data: bytes) -> None:
         with self._lock:
@@ -126,11 +146,11 @@ class Recorder:
 
 
 def pixels(message: Image, name: str) -> np.ndarray:
-    """The array in one of the detector's pictures. Raises ValueError for an encoding that does not belong there."""
+    """The array in one of the detector's pictures. Raises ValueError for another encoding."""
     encoding, kind, channels = PIXELS[name]
     if message.encoding != encoding:
         raise ValueError(f"{name} came as {message.encoding!r}: the detector publishes {encoding!r}")
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)      # [H, step]
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)  # [H, step]
     row = message.width * channels * np.dtype(kind).itemsize
     shape = (message.height, message.width, channels) if channels > 1 else (message.height, message.width)
     return np.ascontiguousarray(rows[:, :row]).view(kind).reshape(shape)
@@ -140,5 +160,16 @@ def boxes(message: ObstacleAlertArray) -> tuple[Box, ...]:
     """The message's alerts as plain data; none where the level is UNKNOWN."""
     if message.level == UNKNOWN:
         return ()
-    return tuple(Box(a.track_id, a.box.x_offset, a.box.y_offset, a.box.width, a.box.height, a.level, a.confidence,
-                     float(a.distance_m) if a.position_valid else None) for a in message.alerts)
+    return tuple(
+        Box(
+            a.track_id,
+            a.box.x_offset,
+            a.box.y_offset,
+            a.box.width,
+            a.box.height,
+            a.level,
+            a.confidence,
+            float(a.distance_m) if a.position_valid else None,
+        )
+        for a in message.alerts
+    )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """One measured replay: a bag through a live detector in another process, every frame accounted for."""
+
 from __future__ import annotations
 
 import contextlib
@@ -22,7 +23,7 @@ from .processes import Child, isolate, write_parameters
 from .recorder import Counters, Recorder, boxes
 
 NODE = "eomt_anomaly_replay"
-SETTLE_S = 1.5        # after the last frame's end, for the last messages and a fresh /diagnostics
+SETTLE_S = 1.5  # after the last frame's end, for the last messages and a fresh /diagnostics
 
 
 class ReplayError(RuntimeError):
@@ -34,24 +35,24 @@ class Settings:
     """What to replay and how. `parameters` go to the detector; `pictures` are recorded beside the alerts."""
 
     bag: Path
-    output: Path                              # folder for the detector's log and parameters
+    output: Path  # folder for the detector's log and parameters
     topic: str | None = None
     rate: float = 1.0
     start_offset_s: float = 0.0
     camera: str = "front"
     parameters: dict[str, Any] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
-    attach: bool = False                      # to a running detector, in the ROS domain of the environment
+    attach: bool = False  # to a running detector, in the ROS domain of the environment
     detector: str = "/detector"
     startup_s: float = 180.0
     drain_s: float = 60.0
     domain_id: int | None = None
-    module: str = "eomt_anomaly.ros.detector" # what is started
+    module: str = "eomt_anomaly.ros.detector"  # what is started
 
 
 @dataclass
 class Outcome:
-    """`recording` has no info yet; `engine` are the detector's own words on its engine; `recorder` holds the pictures."""
+    """`engine` are the detector's own words on its engine; `recorder` holds the pictures."""
 
     recording: Recording
     engine: dict[str, str]
@@ -59,7 +60,9 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def replay(settings: Settings, bag: Bag, topic: Topic, say: Callable[[str], Any] = print) -> Iterator[Outcome]:
+def replay(
+    settings: Settings, bag: Bag, topic: Topic, say: Callable[[str], Any] = print
+) -> Iterator[Outcome]:
     """Run it; the pictures are there until the context is left. Every process started here is ended here.
 
     Raises ReplayError, ChildError or BagError.
@@ -71,7 +74,9 @@ def replay(settings: Settings, bag: Bag, topic: Topic, say: Callable[[str], Any]
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
         stack.callback(rclpy.try_shutdown)
-        node, picture_node = (stack.enter_context(_spinning(name, stop)) for name in (NODE, NODE + "_pictures"))
+        node, picture_node = (
+            stack.enter_context(_spinning(name, stop)) for name in (NODE, NODE + "_pictures")
+        )
         recorder = Recorder(node, picture_node, settings.detector, settings.camera, settings.pictures)
         stack.callback(recorder.close)
         with contextlib.nullcontext() if settings.attach else _start(settings, bag, topic) as child:
@@ -103,26 +108,51 @@ def _spinning(name: str, stop: threading.Event) -> Iterator[Node]:
 
 
 def published_as(topic: Topic) -> str:
-    """The name under which the pictures are replayed: image_transport wants /compressed at the end of such a topic."""
-    return topic.name + "/compressed" if topic.msgtype == COMPRESSED and not topic.name.endswith("/compressed") \
+    """The name under which the pictures are replayed: compressed ones need /compressed at its end."""
+    return (
+        topic.name + "/compressed"
+        if topic.msgtype == COMPRESSED and not topic.name.endswith("/compressed")
         else topic.name
+    )
 
 
 def _start(settings: Settings, bag: Bag, topic: Topic) -> Child:
     camera = settings.camera
     info = bag.camera_info_of(topic.name)
-    parameters = {"cameras": [camera], f"{camera}.image_topic": published_as(topic),
-                  f"{camera}.transport": "raw" if topic.msgtype == RAW else "compressed",
-                  **({f"{camera}.camera_info_topic": info.name} if info else {}), **settings.parameters}
+    parameters = {
+        "cameras": [camera],
+        f"{camera}.image_topic": published_as(topic),
+        f"{camera}.transport": "raw" if topic.msgtype == RAW else "compressed",
+        **({f"{camera}.camera_info_topic": info.name} if info else {}),
+        **settings.parameters,
+    }
     file = settings.output / "detector.yaml"
     write_parameters(file, parameters)
     name = settings.detector.rpartition("/")
-    return Child(settings.module, ["--ros-args", "-r", f"__node:={name[2]}", "-r", f"__ns:={name[0] or '/'}",
-                                               "--params-file", str(file)], settings.output / "detector.log")
+    return Child(
+        settings.module,
+        [
+            "--ros-args",
+            "-r",
+            f"__node:={name[2]}",
+            "-r",
+            f"__ns:={name[0] or '/'}",
+            "--params-file",
+            str(file),
+        ],
+        settings.output / "detector.log",
+    )
 
 
-def _measure(settings: Settings, bag: Bag, topic: Topic, node: Node, recorder: Recorder, child: Child | None,
-             say: Callable[[str], Any]) -> Recording:
+def _measure(
+    settings: Settings,
+    bag: Bag,
+    topic: Topic,
+    node: Node,
+    recorder: Recorder,
+    child: Child | None,
+    say: Callable[[str], Any],
+) -> Recording:
     info = bag.camera_info_of(topic.name)
     names = [topic.name] + ([info.name] if info else [])
     player = Player(node, bag, names, {topic.name: published_as(topic)}, stamped=names)
@@ -152,15 +182,23 @@ def _measure(settings: Settings, bag: Bag, topic: Topic, node: Node, recorder: R
     return _recording(recorder, pictures, begin, before, after)
 
 
-def _play(player: Player, settings: Settings, sent: list[Sent], begin: float, failure: list[BaseException]) -> None:
+def _play(
+    player: Player, settings: Settings, sent: list[Sent], begin: float, failure: list[BaseException]
+) -> None:
     try:
         player.play(settings.rate, settings.start_offset_s, sent.append, begin)
     except Exception as error:
         failure.append(error)
 
 
-def _wait_ready(settings: Settings, recorder: Recorder, player: Player, topic: str, child: Child | None,
-                say: Callable[[str], Any]) -> None:
+def _wait_ready(
+    settings: Settings,
+    recorder: Recorder,
+    player: Player,
+    topic: str,
+    child: Child | None,
+    say: Callable[[str], Any],
+) -> None:
     begin = told = time.monotonic()
     say("waiting for the detector" + ("" if child is None else f" (its log: {child.log})"))
     while True:
@@ -174,11 +212,18 @@ def _wait_ready(settings: Settings, recorder: Recorder, player: Player, topic: s
             return
         now = time.monotonic()
         if now - begin > settings.startup_s:
-            state = "it publishes no alerts" if not recorder.arrivals else \
-                f"it does not subscribe to {topic}" if recorder.active else "it does not become active"
-            raise ReplayError(f"no detector {settings.detector} with camera {settings.camera} was ready after "
-                              f"{settings.startup_s:g} s: {state}"
-                              + (f"\n{child.last_words()}" if child is not None else ""))
+            state = (
+                "it publishes no alerts"
+                if not recorder.arrivals
+                else f"it does not subscribe to {topic}"
+                if recorder.active
+                else "it does not become active"
+            )
+            raise ReplayError(
+                f"no detector {settings.detector} with camera {settings.camera} was ready after "
+                f"{settings.startup_s:g} s: {state}"
+                + (f"\n{child.last_words()}" if child is not None else "")
+            )
         if now - told > 5.0:
             told = now
             say(f"  still waiting, {now - begin:.0f} s")
@@ -192,7 +237,9 @@ def _progress(recorder: Recorder, pictures: list[Sent], begin: float, say: Calla
     say(f"  {time.monotonic() - begin:5.1f} s: {len(pictures)} published, {judged} judged, level {word}")
 
 
-def _drain(settings: Settings, recorder: Recorder, last: float, child: Child | None, say: Callable[[str], Any]) -> Counters:
+def _drain(
+    settings: Settings, recorder: Recorder, last: float, child: Child | None, say: Callable[[str], Any]
+) -> Counters:
     """Wait until the detector has settled every frame; `last` is when the last picture was published."""
     end = last + settings.drain_s
     while True:
@@ -207,7 +254,9 @@ def _drain(settings: Settings, recorder: Recorder, last: float, child: Child | N
         time.sleep(0.05)
 
 
-def _recording(recorder: Recorder, pictures: list[Sent], begin: float, before: Counters, after: Counters) -> Recording:
+def _recording(
+    recorder: Recorder, pictures: list[Sent], begin: float, before: Counters, after: Counters
+) -> Recording:
     arrived = {}
     for arrival in recorder.arrivals:
         if not arrival.message.heartbeat:
@@ -226,10 +275,19 @@ def _recording(recorder: Recorder, pictures: list[Sent], begin: float, before: C
     levels = [LevelChange(a.received - begin, a.message.level, a.message.reasons) for a in recorder.arrivals]
     model = recorder.model
     channels = list(model.class_colors)
-    end = max(frames[-1].sent_s, *(f.received_s or 0.0 for f in frames))     # what comes later is the silence after it
-    return Recording(frames, levels, _dropped(frames, before, after), end,
-                     class_names=list(model.class_names), class_colors=list(zip(*[iter(channels)] * 3)),
-                     drivable_ids=list(model.drivable_ids), threshold=float(model.threshold))
+    end = max(
+        frames[-1].sent_s, *(f.received_s or 0.0 for f in frames)
+    )  # what comes later is the silence after it
+    return Recording(
+        frames,
+        levels,
+        _dropped(frames, before, after),
+        end,
+        class_names=list(model.class_names),
+        class_colors=list(zip(*[iter(channels)] * 3)),
+        drivable_ids=list(model.drivable_ids),
+        threshold=float(model.threshold),
+    )
 
 
 def _dropped(frames: list[Frame], before: Counters, after: Counters) -> dict[str, int]:
@@ -243,8 +301,9 @@ def _dropped(frames: list[Frame], before: Counters, after: Counters) -> dict[str
     lost["alert_lost"] = after.frames_out - before.frames_out - judged
     lost["unfinished"] = after.pending
     if min(lost.values()) < 0 or judged + sum(lost.values()) != len(frames):
-        raise ReplayError(f"{len(frames)} pictures were published and {judged} alerts came, but the detector counted "
-                          f"{after.frames_in - before.frames_in} in and {lost} dropped: something else publishes on "
-                          "its topic, or it was restarted")
+        raise ReplayError(
+            f"{len(frames)} pictures were published and {judged} alerts came, but the detector counted "
+            f"{after.frames_in - before.frames_in} in and {lost} dropped: something else publishes on "
+            "its topic, or it was restarted"
+        )
     return {reason: count for reason, count in lost.items() if count}
-
