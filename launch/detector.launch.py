@@ -6,22 +6,22 @@ import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+
 from eomt_anomaly.ros.launch_helpers import (
     camera_parameters,
     parse_cameras,
     render_rviz,
 )
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node
-
-from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
-# Fast DDS loses large pictures with its default transports. Jazzy reads the second variable, later releases the first.
+# Fast DDS loses big pictures with its default transports. Jazzy reads the second, later ones the first.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = (
-    ("cameras", "front", "cameras, comma separated: NAME or NAME=TOPIC (a topic ending in /compressed is compressed)"),
+    ("cameras", "front", "NAME or NAME=TOPIC, comma separated (a topic ending in /compressed is compressed)"),
     ("checkpoint", "", "checkpoint folder; empty: what params_file says, or the one inside the package"),
     ("device", "", "auto, cpu, cuda, cuda:0, …; empty: what params_file says"),
     ("params_file", str(SHARE / "config" / "detector.yaml"), "YAML file of the node's parameters"),
@@ -45,7 +45,8 @@ def start(context):
     actions.append(LifecycleNode(
         package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],
         parameters=[given["params_file"], overrides], ros_arguments=["--log-level", given["log_level"]],
-        output="screen", emulate_tty=True, respawn=given["respawn"].lower() in ("true", "1"), respawn_delay=2.0))
+        output="screen", emulate_tty=True, respawn=given["respawn"].lower() in ("true", "1"),
+        respawn_delay=2.0))
     if given["rviz"].lower() in ("true", "1"):
         text = render_rviz((SHARE / "rviz" / "detector.rviz").read_text(), given["namespace"], list(cameras))
         with tempfile.NamedTemporaryFile("w", prefix="detector_", suffix=".rviz", delete=False) as file:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Replays a bag through the detector and shows it in RViz: `ros2 launch eomt_anomaly replay.launch.py bag:=PATH`.
+"""Replays a bag through the detector, with RViz: `ros2 launch eomt_anomaly replay.launch.py bag:=PATH`.
 
-The bag starts when the detector is active, and everything ends with it. Arguments of detector.launch.py may be given too.
+The bag starts when the detector is active, and everything ends with it. The arguments of detector.launch.py
+may be given too.
 """
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -21,12 +23,11 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
 
-from launch import LaunchDescription
-
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
 ARGUMENTS = (
     ("bag", None, "rosbag2 folder, or an .mcap or .db3 file"),
-    ("cameras", "front=/camera/front/image_raw/compressed", "as in detector.launch.py; the topics are the bag's"),
+    ("cameras", "front=/camera/front/image_raw/compressed",
+     "as in detector.launch.py; the topics are the bag's"),
     ("rate", "1.0", "times the recorded speed"),
     ("loop", "false", "true: begin again at the end"),
     ("rviz", "true", "true: open RViz"),
@@ -40,7 +41,8 @@ def play(context):
     options = ["--clock", "--rate", given["rate"]] + ["--loop"] * (given["loop"].lower() in ("true", "1"))
     player = Node(package="eomt_anomaly", executable="bag_player", name="bag_player", output="screen",
                   arguments=[given["bag"], *options])
-    done = OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
+    done = OnProcessExit(target_action=player,
+                         on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
     ready = OnStateTransition(goal_state="active", entities=[player], handle_once=True)
     return [RegisterEventHandler(done), RegisterEventHandler(ready)]
 
@@ -50,7 +52,8 @@ def generate_launch_description():
     shared = {name: LaunchConfiguration(name) for name in ("cameras", "rviz", "respawn")}
     detector = PythonLaunchDescriptionSource(str(SHARE / "launch" / "detector.launch.py"))
     return LaunchDescription([
-        *(DeclareLaunchArgument(name, default_value=default, description=meaning) for name, default, meaning in ARGUMENTS),
+        *(DeclareLaunchArgument(name, default_value=default, description=meaning) for name, default,
+          meaning in ARGUMENTS),
         OpaqueFunction(function=play),
         IncludeLaunchDescription(detector, launch_arguments={**shared, "use_sim_time": "true"}.items()),
     ])

@@ -8,6 +8,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +16,13 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import rclpy
-from eomt_anomaly_msgs.msg import ObstacleAlertArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from eomt_anomaly.ros.conversions import image_message
+from eomt_anomaly_msgs.msg import ObstacleAlertArray
 
 HERE = Path(__file__).parent
 SIZE = (60, 80)                                  # H, W
@@ -177,15 +178,17 @@ class Client:
         box = self.messages[topic] if topic in self.messages else self.listen(topic)
         self.spin(0.1)   # what is on its way was not caused by what follows
         seen = len(box)
-        return self.until(lambda: next((m for m in box[seen:] if m.level == level and m.reasons & reasons == reasons), None),
+        return self.until(lambda: next((m for m in box[seen:] if m.level == level
+                                        and m.reasons & reasons == reasons), None),
                           seconds, **kwargs)
 
 
 @contextlib.contextmanager
 def detector(*args, fake=True, namespace="", environment=None, **parameters):
-    """Run a detector; yields (process, client, log file). The process is ended by its id, whatever happens."""
+    """Run a detector; yields (process, client, log file). The process is always ended, by its id."""
     domain = next_domain()
-    command = [sys.executable, str(HERE / "node_rig.py")] if fake else [sys.executable, "-m", "eomt_anomaly.ros.detector"]
+    program = [str(HERE / "node_rig.py")] if fake else ["-m", "eomt_anomaly.ros.detector"]
+    command = [sys.executable, *program]
     command += ["--ros-args", *args]
     if namespace:
         command += ["-r", f"__ns:={namespace}"]
@@ -194,7 +197,6 @@ def detector(*args, fake=True, namespace="", environment=None, **parameters):
     env = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
                         "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(environment or {})}
     with contextlib.ExitStack() as stack:
-        import tempfile
         log = stack.enter_context(tempfile.NamedTemporaryFile("w+", suffix=".log"))
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         stack.callback(_end, process)

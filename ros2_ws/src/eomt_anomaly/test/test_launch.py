@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The launch files: what their arguments mean, and, where `launch` is installed, a real launch of the node."""
+"""The launch files: what their arguments mean and, where `launch` is installed, real launches."""
 
 import ast
 import os
@@ -18,7 +18,8 @@ from eomt_anomaly.ros.launch_helpers import camera_parameters, parse_cameras
 
 PACKAGE = Path(__file__).parents[1]
 LAUNCH = next(place for place in (PACKAGE / "launch", PACKAGE.parents[2] / "launch") if place.is_dir())
-PROMISED = {"detector": {"cameras", "checkpoint", "device", "params_file", "rviz", "use_sim_time", "namespace",
+PROMISED = {"detector": {"cameras", "checkpoint", "device", "params_file", "rviz", "use_sim_time",
+                         "namespace",
                          "log_level", "respawn"},
             "replay": {"bag", "cameras", "rate", "loop", "rviz", "respawn"}}
 
@@ -26,7 +27,8 @@ PROMISED = {"detector": {"cameras", "checkpoint", "device", "params_file", "rviz
 def declared(name):
     """The ARGUMENTS of a launch file, as {name: meaning}, read without running it."""
     tree = ast.parse((LAUNCH / f"{name}.launch.py").read_text())
-    table = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "ARGUMENTS")
+    table = next(node.value for node in tree.body if isinstance(node, ast.Assign)
+                 and node.targets[0].id == "ARGUMENTS")
     return {row.elts[0].value: row.elts[2].value for row in table.elts}
 
 
@@ -40,7 +42,8 @@ def test_the_arguments_are_the_promised_ones_and_say_what_they_mean(name):
 def test_cameras_are_names_with_or_without_topics():
     cameras = parse_cameras("front, rear = /rear/image_raw/compressed")
     assert cameras == {"front": "", "rear": "/rear/image_raw/compressed"}
-    assert camera_parameters(cameras) == {"cameras": ["front", "rear"], "rear.image_topic": "/rear/image_raw/compressed"}
+    assert camera_parameters(cameras) == {"cameras": ["front", "rear"],
+                                          "rear.image_topic": "/rear/image_raw/compressed"}
 
 
 @pytest.mark.parametrize("text", ["", "a,,b", "a,a", "=topic"])
@@ -84,8 +87,9 @@ sys.exit(service.run())
 
 @pytest.fixture
 def launched():
-    """Returns run(file, **arguments) → (process, log, client); what it starts is ended afterwards, by its id."""
-    pytest.importorskip("launch_ros.actions", reason="launch and launch_ros are not installed: launch files not run")
+    """Returns run(file, **arguments) → (process, log, client); what it starts is ended by its id."""
+    pytest.importorskip("launch_ros.actions",
+                        reason="launch and launch_ros are not installed: launch files not run")
     pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
     packages = pytest.importorskip("ament_index_python.packages")
     try:
@@ -102,7 +106,8 @@ def launched():
         env = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
         env.pop("FASTDDS_DEFAULT_PROFILES_FILE", None)
         pairs = [f"{name}:={value}" for name, value in arguments.items()]
-        process = subprocess.Popen([sys.executable, "-c", RUN, str(share / "launch" / f"{file}.launch.py"), *pairs],
+        process = subprocess.Popen([sys.executable, "-c", RUN, str(share / "launch" / f"{file}.launch.py"),
+                                    *pairs],
                                    env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         client = Client(domain)
         started.append((process, client))
@@ -124,7 +129,8 @@ def children(pid):
 
 
 def environment(pid):
-    return dict(item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0") if "=" in item)
+    return dict(item.split("=", 1) for item in Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+                if "=" in item)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +151,8 @@ def test_the_detector_launches_with_its_arguments_and_ends_cleanly(launched, che
     from node_rig import picture
     from rcl_interfaces.srv import GetParameters
 
-    process, log, client = launched("detector", cameras="left,right=/cams/right/image_raw/compressed", namespace="robot",
+    process, log, client = launched("detector", cameras="left,right=/cams/right/image_raw/compressed",
+                                    namespace="robot",
                                     checkpoint=checkpoint, device="cpu", respawn="false", log_level="debug")
     left, right = "/robot/detector/left/alerts", "/robot/detector/right/alerts"
     client.listen(left), client.listen(right)
@@ -153,10 +160,13 @@ def test_the_detector_launches_with_its_arguments_and_ends_cleanly(launched, che
     def feed():
         client.send(picture(), "/robot/left/image_raw")
         client.send_jpeg(picture(), "/cams/right/image_raw/compressed")
-    client.until(lambda: all(any(not m.heartbeat for m in client.messages[topic]) for topic in (left, right)), 120,
+    client.until(lambda: all(any(not m.heartbeat for m in client.messages[topic]) for topic in (left, right)),
+                 120,
                  meanwhile=feed, every=0.2)
-    values = client.call(GetParameters, "/robot/detector/get_parameters", names=["checkpoint", "device", "use_sim_time"]).values
-    assert (values[0].string_value, values[1].string_value, values[2].bool_value) == (str(checkpoint), "cpu", False)
+    values = client.call(GetParameters, "/robot/detector/get_parameters",
+                         names=["checkpoint", "device", "use_sim_time"]).values
+    assert (values[0].string_value, values[1].string_value, values[2].bool_value) == (str(checkpoint), "cpu",
+                                                                                      False)
     detector, = children(process.pid)
     for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         assert Path(environment(detector)[variable]).name == "fastdds_shm.xml"
@@ -194,13 +204,17 @@ def test_a_bag_is_replayed_through_the_detector(launched, checkpoint, tmp_path):
                                                   "builtin_interfaces/msg/Time")}
     data = cv2.imencode(".jpg", np.full((60, 80, 3), 90, np.uint8))[1].ravel()
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection("/camera/front/image_raw/compressed", "sensor_msgs/msg/CompressedImage", typestore=store)
+        connection = writer.add_connection("/camera/front/image_raw/compressed",
+                                           "sensor_msgs/msg/CompressedImage", typestore=store)
         for number in range(30):
-            stamp = types["builtin_interfaces/msg/Time"](sec=1000 + number // 10, nanosec=number % 10 * 100_000_000)
+            stamp = types["builtin_interfaces/msg/Time"](sec=1000 + number // 10,
+                                                         nanosec=number % 10 * 100_000_000)
             header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
             message = types["sensor_msgs/msg/CompressedImage"](header=header, format="jpeg", data=data)
-            writer.write(connection, 1000_000_000_000 + number * 100_000_000, store.serialize_cdr(message, message.__msgtype__))
-    process, log, client = launched("replay", bag=tmp_path / "bag", rviz="false", checkpoint=checkpoint, device="cpu", rate="0.5")
+            writer.write(connection, 1000_000_000_000 + number * 100_000_000,
+                         store.serialize_cdr(message, message.__msgtype__))
+    process, log, client = launched("replay", bag=tmp_path / "bag", rviz="false", checkpoint=checkpoint,
+                                    device="cpu", rate="0.5")
     alerts = client.listen("/detector/front/alerts")
     client.until(lambda: process.poll() is not None, 120)
     assert process.returncode == 0

@@ -13,12 +13,12 @@ pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its in
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
 from node_rig import SIZE, detector, picture
 from test_node_live import LATCHED
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
+from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,15 @@ def checkpoint(tmp_path_factory):
     with torch.no_grad():
         model.class_head.bias[1] += 10.0
     model.save_pretrained(folder)
-    (folder / "calibration.json").write_text(json.dumps({"score": "eomt_ext", "threshold": 0.999, "method": "test"}))
+    (folder / "calibration.json").write_text(json.dumps({"score": "eomt_ext", "threshold": 0.999,
+                                                         "method": "test"}))
     return folder
 
 
 def test_pictures_go_through_the_real_network(checkpoint):
     with detector(fake=False, checkpoint=checkpoint, device="cpu", precision="fp32", monitor__clear_frames=3,
-                  front__warmup_size=f"[{SIZE[1]}, {SIZE[0]}]", max_age=5.0, stale_timeout=10.0) as (process, client, log):
+                  front__warmup_size=f"[{SIZE[1]}, {SIZE[0]}]", max_age=5.0,
+                  stale_timeout=10.0) as (process, client, log):
         masks = client.listen("/detector/front/semantic_mask", SemanticMask)
         heats = client.listen("/detector/front/anomaly_heatmap", AnomalyHeatmap)
         info = client.listen("/detector/model_info", ModelInfo, LATCHED)
@@ -63,7 +65,8 @@ def test_a_missing_or_broken_checkpoint_is_named_and_never_clear(checkpoint, tmp
             diagnostics = client.listen("/diagnostics", DiagnosticArray)
             alert = client.level(Level.UNKNOWN, reasons=Reason.INACTIVE, seconds=60)
             assert alert.alerts == []
-            client.until(lambda: any("cannot configure" in s.message for m in diagnostics for s in m.status), 60)
+            client.until(lambda box=diagnostics: any(
+                "cannot configure" in status.message for message in box for status in message.status))
             client.spin(0.5)
             assert {m.level for m in client.messages["/detector/front/alerts"]} == {Level.UNKNOWN}
             assert process.poll() is None and folder.name in log.read_text()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""rviz/detector.rviz: a whole configuration, whose topics are the node's, with QoS that the node's publishers meet."""
+"""rviz/detector.rviz: a whole configuration, whose topics and QoS are the node's."""
 
 from pathlib import Path
 
@@ -40,7 +40,8 @@ def test_it_has_every_part_that_rviz_needs():
         assert {"Class", "Enabled", "Name", "Value"} <= set(display)
         assert display["Enabled"] is display["Value"]
         if "Topic" in display:
-            assert set(display["Topic"]) == {"Value", "Depth", "History Policy", "Reliability Policy", "Durability Policy"}
+            assert set(display["Topic"]) == {"Value", "Depth", "History Policy", "Reliability Policy",
+                                             "Durability Policy"}
     assert {topic.rpartition("/")[2] for topic in topics(TEXT)} == {
         "overlay", "heatmap", "mask_color", "markers", "obstacles"}
 
@@ -66,8 +67,8 @@ def test_a_live_node_publishes_what_rviz_asks_for(namespace, cameras):
             publishers = client.until(lambda topic=topic: client.node.get_publishers_info_by_topic(topic))
             assert [publisher.topic_type for publisher in publishers] == [KINDS[display["Class"]]]
             offered, asked = publishers[0].qos_profile, display["Topic"]
-            assert HistoryPolicy.get_from_short_key(asked["History Policy"].lower().replace(" ", "_")) == HistoryPolicy.KEEP_LAST
-            reliability = ReliabilityPolicy.get_from_short_key(asked["Reliability Policy"].lower().replace(" ", "_"))
-            durability = DurabilityPolicy.get_from_short_key(asked["Durability Policy"].lower().replace(" ", "_"))
-            assert offered.reliability == ReliabilityPolicy.RELIABLE or reliability == ReliabilityPolicy.BEST_EFFORT
-            assert offered.durability == DurabilityPolicy.TRANSIENT_LOCAL or durability == DurabilityPolicy.VOLATILE
+            wanted = {key: asked[f"{key} Policy"].lower().replace(" ", "_")
+                      for key in ("History", "Reliability", "Durability")}
+            assert HistoryPolicy.get_from_short_key(wanted["History"]) == HistoryPolicy.KEEP_LAST
+            assert ReliabilityPolicy.get_from_short_key(wanted["Reliability"]) == offered.reliability
+            assert DurabilityPolicy.get_from_short_key(wanted["Durability"]) == offered.durability

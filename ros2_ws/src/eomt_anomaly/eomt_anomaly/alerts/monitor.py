@@ -108,6 +108,10 @@ class Monitor:
         level = self._machine.update(observed, reasons)
         return MonitorResult(level, self._machine.reasons, alerts, "; ".join(details))
 
+    def unjudged(self, reason: Reason) -> None:
+        """Count a frame whose maps never came (a bad message, a failed inference): CLEAR ends with it."""
+        self._machine.update(Level.UNKNOWN, reason)
+
     def corridor_mask(self, shape: tuple[int, int], camera: CameraModel | None = None) -> np.ndarray:
         """The corridor, bool [rows, columns], for a picture of `shape`; kept until shape or camera change."""
         kept = self._corridor

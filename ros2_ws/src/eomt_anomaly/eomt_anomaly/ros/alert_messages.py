@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration
-from eomt_anomaly_msgs.msg import ObstacleAlert, ObstacleAlertArray
 from geometry_msgs.msg import Point
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
+
+from eomt_anomaly_msgs.msg import ObstacleAlert, ObstacleAlertArray
 
 from ..alerts import CameraModel, Track
 from .health import Verdict
@@ -33,7 +34,8 @@ def alert(track: Track, camera: CameraModel | None, frame_id: str) -> ObstacleAl
     msg = ObstacleAlert(
         track_id=track.track_id, level=int(track.level), confidence=float(track.confidence),
         box=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height), area_px=int(track.area_px),
-        mean_score=float(track.mean_score), peak_score=float(track.peak_score), distance_m=float(track.distance_m),
+        mean_score=float(track.mean_score), peak_score=float(track.peak_score),
+        distance_m=float(track.distance_m),
         age=duration(track.age_s), frames_seen=track.frames_seen, in_corridor=bool(track.in_corridor))
     if camera is not None and track.position is not None:
         right, down, ahead = ground_to_optical(np.array([track.position]), camera)[0]
@@ -43,7 +45,8 @@ def alert(track: Track, camera: CameraModel | None, frame_id: str) -> ObstacleAl
     return msg
 
 
-def alert_array(header: Header, camera: str, verdict: Verdict, alerts: Sequence[ObstacleAlert], *, sequence: int,
+def alert_array(header: Header, camera: str, verdict: Verdict, alerts: Sequence[ObstacleAlert], *,
+                sequence: int,
                 model_id: str, heartbeat: bool, input_age: float | None, latency: float | None,
                 inference_age: float | None) -> ObstacleAlertArray:
     """What one camera says now. Ages and the latency are in seconds, None where there is none."""

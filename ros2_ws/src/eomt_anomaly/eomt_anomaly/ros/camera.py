@@ -41,6 +41,7 @@ class Camera:
         self._monitor: Monitor | None = None
         self._ignore: np.ndarray | None = None
         self._epoch = 0
+        self._missed = Reason.NONE              # why frames since the last judged one were not
         self._last_stamp: int | None = None     # ns, of the newest good message
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
@@ -61,7 +62,8 @@ class Camera:
             self._ignore = picture > 127
         self._model_id = model_id
         topic = own["image_topic"].rstrip("/")
-        compressed = own["transport"] == "compressed" or own["transport"] == "auto" and topic.endswith("/compressed")
+        kind = own["transport"]
+        compressed = kind == "compressed" or kind == "auto" and topic.endswith("/compressed")
         if compressed and not topic.endswith("/compressed"):
             topic += "/compressed"
         info = own["camera_info_topic"] or camera_info_topic(topic)
@@ -80,13 +82,14 @@ class Camera:
         self._info = self._model = self._ignore = None
         self._model_id = ""
 
-    def restart(self, params: MonitorParams | None = None, fault: Reason = Reason.NONE, text: str = "") -> None:
+    def restart(self, params: MonitorParams | None = None, fault: Reason = Reason.NONE,
+                text: str = "") -> None:
         """Forget input, tracks and level (new rules, an activation, a reset, a time jump)."""
         with self._lock:
             params = params or (self._monitor and self._monitor.params)
-            self._monitor = Monitor(params) if params else None   # a new one: the worker may be busy with the old
+            self._monitor = Monitor(params) if params else None   # the worker may be busy with the old one
             self._epoch += 1
-            self._last_stamp = None
+            self._last_stamp, self._missed = None, Reason.NONE
             self.health.reset(fault, text)
             self._header, self._alerts, self.detail = Header(), [], ""
 
@@ -113,13 +116,13 @@ class Camera:
         stamp = stamp_ns(header)
         age = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
         if age < -self._parameters["stale_timeout"]:
-            raise InvalidInput(f"the stamp is {-age:.3f} s in the future: synchronise the clocks, or set use_sim_time "
-                               "as the source of the pictures does")
+            raise InvalidInput(f"the stamp is {-age:.3f} s in the future: synchronise the clocks, or set "
+                               "use_sim_time as the source of the pictures does")
         if self._last_stamp is not None and stamp <= self._last_stamp:
             back = (self._last_stamp - stamp) / 1e9
             if back < JUMP_S:
-                raise InvalidInput(f"the stamp is {back:.3f} s before (or equal to) the last one: frames come twice or "
-                                   "out of order")
+                raise InvalidInput(f"the stamp is {back:.3f} s before or at the last one: frames come "
+                                   "twice or out of order")
             now = self.health.arrived
             self.restart(fault=Reason.TIME_JUMP, text=f"stamps went back by {back:.1f} s")
             self.health.arrival(now)
@@ -136,7 +139,8 @@ class Camera:
         """Build the camera model anew from the last CameraInfo and the parameters."""
         if self._info is None:
             return
-        height, pitch, rectified = (self._parameters[f"{self.name}.{key}"] for key in ("height_m", "pitch_deg", "rectified"))
+        height, pitch, rectified = (self._parameters[f"{self.name}.{key}"]
+                                    for key in ("height_m", "pitch_deg", "rectified"))
         self._model = camera_model(self._info, height, math.radians(pitch), rectified) if height > 0 else None
 
     # ---- frames through the worker ----
@@ -146,7 +150,8 @@ class Camera:
         self._refuse_outdated(frame)
         age = frame.age(time.monotonic())
         if age > self._parameters["max_age"]:
-            raise Refused(Drop.STALE, Reason.STALE_INPUT, f"a frame was {age:.2f} s old before inference, more than "
+            raise Refused(Drop.STALE, Reason.STALE_INPUT,
+                          f"a frame was {age:.2f} s old before inference, more than "
                           f"max_age {self._parameters['max_age']:g} s" + (
                               "; its stamps are of another clock: set use_sim_time" if age > 3600 else ""))
         try:
@@ -155,14 +160,18 @@ class Camera:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
 
     def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, look: Look) -> float:
-        """Draw the conclusions from a prediction and publish them; return the seconds from stamp to publication."""
+        """Draw the conclusions and publish them; return the seconds from stamp to publication."""
         header = frame.message.header
         with self._lock:
             self._refuse_outdated(frame)
             monitor, model = self._monitor, self._model
+            missed, self._missed = self._missed, Reason.NONE
+        if missed:
+            monitor.unjudged(missed)
         usable = model if model is not None and model.problem is None and \
             (model.height, model.width) == rgb.shape[:2] else None
-        result = monitor.update(prediction.class_map, prediction.anomaly, stamp_ns(header) / 1e9, model, self._ignore)
+        result = monitor.update(prediction.class_map, prediction.anomaly, stamp_ns(header) / 1e9, model,
+                                self._ignore)
         with self._lock:   # not held meanwhile: the heartbeat must never wait for the worker
             self._refuse_outdated(frame)
             now = time.monotonic()
@@ -212,6 +221,7 @@ class Camera:
 
     def _fault(self, reason: Reason, text: str) -> None:
         self.health.failed(reason, text)
+        self._missed |= reason
         self._node.get_logger().warning(f"{self.name}: {text}", throttle_duration_sec=5.0)
         self.announce()
 
@@ -222,7 +232,7 @@ def stamp_ns(header: Header) -> int:
 
 
 def camera_info_topic(image_topic: str) -> str:
-    """`camera_info` beside the pictures, as image_transport has it: a/image_raw and a/image_raw/compressed → a/camera_info."""
+    """`camera_info` beside the pictures: a/image_raw and a/image_raw/compressed → a/camera_info."""
     base = image_topic.removesuffix("/compressed")
     return base.rpartition("/")[0] + "/camera_info" if "/" in base else "camera_info"
 

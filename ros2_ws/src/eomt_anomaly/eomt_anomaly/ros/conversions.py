@@ -2,8 +2,8 @@
 """Image messages to RGB arrays and arrays to image messages, with every field of the message checked.
 
 `check` reads only metadata and is cheap enough for a subscription's callback; `to_rgb` decodes and belongs in
-the worker. Both raise `InvalidInput`, whose text names the value and the remedy. 16-bit encodings are taken as
-full range and keep their high byte. Encodings outside the table go to `cv_bridge` where that is installed.
+the worker. Both raise `InvalidInput`, whose text names the value and the remedy. 16-bit encodings are taken
+as full range and keep their high byte. Encodings outside the table go to `cv_bridge` where that is installed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class InvalidInput(ValueError):
 class Encoding:
     """How a raw encoding lies in memory: `channels` samples a pixel, each of `sample` bytes.
 
-    `code` is the OpenCV conversion to RGB (None: already RGB); `planar` marks 4:2:0 images, which carry half as
-    many rows again of chroma below the picture; `even` is the number the width must be a multiple of.
+    `code` is the OpenCV conversion to RGB (None: already RGB); `planar` marks 4:2:0 images, which carry half
+    as many rows again of chroma below the picture; `even` is the number the width must be a multiple of.
     """
 
     channels: int
@@ -80,7 +80,7 @@ def check(msg: Image | CompressedImage) -> None:
 
 
 def to_rgb(msg: Image | CompressedImage) -> np.ndarray:
-    """The picture as uint8 [H,W,3] RGB: a read-only view of an unpadded `rgb8` message, otherwise a new array.
+    """The picture as uint8 [H,W,3] RGB: a view of an unpadded `rgb8` message, otherwise a new array.
 
     Raises:
         InvalidInput: as `check`, and when compressed data cannot be decoded completely.
@@ -106,7 +106,7 @@ def image_message(pixels: np.ndarray, encoding: str, header: Header) -> Image:
 
 
 def byte_array(values: np.ndarray) -> array.array:
-    """The bytes of a C-contiguous array in the form that message fields of type uint8[] take without a check."""
+    """The bytes of a C-contiguous array as a field of type uint8[] takes them without a check."""
     data = array.array("B")
     data.frombytes(values.reshape(-1).view(np.uint8))
     return data
@@ -129,7 +129,7 @@ def _check_raw(msg: Image) -> None:
             raise InvalidInput(f"step is {msg.step} bytes, but a row of {msg.width} {msg.encoding} pixels "
                                f"takes {row}")
         if msg.width % encoding.even or (encoding.even > 1 and encoding.channels == 1 and msg.height % 2):
-            raise InvalidInput(f"{msg.encoding} needs even sides, and the image is {msg.width} x {msg.height}")
+            raise InvalidInput(f"{msg.encoding} needs even sides; the image is {msg.width} x {msg.height}")
         if encoding.planar:
             rows += msg.height // 2   # [H + H/2, step]: the chroma plane follows the picture
     if len(msg.data) != msg.step * rows:
@@ -141,7 +141,7 @@ def _convert(msg: Image, encoding: Encoding) -> np.ndarray:
     row = msg.width * encoding.channels * encoding.sample
     pixels = np.frombuffer(msg.data, np.uint8).reshape(-1, msg.step)[:, :row]     # [rows, row bytes]
     if encoding.sample == 2:
-        pixels = pixels[:, 0 if msg.is_bigendian else 1::2]                       # the high byte of each sample
+        pixels = pixels[:, 0 if msg.is_bigendian else 1::2]                     # the high byte of each sample
     if encoding.channels > 1:
         pixels = pixels.reshape(msg.height, msg.width, encoding.channels)         # [H,W,C]
     if encoding.code is None:
@@ -156,8 +156,8 @@ def _check_compressed(msg: CompressedImage) -> None:
     if len(data) == 0:
         raise InvalidInput("the compressed image holds no data")
     end = _END_OF_IMAGE.get(bytes(data[:2]))
-    # Decoders fill what is missing with grey and report success: the end mark is the only sign of a truncation.
-    # Some cameras pad with zeros after it.
+    # Decoders fill what is missing with grey and report success: the end mark is the only sign that
+    # all has come. Some cameras pad with zeros after it.
     if end is not None and not bytes(data).rstrip(b"\0").endswith(end):
         raise InvalidInput(f"the compressed image of {len(data)} bytes has no end mark: it is truncated")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from eomt_anomaly_msgs.msg import ModelInfo
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
@@ -23,6 +22,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+
+from eomt_anomaly_msgs.msg import ModelInfo
 
 from ..alerts import Reason
 from . import diagnostics, qos
@@ -39,18 +40,19 @@ from .worker import Batching, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 EXIT_BAD_PARAMETER, EXIT_HUNG = 2, 70
-RULES = ("threshold", "drivable_labels", "corridor.", "monitor.")   # parameters that make a new judgement necessary
+# Parameters that make a new judgement necessary.
+RULES = ("threshold", "drivable_labels", "corridor.", "monitor.")
 
 
 class Detector(LifecycleNode):
     """Camera topics in; masks, heatmaps and obstacle alerts out. Alerts say UNKNOWN from construction on."""
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any] = make_engine, **kwargs):
-        """`make_engine` builds what runs the network. Raises ValueError or rclpy's exceptions for bad parameters."""
+        """Raises ValueError, or rclpy's exceptions, for bad parameters."""
         super().__init__("detector", enable_logger_service=True, **kwargs)
         self._built = False   # rclpy destroys what a constructor left behind, too
         self.parameters = Parameters(self)
-        self.stopping, self.left_behind = threading.Event(), False
+        self.stopping = threading.Event()
         self._make_engine, self._worker, self._problem = make_engine, None, ""
         self._gate = Gate(self._worker_reasons)
         self._mailbox = Mailbox(self.parameters.cameras)
@@ -76,8 +78,9 @@ class Detector(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build the engine in the worker's thread, warm it up, and create the topics."""
         p = self.parameters
-        settings = EngineSettings(*(p[name] for name in ("checkpoint", "backbone", "device", "precision", "backend")),
-                                  short_side=p["short_side"] or None, threads=p["threads"] or None, compile=p["compile"])
+        names = ("checkpoint", "backbone", "device", "precision", "backend", "compile")
+        settings = EngineSettings(**{name: p[name] for name in names},
+                                  short_side=p["short_side"] or None, threads=p["threads"] or None)
         sizes = {tuple(p[f"{name}.warmup_size"]) for name in self._cameras}
         self._gate.warming = True
         try:
@@ -148,9 +151,8 @@ class Detector(LifecycleNode):
         worker, self._worker = self._worker, None
         stopped = worker is None or worker.stop(self.parameters["stall_timeout"])
         if not stopped:
-            self.left_behind = True
-            self.get_logger().warning("the worker is still busy with the engine and is left behind: end this process "
-                                      "before starting another on the same device")
+            self.get_logger().warning("the worker is still busy with the engine and is left behind: end this "
+                                      "process before starting another on the same device")
         for camera in self._cameras.values():
             camera.close()
         return stopped
@@ -175,7 +177,9 @@ class Detector(LifecycleNode):
     def threshold_in_force(self) -> float:
         """The threshold that is used, or NaN before there is an engine and a wish."""
         wanted = self.parameters["threshold"]
-        return threshold(self._engine, wanted) if self._engine is not None else math.nan if wanted == -1.0 else wanted
+        if self._engine is None:
+            return math.nan if wanted == -1.0 else wanted
+        return threshold(self._engine, wanted)
 
     @property
     def _engine(self) -> Any:
@@ -236,22 +240,24 @@ class Detector(LifecycleNode):
             self._diagnose(now)
         worker = self._worker
         if worker is not None and worker.busy_for() > self.parameters["worker_timeout"]:
-            self.get_logger().fatal(f"inference has hung for {worker.busy_for():.0f} s (worker_timeout): the process ends "
-                                    f"with status {EXIT_HUNG}, to be started again")
+            self.get_logger().fatal(f"inference has hung for {worker.busy_for():.0f} s (worker_timeout): the "
+                                    f"process ends with status {EXIT_HUNG}, to be started again")
             os._exit(EXIT_HUNG)   # a thread that hangs in native code cannot be ended in any other way
 
     def _diagnose(self, now: float) -> None:
         name, worker = self.get_fully_qualified_name().lstrip("/"), self._worker
-        state = "active" if self._gate.active else "inactive"
-        statuses = [diagnostics.engine_status(name, state, self._engine, self._problem, worker.degraded if worker else "",
-                                              self._pipeline.durations.percentiles())]
+        statuses = [diagnostics.engine_status(
+            name, "active" if self._gate.active else "inactive", self._engine, self._problem,
+            worker.degraded if worker else "", self._pipeline.durations.percentiles())]
         statuses += [diagnostics.camera_status(
-            name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name), camera.health.text or camera.detail,
-            camera.health.input_age(now)) for camera in self._cameras.values()]
+            name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
+            camera.health.text or camera.detail, camera.health.input_age(now))
+            for camera in self._cameras.values()]
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), statuses))
 
     def _beat_failed(self, error: Exception) -> None:
-        self.get_logger().error(f"heartbeat failed: {type(error).__name__}: {error}", throttle_duration_sec=5.0)
+        self.get_logger().error(f"heartbeat failed: {type(error).__name__}: {error}",
+                                throttle_duration_sec=5.0)
 
 
 def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], Any] = make_engine) -> int:
@@ -275,10 +281,9 @@ def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], 
     executor.remove_node(node)
     node.destroy_node()
     rclpy.shutdown()
-    if node.left_behind:   # a thread in native code would crash the interpreter's own way out
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(0)
-    return 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)   # all is done; torch takes seconds to unload on a busy computer, and launch kills after five
 
 
 if __name__ == "__main__":

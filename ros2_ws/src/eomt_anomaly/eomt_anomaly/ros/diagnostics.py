@@ -20,8 +20,9 @@ def words(reasons: Reason) -> str:
     return " | ".join(reason.name for reason in Reason if reason & reasons)
 
 
-def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text: str, age: float | None) -> DiagnosticStatus:
-    """OK while the level is known, WARN while UNKNOWN for a reason that was asked for or passes, else ERROR."""
+def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text: str,
+                  age: float | None) -> DiagnosticStatus:
+    """OK while the level is known, WARN while UNKNOWN as was asked for or for a moment, else ERROR."""
     faults = verdict.reasons & ~QUIET if verdict.level == Level.UNKNOWN else Reason.NONE
     level = DiagnosticStatus.ERROR if faults else \
         DiagnosticStatus.WARN if verdict.level == Level.UNKNOWN else DiagnosticStatus.OK

@@ -15,33 +15,36 @@ from .visuals import palette
 
 
 def make_engine(settings: EngineSettings) -> Any:
-    """An engine of `eomt_anomaly.runtime`; torch is imported here, in the worker's thread, and nowhere else."""
+    """An engine of `eomt_anomaly.runtime`; torch is imported here, in the worker's thread only."""
     from ..runtime import Engine
 
     return Engine(settings.checkpoint or None, device=settings.device, precision=settings.precision,
-                  backend=settings.backend, short_side=settings.short_side, backbone=settings.backbone or None,
+                  backend=settings.backend, short_side=settings.short_side, backbone=settings.backbone
+                  or None,
                   threads=settings.threads, compile=settings.compile)
 
 
 def drivable_ids(engine: Any, names: list[str]) -> tuple[int, ...]:
-    """Class ids of the surface: those named, or the checkpoint's. Raises ValueError for an unknown name, or for none."""
+    """Class ids of the surface: those named, or the checkpoint's. ValueError for unknown ones or none."""
     names = [name for name in names if name]
     known = {label.name: label.id for label in engine.labels}
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"drivable_labels names {', '.join(unknown)}; the checkpoint knows {', '.join(known)}")
+        raise ValueError(f"drivable_labels names {', '.join(unknown)}; "
+                         f"the checkpoint knows {', '.join(known)}")
     ids = tuple(known[name] for name in names) if names else tuple(engine.drivable_ids)
     if not ids:
-        raise ValueError(f"the checkpoint marks no class as drivable: set drivable_labels to some of {', '.join(known)}")
+        raise ValueError("the checkpoint marks no class as drivable: "
+                         f"set drivable_labels to some of {', '.join(known)}")
     return ids
 
 
 def threshold(engine: Any, wanted: float) -> float:
-    """The threshold in force: the wanted one, or the calibrated one for -1. Raises ValueError where there is none."""
+    """The threshold in force: `wanted`, or the calibrated one for -1. Raises ValueError if there is none."""
     if wanted != -1.0:
         return wanted
     if engine.threshold is None or not 0.0 < engine.threshold < 1.0:
-        raise ValueError("the checkpoint has no calibrated threshold: set the parameter `threshold`, or calibrate it "
-                         "with training/evaluate.py")
+        raise ValueError("the checkpoint has no calibrated threshold: set the parameter `threshold`, or "
+                         "calibrate it with training/evaluate.py")
     return float(engine.threshold)
 
 
@@ -54,7 +57,8 @@ def rules(engine: Any, parameters: Parameters, new: dict[str, Any] | None = None
 
 def look(engine: Any, parameters: Parameters) -> Look:
     """What the pictures need."""
-    return Look(table=palette([label.color for label in engine.labels]), model_id=engine.model_id, score=engine.score,
+    return Look(table=palette([label.color for label in engine.labels]), model_id=engine.model_id,
+                score=engine.score,
                 threshold=threshold(engine, parameters["threshold"]), alpha=parameters["overlay_alpha"],
                 rate=parameters["overlay_rate"], marker_lifetime=parameters["stale_timeout"])
 
@@ -67,5 +71,6 @@ def model_info(engine: Any, parameters: Parameters) -> ModelInfo:
         model_id=engine.model_id, class_names=[label.name for label in engine.labels],
         class_colors=[channel for label in engine.labels for channel in label.color],
         drivable_ids=list(drivable_ids(engine, list(parameters["drivable_labels"]))), score=engine.score,
-        threshold=threshold(engine, wanted), threshold_source=source, checkpoint_sha256=engine.checkpoint_sha256,
+        threshold=threshold(engine, wanted), threshold_source=source,
+        checkpoint_sha256=engine.checkpoint_sha256,
         device=str(engine.device), precision=str(engine.precision))

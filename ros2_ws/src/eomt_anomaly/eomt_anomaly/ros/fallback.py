@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-SMALLEST_SIDE = 238       # px (17 patches of 14): below this, obstacles at a distance are smaller than a patch
+SMALLEST_SIDE = 238       # px (17 patches of 14): below this, distant obstacles are smaller than a patch
 STEP = 3 / 4              # of the short side; memory for attention falls to about a third
 
 

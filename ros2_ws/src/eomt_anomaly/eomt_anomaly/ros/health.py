@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What one camera's level is worth right now: the last judgement, or UNKNOWN and why. Pure: times are arguments."""
+"""What one camera's level is worth right now: the last judgement, or UNKNOWN and why. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Verdict:
 class Health:
     """Times are monotonic seconds; ages are seconds since the image's stamp.
 
-    A judgement stands until its frame is older than `stale_timeout`, the camera falls silent for that long, or a
-    fault comes after it. Faults (bad messages, errors, a time jump) last until the next frame that is judged.
+    A judgement stands until its frame is older than `stale_timeout`, the camera falls silent for that long,
+    or a fault comes after it. Faults (bad messages, errors, a time jump) last until a frame is judged.
     """
 
     def __init__(self):

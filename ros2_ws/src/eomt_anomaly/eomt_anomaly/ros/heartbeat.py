@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Heartbeat(threading.Thread):
-    """Calls `beat()` every `period` seconds until `stop`; an exception in it goes to `report` and the beat goes on."""
+    """Calls `beat()` every `period` seconds until `stop`; exceptions go to `report` and it goes on."""
 
     def __init__(self, period: float, beat: Callable[[], None], report: Callable[[Exception], None]):
         super().__init__(name="heartbeat", daemon=True)

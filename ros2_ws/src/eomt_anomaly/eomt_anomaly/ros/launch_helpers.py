@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the launch files compute: camera arguments to parameters, and an RViz configuration for these cameras."""
+"""What the launch files compute: parameters from camera arguments, and an RViz configuration for these."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def parse_cameras(text: str) -> dict[str, str]:
 
 
 def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
-    """The node's parameters for these cameras; a camera without a topic keeps the default or the params file's."""
+    """The node's parameters; a camera without a topic keeps the default or the params file's."""
     return {"cameras": list(cameras),
             **{f"{name}.image_topic": topic for name, topic in cameras.items() if topic}}
 
 
 def render_rviz(text: str, namespace: str, cameras: Sequence[str]) -> str:
-    """An RViz configuration for a node in `namespace` with these cameras, from the one for `/detector` and `front`.
+    """The RViz configuration of `/detector` and `front` for a node in `namespace` with these cameras.
 
-    Every display of a topic of the camera `front` is repeated for each camera; the first camera's are enabled as
-    in the original, the others' are switched off, so that their topics cost nothing until somebody looks.
+    Every display of a topic of the camera `front` is repeated for each camera; the first camera's are enabled
+    as in the original, the others' are switched off, so that their topics cost nothing until somebody looks.
     """
     config = yaml.safe_load(text)
     manager = config["Visualization Manager"]

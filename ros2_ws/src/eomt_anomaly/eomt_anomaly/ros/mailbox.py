@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The newest frame of each camera, waiting for the worker: a queue of one, so that latency cannot build up."""
+"""The newest frame of each camera, waiting for the worker: a queue of one, so latency cannot build up."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Mailbox:
     def take(self, limit: int, window: float, timeout: float) -> list[Frame]:
         """Take at most `limit` frames, the camera that has waited longest for its turn first.
 
-        Waits up to `timeout` seconds for a first frame, then up to `window` seconds for other cameras to join.
+        Waits up to `timeout` seconds for a first frame, then up to `window` seconds for other cameras.
         Returns an empty list when nothing came.
         """
         with self._changed:

@@ -24,7 +24,7 @@ START, CONFIGURE, LIVE = "at start", "while unconfigured", "at any time"
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter. `low` and `high` bound numbers (both included), `choices` strings; `when` it may change."""
+    """One parameter. `low` and `high` (included) bound numbers, `choices` strings; `when` it may change."""
 
     name: str
     default: Any
@@ -36,13 +36,16 @@ class Spec:
 
     def descriptor(self) -> ParameterDescriptor:
         """The descriptor that ROS shows and from which it enforces the range."""
-        descriptor = ParameterDescriptor(name=self.name, description=self.meaning, read_only=self.when == START)
+        descriptor = ParameterDescriptor(name=self.name, description=self.meaning,
+                                         read_only=self.when == START)
         descriptor.additional_constraints = f"may change {self.when}" + (
             f"; one of: {', '.join(self.choices)}" if self.choices else "")
         if self.low is not None and isinstance(self.default, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=float(self.low), to_value=float(self.high))]
+            bounds = FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
+            descriptor.floating_point_range = [bounds]
         elif self.low is not None:
-            descriptor.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
+            descriptor.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high),
+                                                     step=1)]
         return descriptor
 
     def problem(self, value: Any) -> str:
@@ -55,21 +58,24 @@ class Spec:
 
 
 GENERAL = (
-    Spec("cameras", ["front"], "names of the cameras; each has its own parameters `NAME.…` and topics", when=START),
+    Spec("cameras", ["front"], "names of the cameras; each has its own parameters `NAME.…` and topics",
+         when=START),
     Spec("autostart", True, "configure and activate by itself", when=START),
     Spec("checkpoint", "", "checkpoint folder; empty: the one inside the package"),
     Spec("backbone", "", "file or folder of the frozen backbone's weights; empty: where the checkpoint says"),
     Spec("device", "auto", "where the network runs: auto, cpu, cuda, cuda:0, …"),
     Spec("precision", "auto", "arithmetic of the network", choices=("auto", "fp32", "bf16", "fp16", "exact")),
     Spec("backend", "torch", "what runs the network"),
-    Spec("short_side", 0, "short side, px, to which images are scaled for the network; 0: the checkpoint's", 0, 4096),
+    Spec("short_side", 0, "short side, px, to which images are scaled for the network; 0: the checkpoint's",
+         0, 4096),
     Spec("threads", 0, "threads of the network on a CPU; 0: torch's choice", 0, 256),
     Spec("compile", False, "torch.compile the network: faster, after a minute or so at configuration"),
-    Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (reported in "
+    Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (told in "
          "/diagnostics); otherwise stay UNKNOWN"),
-    Spec("threshold", -1.0, "anomaly in (0, 1) from which a pixel counts; -1: from the checkpoint's calibration",
+    Spec("threshold", -1.0, "anomaly in (0, 1) from which a pixel counts; -1: as calibrated",
          -1.0, 1.0, when=LIVE),
-    Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"]: the checkpoint's", when=LIVE),
+    Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"]: the checkpoint's",
+         when=LIVE),
     Spec("max_age", 0.5, "s; frames older than this are dropped before inference", 0.01, 60.0, when=LIVE),
     Spec("stale_timeout", 1.0, "s; a judgement of an older frame is worth UNKNOWN", 0.05, 120.0, when=LIVE),
     Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there", 0.0, 1.0, when=LIVE),
@@ -85,10 +91,12 @@ GENERAL = (
 )
 
 CORRIDOR = (
-    Spec("corridor.mode", "auto", "corridor on the ground (metres, needs camera_info and height), in the image "
+    Spec("corridor.mode", "auto", "corridor on the ground (metres, needs camera_info, height), in the image "
          "(polygon), or auto: the ground where it can", choices=MODES, when=LIVE),
-    Spec("corridor.half_width_m", Corridor.half_width_m, "m; half the corridor's width", 0.01, 50.0, when=LIVE),
-    Spec("corridor.length_m", Corridor.length_m, "m; how far ahead of the camera it reaches", 0.01, 500.0, when=LIVE),
+    Spec("corridor.half_width_m", Corridor.half_width_m, "m; half the corridor's width", 0.01, 50.0,
+         when=LIVE),
+    Spec("corridor.length_m", Corridor.length_m, "m; how far ahead of the camera it reaches", 0.01, 500.0,
+         when=LIVE),
     Spec("corridor.polygon", [float(x) for corner in Corridor.polygon for x in corner],
          "u0, v0, u1, v1, … relative to the image's width and height", when=LIVE),
 )
@@ -102,16 +110,22 @@ MONITOR = tuple(
 def camera_specs(camera: str) -> tuple[Spec, ...]:
     """The parameters of one camera."""
     return (
-        Spec(f"{camera}.image_topic", f"{camera}/image_raw", "topic of the pictures; relative to the namespace"),
-        Spec(f"{camera}.transport", "auto", "kind of messages on it; auto: compressed if its name ends in /compressed",
+        Spec(f"{camera}.image_topic", f"{camera}/image_raw",
+             "topic of the pictures; relative to the namespace"),
+        Spec(f"{camera}.transport", "auto",
+             "kind of messages on it; auto: compressed if its name ends in /compressed",
              choices=("auto", "raw", "compressed")),
-        Spec(f"{camera}.camera_info_topic", "", "topic of the calibration; empty: camera_info beside the pictures"),
+        Spec(f"{camera}.camera_info_topic", "",
+             "topic of the calibration; empty: camera_info beside the pictures"),
         Spec(f"{camera}.rectified", False, "the pictures are rectified: use P, not K and D", when=LIVE),
-        Spec(f"{camera}.height_m", 0.0, "m above the ground; 0: unknown, alerts then carry no position", 0.0, 100.0,
+        Spec(f"{camera}.height_m", 0.0, "m above the ground; 0: unknown, alerts then carry no position", 0.0,
+             100.0,
              when=LIVE),
         Spec(f"{camera}.pitch_deg", 0.0, "degrees the camera looks down", -90.0, 90.0, when=LIVE),
-        Spec(f"{camera}.ignore_mask", "", "picture file of the camera's size, white where the vehicle itself is seen"),
-        Spec(f"{camera}.warmup_size", [0, 0], "width, height, px, to warm up for; [0, 0]: the first frame is slower"),
+        Spec(f"{camera}.ignore_mask", "",
+             "picture file of the camera's size, white where the vehicle itself is seen"),
+        Spec(f"{camera}.warmup_size", [0, 0],
+             "width, height, px, to warm up for; [0, 0]: the first frame is slower"),
     )
 
 
@@ -125,13 +139,14 @@ class Parameters:
     """Declares the parameters on a node, refuses what is wrong, and answers with the values in force."""
 
     def __init__(self, node: Node):
-        """Raises ValueError for a wrong camera name or start value, and what rclpy raises for a wrong type or range."""
+        """Raises ValueError for wrong names or start values, and what rclpy raises for types and ranges."""
         self._node = node
         names = next(spec for spec in GENERAL if spec.name == "cameras")
         self.cameras = list(node.declare_parameter(names.name, names.default, names.descriptor()).value)
-        if not self.cameras or len(set(self.cameras)) < len(self.cameras) or not all(map(_is_name, self.cameras)):
-            raise ValueError(f"cameras is {self.cameras}: give at least one name, each once, of letters, digits and "
-                             "underscores, beginning with a letter")
+        distinct = len(set(self.cameras)) == len(self.cameras) > 0
+        if not distinct or not all(map(_is_name, self.cameras)):
+            raise ValueError(f"cameras is {self.cameras}: give at least one name, each once, of letters, "
+                             "digits and underscores, beginning with a letter")
         self.specs = all_specs(self.cameras)
         for spec in self.specs.values():
             if spec is not names:
@@ -159,7 +174,8 @@ class Parameters:
             return str(error)
         return ""
 
-    def monitor(self, drivable_ids: Iterable[int], threshold: float, new: dict[str, Any] | None = None) -> MonitorParams:
+    def monitor(self, drivable_ids: Iterable[int], threshold: float,
+                new: dict[str, Any] | None = None) -> MonitorParams:
         """The Monitor's parameters, with `new` values in place of those in force. Raises ValueError."""
         new = new or {}
 
@@ -169,19 +185,20 @@ class Parameters:
         corners = list(value("corridor.polygon"))
         if len(corners) % 2:
             raise ValueError(f"corridor.polygon has {len(corners)} numbers: give pairs u, v")
-        corridor = Corridor(mode=value("corridor.mode"), half_width_m=value("corridor.half_width_m"),
-                            length_m=value("corridor.length_m"), polygon=tuple(zip(corners[::2], corners[1::2])))
+        corridor = Corridor(
+            mode=value("corridor.mode"), half_width_m=value("corridor.half_width_m"),
+            length_m=value("corridor.length_m"), polygon=tuple(zip(corners[::2], corners[1::2])))
         rest = {spec.name.removeprefix("monitor."): value(spec.name) for spec in MONITOR}
         return MonitorParams(drivable_ids=tuple(drivable_ids), threshold=threshold, corridor=corridor, **rest)
 
     def _check_together(self, new: dict[str, Any]) -> None:
         threshold = new.get("threshold", -1.0)
         if not (threshold == -1.0 or 0.0 < threshold < 1.0):
-            raise ValueError(f"threshold is {threshold:g}: give a number in (0, 1), or -1 for the calibrated one")
+            raise ValueError(f"threshold is {threshold:g}: give a number in (0, 1), or -1 (calibrated)")
         self.monitor((0,), 0.5, new)   # ids and threshold are checked when the checkpoint is known
-        for name, value in new.items():
-            if name.endswith(".warmup_size") and not (len(value) == 2 and all(0 <= side <= 16384 for side in value)):
-                raise ValueError(f"{name} is {list(value)}: give width and height in pixels, or [0, 0]")
+        for name, size in new.items():
+            if name.endswith(".warmup_size") and (len(size) != 2 or min(size) < 0 or max(size) > 16384):
+                raise ValueError(f"{name} is {list(size)}: give width and height in pixels, or [0, 0]")
 
 
 def _is_name(text: str) -> bool:
@@ -193,7 +210,8 @@ def markdown() -> str:
     lines = []
     for title, specs in (("General", GENERAL), ("Corridor", CORRIDOR), ("Monitor", MONITOR),
                          ("For each camera `CAM`", camera_specs("CAM"))):
-        lines += [f"### {title}", "", "| parameter | default | range | may change | meaning |", "|---|---|---|---|---|"]
+        lines += [f"### {title}", "", "| parameter | default | range | may change | meaning |",
+                  "|---|---|---|---|---|"]
         for spec in specs:
             bounds = f"{spec.low:g} … {spec.high:g}" if spec.low is not None else ", ".join(spec.choices)
             default = f"`{spec.default!r}`".replace("'", '"')

@@ -19,7 +19,7 @@ FIELDS = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count
 
 
 def ground_to_optical(points: np.ndarray, camera: CameraModel) -> np.ndarray:
-    """[N,3] m from the base frame (x forward, y left, z up) to the optical frame (x right, y down, z ahead)."""
+    """[N,3] m from base (x forward, y left, z up) to optical frame (x right, y down, z ahead)."""
     forward, left, up = np.asarray(points, dtype=float).reshape(-1, 3).T
     below = camera.height_m - up
     cosine, sine = np.cos(camera.pitch_rad), np.sin(camera.pitch_rad)
@@ -29,7 +29,7 @@ def ground_to_optical(points: np.ndarray, camera: CameraModel) -> np.ndarray:
 def obstacle_points(tracks: Sequence[Track], camera: CameraModel) -> np.ndarray:
     """float32 [N,4]: x, y, z in metres (optical frame) and the peak score along each obstacle's lower edge.
 
-    Only obstacles with a position take part; the rest of the edge lies on the ground beside the contact point.
+    Only obstacles with a position take part; the edge lies on the ground beside the contact point.
     """
     posts = [np.zeros((0, 4))]
     for track in tracks:

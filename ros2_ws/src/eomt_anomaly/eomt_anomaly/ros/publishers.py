@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The output topics of one camera. Alerts are always published; everything else only while somebody listens."""
+"""The output topics of one camera. Alerts are always published; the rest only while somebody listens."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from eomt_anomaly_msgs.msg import AnomalyHeatmap, ObstacleAlertArray, SemanticMask
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
+
+from eomt_anomaly_msgs.msg import AnomalyHeatmap, ObstacleAlertArray, SemanticMask
 
 from ..alerts import CameraModel, MonitorResult
 from . import qos, visuals
@@ -40,11 +41,12 @@ class Look:
 
 
 class Outputs:
-    """Publishers of one camera; the dense ones are managed by the lifecycle and silent while it is inactive."""
+    """Publishers of one camera; the dense ones are managed by the lifecycle: silent while inactive."""
 
     def __init__(self, node: LifecycleNode, camera: str, heartbeat_period: float):
         self._node, self._camera = node, camera
-        self._alerts = node.create_publisher(ObstacleAlertArray, f"~/{camera}/alerts", qos.alerts(heartbeat_period))
+        self._alerts = node.create_publisher(ObstacleAlertArray, f"~/{camera}/alerts",
+                                             qos.alerts(heartbeat_period))
         self._dense: dict[str, Any] = {}
         self._shown = dict.fromkeys(RATED, float("-inf"))   # when each was last published
         self._lock = threading.Lock()
@@ -54,7 +56,8 @@ class Outputs:
     def open(self) -> None:
         """Create the dense topics."""
         for name, kind in DENSE.items():
-            self._dense[name] = self._node.create_lifecycle_publisher(kind, f"~/{self._camera}/{name}", qos.PICTURE)
+            topic = f"~/{self._camera}/{name}"
+            self._dense[name] = self._node.create_lifecycle_publisher(kind, topic, qos.PICTURE)
 
     def close(self) -> None:
         """Remove the dense topics."""
@@ -68,15 +71,16 @@ class Outputs:
             self._sequence += 1
             self.last_alert = time.monotonic()
 
-    def publish(self, header: Header, rgb: np.ndarray, prediction: Any, result: MonitorResult, verdict: Verdict,
+    def publish(self, header: Header, rgb: np.ndarray, prediction: Any, result: MonitorResult,
+                verdict: Verdict,
                 camera: CameraModel | None, look: Look) -> None:
         """Publish what is listened to of one judged frame, all with the frame's own header.
 
-        A camera without calibration has no markers and no cloud: an empty cloud would say that the way is free.
-        So has a frame whose verdict is UNKNOWN no cloud: its readers must time out.
+        Without calibration there are no markers and no cloud: an empty cloud would say that the way is free.
+        Nor has a frame whose verdict is UNKNOWN a cloud: its readers must time out.
         """
         wanted = {name for name in self._dense if self._wanted(name, look.rate)}
-        classes, anomaly = prediction.class_map, prediction.anomaly
+        classes, anomaly, tracks = prediction.class_map, prediction.anomaly, result.alerts
         if wanted & {"semantic_mask", "mask"}:
             mask = image_message(classes, "mono8", header)
             self._send(wanted, "semantic_mask", lambda: SemanticMask(
@@ -85,17 +89,20 @@ class Outputs:
         if wanted & {"anomaly_heatmap", "heatmap"}:
             heatmap = image_message(anomaly, "32FC1", header)
             self._send(wanted, "anomaly_heatmap", lambda: AnomalyHeatmap(
-                header=header, camera=self._camera, heatmap=heatmap, score=look.score, threshold=look.threshold,
-                model_id=look.model_id))
+                header=header, camera=self._camera, heatmap=heatmap, score=look.score,
+                threshold=look.threshold, model_id=look.model_id))
             self._send(wanted, "heatmap", lambda: heatmap)
-        self._send(wanted, "mask_color", lambda: image_message(visuals.colored(classes, look.table), "rgb8", header))
+        self._send(wanted, "mask_color", lambda: image_message(
+            visuals.colored(classes, look.table), "rgb8", header))
         self._send(wanted, "overlay", lambda: image_message(visuals.overlay(
-            rgb, classes, anomaly, look.table, look.alpha, look.threshold, result.alerts, verdict.level,
+            rgb, classes, anomaly, look.table, look.alpha, look.threshold, tracks, verdict.level,
             verdict.reasons), "rgb8", header))
         if camera is not None:
-            self._send(wanted, "markers", lambda: visuals.markers(result.alerts, camera, header, look.marker_lifetime))
+            self._send(wanted, "markers", lambda: visuals.markers(tracks, camera, header,
+                                                                  look.marker_lifetime))
             if verdict.level:
-                self._send(wanted, "obstacles", lambda: cloud_message(obstacle_points(result.alerts, camera), header))
+                self._send(wanted, "obstacles", lambda: cloud_message(obstacle_points(tracks, camera),
+                                                                      header))
 
     def _wanted(self, name: str, rate: float) -> bool:
         if self._dense[name].get_subscription_count() == 0:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
-# Cameras publish best effort or reliable: a best-effort reader matches both. Depth 1, as old frames are worthless.
+# Cameras publish best effort or reliable: a best-effort reader matches both. Old frames are worthless.
 INPUT = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 
-# Pictures: a reliable writer matches readers of either kind; depth 1 lets no reader's slowness build up latency.
+# Pictures: a reliable writer matches readers of either kind; depth 1 keeps slow readers from adding latency.
 PICTURE = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 
 # What late joiners must get: the newest value is kept for them.

@@ -6,9 +6,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from eomt_anomaly_msgs.srv import SetThreshold
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
+
+from eomt_anomaly_msgs.srv import SetThreshold
 
 if TYPE_CHECKING:
     from .detector import Detector
@@ -25,7 +26,8 @@ class Services:
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._detector.enable(request.data)
-        response.success, response.message = True, "enabled" if request.data else "disabled: alerts say UNKNOWN"
+        response.success = True
+        response.message = "enabled" if request.data else "disabled: alerts say UNKNOWN"
         return response
 
     def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -33,7 +35,8 @@ class Services:
         response.success, response.message = True, "tracks and levels forgotten"
         return response
 
-    def _set_threshold(self, request: SetThreshold.Request, response: SetThreshold.Response) -> SetThreshold.Response:
+    def _set_threshold(self, request: SetThreshold.Request,
+                       response: SetThreshold.Response) -> SetThreshold.Response:
         wanted = -1.0 if math.isnan(request.threshold) else float(request.threshold)
         result = self._detector.set_parameters([Parameter("threshold", Parameter.Type.DOUBLE, wanted)])[0]
         response.success, response.message = result.successful, result.reason or "threshold set"

@@ -50,22 +50,25 @@ def overlay(rgb: np.ndarray, class_map: np.ndarray, anomaly: np.ndarray, table: 
         color = LEVEL_COLOR[track.level]
         cv2.rectangle(out, (x, y), (x + width - 1, y + height - 1), color, thick)
         distance = "" if track.position is None else f" {track.distance_m:.0f} m"
-        _text(out, f"#{track.track_id} {track.confidence:.2f}{distance}", (x, max(y - 4, round(24 * size))), size, color)
+        _text(out, f"#{track.track_id} {track.confidence:.2f}{distance}", (x, max(y - 4, round(24 * size))),
+              size, color)
     words = level.name if level in (Level.CLEAR,) else f"{level.name} {_words(reasons)}"
     cv2.rectangle(out, (0, 0), (out.shape[1], round(34 * size)), LEVEL_COLOR[level], cv2.FILLED)
     _text(out, words, (8, round(24 * size)), size, (255, 255, 255))
     return out
 
 
-def markers(tracks: Sequence[Track], camera: CameraModel | None, header: Header, lifetime_s: float) -> MarkerArray:
-    """A sphere and a caption for each obstacle with a position; the first marker removes those of the last frame."""
+def markers(tracks: Sequence[Track], camera: CameraModel | None, header: Header,
+            lifetime_s: float) -> MarkerArray:
+    """A sphere and a caption for each obstacle with a position; the first marker removes the last frame's."""
     array = MarkerArray(markers=[Marker(header=header, action=Marker.DELETEALL)])
     for track in tracks:
         if camera is None or track.position is None:
             continue
         x, y, z = (float(value) for value in ground_to_optical(np.array([track.position]), camera)[0])
         r, g, b = (value / 255 for value in LEVEL_COLOR[track.level])
-        for name, kind, lift, size in (("obstacle", Marker.SPHERE, 0.0, 0.6), ("caption", Marker.TEXT_VIEW_FACING, 0.8, 0.4)):
+        for name, kind, lift, size in (("obstacle", Marker.SPHERE, 0.0, 0.6),
+                                       ("caption", Marker.TEXT_VIEW_FACING, 0.8, 0.4)):
             marker = Marker(header=header, ns=name, id=track.track_id, type=kind, action=Marker.ADD)
             marker.pose.position = Point(x=x, y=y - lift, z=z)
             marker.pose.orientation.w = 1.0
@@ -82,6 +85,7 @@ def _words(reasons: Reason) -> str:
     return " ".join(reason.name.lower().replace("_", " ") for reason in Reason if reason & reasons)
 
 
-def _text(image: np.ndarray, words: str, at: tuple[int, int], size: float, color: tuple[int, int, int]) -> None:
+def _text(image: np.ndarray, words: str, at: tuple[int, int], size: float,
+          color: tuple[int, int, int]) -> None:
     for thickness, ink in ((max(2, round(4 * size)), (0, 0, 0)), (max(1, round(1.6 * size)), color)):
         cv2.putText(image, words, at, cv2.FONT_HERSHEY_SIMPLEX, size, ink, thickness, cv2.LINE_AA)
