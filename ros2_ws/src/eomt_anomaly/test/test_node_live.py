@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The node over real DDS, in a process of its own: pictures in, alerts and maps out, and whatever can go wrong."""
+"""The node over real DDS, in a process of its own: pictures in, alerts and maps out, and faults."""
 
 import signal
 import time
@@ -11,8 +11,6 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
-from eomt_anomaly_msgs.srv import SetThreshold
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_rig import SIZE, detector, picture
@@ -25,9 +23,12 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.ros.publishers import DENSE
+from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
+from eomt_anomaly_msgs.srv import SetThreshold
 
 UNKNOWN, CLEAR, CAUTION, STOP = Level
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL,
+                     reliability=ReliabilityPolicy.RELIABLE)
 QUICK = {"monitor__clear_frames": 3}
 
 
@@ -52,7 +53,8 @@ def clear(client, **kwargs):
 
 
 def set_parameter(client, name, value):
-    kinds = {float: ("double_value", ParameterType.PARAMETER_DOUBLE), str: ("string_value", ParameterType.PARAMETER_STRING),
+    kinds = {float: ("double_value", ParameterType.PARAMETER_DOUBLE), str: ("string_value",
+                                                                            ParameterType.PARAMETER_STRING),
              int: ("integer_value", ParameterType.PARAMETER_INTEGER)}
     field, kind = kinds[type(value)]
     parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
@@ -65,7 +67,8 @@ def test_every_output_carries_the_stamp_and_frame_of_its_picture(node):
     boxes = {name: client.listen(f"/detector/front/{name}", kind) for name, kind in DENSE.items()}
     client.until(lambda: len(client.node.get_publishers_info_by_topic("/detector/front/overlay")) == 1)
     sent = []
-    client.until(lambda: all(boxes.values()) and boxes["obstacles"][-1].width > 0 and len(boxes["markers"][-1].markers) > 1,
+    client.until(lambda: all(boxes.values()) and boxes["obstacles"][-1].width > 0
+                 and len(boxes["markers"][-1].markers) > 1,
                  meanwhile=lambda: sent.append(show(client)), every=0.1)
     stamps = {(header.stamp.sec, header.stamp.nanosec) for header in sent}
 
@@ -88,17 +91,21 @@ def test_every_output_carries_the_stamp_and_frame_of_its_picture(node):
         image = boxes[name][-1]
         assert isinstance(image, Image) and (image.height, image.width) == SIZE
         assert len(image.data) == image.step * image.height
-    assert np.frombuffer(boxes["mask_color"][-1].data, np.uint8).reshape(*SIZE, 3)[30, 5].tolist() == [128, 64, 128]
+    assert np.frombuffer(boxes["mask_color"][-1].data, np.uint8).reshape(*SIZE, 3)[30, 5].tolist() == [128,
+                                                                                                       64,
+                                                                                                       128]
 
 
 def test_an_obstacle_stops_and_has_a_place_on_the_ground(node):
     _, client, _ = node
     client.until(lambda: client.messages["/detector/front/alerts"][-1].level == STOP
-                 and client.messages["/detector/front/alerts"][-1].alerts[0].position_valid, meanwhile=lambda: show(client))
+                 and client.messages["/detector/front/alerts"][-1].alerts[0].position_valid,
+                 meanwhile=lambda: show(client))
     alert = client.messages["/detector/front/alerts"][-1]
     assert alert.reasons & Reason.OBSTACLE_IN_CORRIDOR
     obstacle = alert.alerts[0]
-    assert (obstacle.box.x_offset, obstacle.box.y_offset, obstacle.box.width, obstacle.box.height) == (34, 40, 12, 12)
+    assert (obstacle.box.x_offset, obstacle.box.y_offset, obstacle.box.width,
+            obstacle.box.height) == (34, 40, 12, 12)
     # The lowest row, v=51, is seen 10 deg + atan(21.5 / 80) below the horizon from 1.5 m: 2.95 m ahead.
     assert obstacle.position_valid and obstacle.position_frame == "optical"
     assert obstacle.distance_m == pytest.approx(3.1, abs=0.3)
@@ -110,7 +117,8 @@ def test_an_obstacle_stops_and_has_a_place_on_the_ground(node):
 
 def test_the_cloud_and_the_markers_lie_where_the_alert_says(node):
     _, client, _ = node
-    clouds, markers = client.listen("/detector/front/obstacles", PointCloud2), client.listen("/detector/front/markers", MarkerArray)
+    clouds, markers = client.listen("/detector/front/obstacles",
+                                    PointCloud2), client.listen("/detector/front/markers", MarkerArray)
     client.until(lambda: clouds and clouds[-1].width and markers and len(markers[-1].markers) > 1,
                  meanwhile=lambda: show(client))
     place = client.level(STOP, meanwhile=lambda: show(client)).alerts[0].position
@@ -144,7 +152,9 @@ def test_a_wrong_message_is_unknown_with_a_reason_and_then_forgiven(node, what):
     fields = dict(fields)
     header = client.stamp(fields.pop("seconds_back", 0.0))
     header.frame_id = fields.pop("frame", "optical")
-    alert = client.level(UNKNOWN, reasons=Reason.INVALID_INPUT, meanwhile=lambda: client.send(picture(), header=header, **fields))
+    alert = client.level(UNKNOWN, reasons=Reason.INVALID_INPUT, meanwhile=lambda: client.send(picture(),
+                                                                                              header=header,
+                                                                                              **fields))
     assert alert.alerts == [] and alert.reasons == Reason.INVALID_INPUT
     diagnostics = client.listen("/diagnostics", DiagnosticArray)
     client.until(lambda: diagnostics and any(words in status.message for status in diagnostics[-1].status))
@@ -152,12 +162,25 @@ def test_a_wrong_message_is_unknown_with_a_reason_and_then_forgiven(node, what):
     clear(client)
 
 
-@pytest.mark.parametrize("trick, reason", [(1, Reason.INFERENCE_ERROR), (3, Reason.INVALID_OUTPUT), (4, Reason.INFERENCE_ERROR)])
+@pytest.mark.parametrize("trick, reason", [
+    (1, Reason.INFERENCE_ERROR), (3, Reason.INVALID_OUTPUT), (4, Reason.INFERENCE_ERROR)])
 def test_what_the_engine_does_wrong_is_unknown_and_then_forgiven(node, trick, reason):
     _, client, _ = node
     clear(client)
     client.level(UNKNOWN, reasons=reason, meanwhile=lambda: client.send(picture(trick=trick)))
     clear(client)
+
+
+def test_one_bad_frame_costs_as_many_clean_ones_as_clear_needs(node):
+    _, client, _ = node
+    clear(client)
+    box = client.messages["/detector/front/alerts"]
+    client.send(picture(), step=3)
+    client.until(lambda: box[-1].reasons & Reason.INVALID_INPUT)
+    bad = len(box)
+    client.until(lambda: box[-1].level == CLEAR, meanwhile=lambda: client.send(picture()), every=0.1)
+    judged = [message.level for message in box[bad:] if not message.heartbeat and message.latency.sec >= 0]
+    assert judged[:2] == [UNKNOWN, UNKNOWN] and judged[2] == CLEAR   # clear_frames is 3
 
 
 def test_a_camera_that_stops_and_comes_back(node):
@@ -166,7 +189,8 @@ def test_a_camera_that_stops_and_comes_back(node):
     stopped = time.monotonic()
     alert = client.level(UNKNOWN, reasons=Reason.STALE_INPUT)
     assert 0.8 < time.monotonic() - stopped < 3.0
-    assert alert.heartbeat and alert.input_age.sec >= 1 and alert.inference_age.sec + alert.inference_age.nanosec / 1e9 > 0.9
+    assert alert.heartbeat and alert.input_age.sec >= 1
+    assert alert.inference_age.sec + alert.inference_age.nanosec / 1e9 > 0.9
     clear(client)
 
 
@@ -174,7 +198,8 @@ def test_frames_that_are_too_old_are_not_judged(node):
     _, client, _ = node
     clear(client)
     client.call(Trigger, "/detector/reset")
-    client.level(UNKNOWN, reasons=Reason.STALE_INPUT, meanwhile=lambda: client.send(picture(), header=client.stamp(2.0)))
+    client.level(UNKNOWN, reasons=Reason.STALE_INPUT, meanwhile=lambda: client.send(picture(),
+                                                                                    header=client.stamp(2.0)))
     clear(client)
 
 
@@ -245,10 +270,12 @@ def test_every_frame_has_an_account(node):
     client.spin(1.0)
     seen = len(diagnostics)
     client.until(lambda: len(diagnostics) > seen)
-    values = {value.key: value.value for status in diagnostics[-1].status if "front" in status.name for value in status.values}
+    values = {value.key: value.value for status in diagnostics[-1].status if "front" in status.name
+              for value in status.values}
     dropped = {key: int(value) for key, value in values.items() if key.startswith("dropped_")}
-    assert int(values["frames_in"]) == int(values["frames_out"]) + sum(dropped.values()) + int(values["frames_pending"])
-    assert values["frames_pending"] == "0" and dropped["dropped_overwritten"] > 0 and dropped["dropped_invalid"] > 0
+    assert int(values["frames_in"]) == int(values["frames_out"]) + sum(dropped.values())
+    assert values["frames_pending"] == "0"
+    assert dropped["dropped_overwritten"] > 0 and dropped["dropped_invalid"] > 0
 
 
 def test_alerts_promise_what_they_keep(node):
@@ -286,7 +313,8 @@ def test_the_whole_life_and_unknown_in_every_part_of_it():
             client.level(UNKNOWN, reasons=Reason.INACTIVE)
         assert change(client, Transition.TRANSITION_CLEANUP)
         client.level(UNKNOWN, reasons=Reason.INACTIVE)
-        assert change(client, Transition.TRANSITION_CONFIGURE) and change(client, Transition.TRANSITION_ACTIVATE)
+        assert change(client, Transition.TRANSITION_CONFIGURE) and change(client,
+                                                                          Transition.TRANSITION_ACTIVATE)
         clear(client)
         assert all(m.level == UNKNOWN or m.reasons == 0 for m in client.messages["/detector/front/alerts"])
         assert change(client, Transition.TRANSITION_ACTIVE_SHUTDOWN)
@@ -303,7 +331,8 @@ def test_a_missing_checkpoint_leaves_it_unconfigured_and_unknown_until_it_is_men
         assert client.call(GetState, "/detector/get_state").current_state.label == "unconfigured"
         assert "checkpoint 'missing' is not a folder" in log.read_text()
         assert set_parameter(client, "checkpoint", "").successful
-        assert change(client, Transition.TRANSITION_CONFIGURE) and change(client, Transition.TRANSITION_ACTIVATE)
+        assert change(client, Transition.TRANSITION_CONFIGURE) and change(client,
+                                                                          Transition.TRANSITION_ACTIVATE)
         clear(client)
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
@@ -338,7 +367,8 @@ def test_a_hung_worker_is_unknown_and_then_the_process_ends_with_an_error():
 
 
 def test_two_cameras_in_a_namespace_do_not_disturb_each_other():
-    with detector(namespace="/robot", cameras="[left, right]", right__image_topic="right/image_raw/compressed",
+    with detector(namespace="/robot", cameras="[left, right]",
+                  right__image_topic="right/image_raw/compressed",
                   **QUICK) as (process, client, log):
         left, right = "/robot/detector/left/alerts", "/robot/detector/right/alerts"
         client.listen(left), client.listen(right)
@@ -360,9 +390,51 @@ def test_two_cameras_in_a_namespace_do_not_disturb_each_other():
 
 
 @pytest.mark.parametrize("parameters, words", [
-    (dict(cameras="['not a name']"), "letters"), (dict(max_age=-1.0), "max_age"), (dict(threshold=-0.5), "threshold"),
+    (dict(cameras="['not a name']"), "letters"), (dict(max_age=-1.0), "max_age"),
+    (dict(threshold=-0.5), "threshold"),
     (dict(max_age="young"), "max_age")])
 def test_wrong_parameters_at_the_start_end_it_with_a_message(parameters, words):
     with detector(**parameters) as (process, client, log):
         assert process.wait(20) == 2
         assert words in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_the_clock_of_a_bag_is_followed_and_its_loop_starts_anew():
+    from builtin_interfaces.msg import Time
+    from rosgraph_msgs.msg import Clock
+
+    with detector(use_sim_time="true", **QUICK) as (process, client, log):
+        box = client.listen("/detector/front/alerts")
+        now = [1000.0]
+
+        def tick():
+            now[0] += 0.1
+            stamp = Time(sec=int(now[0]), nanosec=int(now[0] % 1 * 1e9))
+            client.publisher(Clock, "/clock").publish(Clock(clock=stamp))
+            header = client.stamp()
+            header.stamp = stamp
+            client.spin(0.02)
+            client.send(picture(), header=header)
+        client.level(CLEAR, meanwhile=tick, every=0.1)
+        now[0] = 500.0      # the bag begins again
+        start = len(box)
+        client.until(lambda: any(message.reasons & Reason.TIME_JUMP for message in box[start:]),
+                     meanwhile=tick, every=0.1)
+        client.level(CLEAR, meanwhile=tick, every=0.1)
+        assert 500 <= box[-1].header.stamp.sec < 600
+        client.send(picture())                                          # a stamp of the wall clock
+        client.until(lambda: box[-1].reasons & Reason.INVALID_INPUT)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_deactivation_during_inference_publishes_nothing_known_afterwards():
+    with detector(**QUICK) as (process, client, log):
+        clear(client)
+        client.send(picture(trick=5))
+        client.spin(0.1)
+        assert change(client, Transition.TRANSITION_DEACTIVATE)
+        client.spin(0.2)
+        done = len(client.messages["/detector/front/alerts"])
+        client.spin(1.0)
+        assert {message.level for message in client.messages["/detector/front/alerts"][done:]} == {UNKNOWN}

@@ -89,7 +89,7 @@ class Camera:
             params = params or (self._monitor and self._monitor.params)
             self._monitor = Monitor(params) if params else None   # the worker may be busy with the old one
             self._epoch += 1
-            self._last_stamp, self._missed = None, Reason.NONE
+            self._last_stamp, self._missed = None, fault
             self.health.reset(fault, text)
             self._header, self._alerts, self.detail = Header(), [], ""
 
@@ -126,6 +126,7 @@ class Camera:
             now = self.health.arrived
             self.restart(fault=Reason.TIME_JUMP, text=f"stamps went back by {back:.1f} s")
             self.health.arrival(now)
+            self.announce()
         self._last_stamp = stamp
         return age
 

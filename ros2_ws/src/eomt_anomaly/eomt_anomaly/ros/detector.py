@@ -218,6 +218,8 @@ class Detector(LifecycleNode):
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.restart(Reason.TIME_JUMP, f"the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
+        for camera in self._cameras.values():
+            camera.announce()
 
     # ---- heartbeat ----
 
