@@ -23,6 +23,7 @@ from .processes import ChildError
 from .replay import ReplayError
 
 PICTURES = ("overlay", "mask", "heatmap")
+CPU_SHORT_SIDE, CPU_MAX_AGE_S, CPU_STALE_S = 252, 1.0, 3.0
 SAMPLE = Path("bags") / "sample_drive"
 NOTES = (
     "This is not a certified safety function. It must not be the only thing between a robot and an obstacle.",
@@ -41,7 +42,37 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--bag", type=Path, help=f"any rosbag2 with pictures (default: {SAMPLE} of the repository)"
     )
     add_arguments(parser)
+    parser.set_defaults(short_side=None)
     return parser.parse_args(argv)
+
+
+def suit_slow_devices(args: argparse.Namespace) -> list[str]:
+    """On a CPU, unless the user says otherwise: a smaller network input and more patience. Returns notes on it."""
+    if args.short_side is not None or on_gpu(args.device):
+        args.short_side = args.short_side or 0
+        return []
+    args.short_side = CPU_SHORT_SIDE
+    args.param[:0] = [f"max_age={CPU_MAX_AGE_S}", f"stale_timeout={CPU_STALE_S}"]
+    return [
+        f"On a CPU the demo scales pictures to a short side of {CPU_SHORT_SIDE} px for the network, which "
+        "finds less "
+        "than at the checkpoint's own size (--short-side 0), and lets a judgement stand until its picture is "
+        f"{CPU_STALE_S:g} s old (stale_timeout; the node's default is 1 s). A robot that moves cannot wait "
+        "as long."
+    ]
+
+
+def on_gpu(device: str) -> bool:
+    """Will the detector run on a GPU?"""
+    if device != "auto":
+        return device != "cpu"
+    try:
+        import torch
+    except ImportError as error:
+        raise ReplayError(
+            "torch is not installed for this interpreter: `pip install -r requirements/torch.txt`"
+        ) from error
+    return torch.cuda.is_available()
 
 
 def main(argv: list[str] | None = None, module: str = "eomt_anomaly.ros.detector") -> int:
@@ -56,6 +87,7 @@ def main(argv: list[str] | None = None, module: str = "eomt_anomaly.ros.detector
     try:
         find_ffmpeg()  # before the work, not after it
         args.bag = args.bag or sample_bag()
+        notes = suit_slow_devices(args)
         args.param.insert(0, "overlay_rate=0.0")
         args.output.mkdir(parents=True, exist_ok=True)
         for name in ("overlay.mp4", "report.html", "summary.json"):
@@ -66,6 +98,7 @@ def main(argv: list[str] | None = None, module: str = "eomt_anomaly.ros.detector
                     f"no frame came back from the detector: {result.recording.dropped}. See "
                     f"{args.output / 'detector.log'}"
                 )
+            result.recording.notes += [*notes, *NOTES]
             write(result, args.output, say)
             print(report_lines(result.summary))
         print(f"\nopen {args.output / 'report.html'}", flush=True)
@@ -91,7 +124,6 @@ def sample_bag() -> Path:
 def write(result: Result, output: Path, say) -> None:
     """overlay.mp4, report.html and summary.json."""
     recording, summary = result.recording, result.summary
-    recording.notes += NOTES
     summary["notes"] = list(recording.notes)
     spans = summary["quality"]["obstacles"]["encounter_spans_s"] if summary["quality"] else []
     say("writing overlay.mp4")
