@@ -47,7 +47,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def suit_slow_devices(args: argparse.Namespace) -> list[str]:
-    """On a CPU, unless the user says otherwise: a smaller network input and more patience. Returns notes on it."""
+    """On a CPU, unless told otherwise: a smaller network input and more patience. Returns notes on it."""
     if args.short_side is not None or on_gpu(args.device):
         args.short_side = args.short_side or 0
         return []
@@ -55,10 +55,9 @@ def suit_slow_devices(args: argparse.Namespace) -> list[str]:
     args.param[:0] = [f"max_age={CPU_MAX_AGE_S}", f"stale_timeout={CPU_STALE_S}"]
     return [
         f"On a CPU the demo scales pictures to a short side of {CPU_SHORT_SIDE} px for the network, which "
-        "finds less "
-        "than at the checkpoint's own size (--short-side 0), and lets a judgement stand until its picture is "
-        f"{CPU_STALE_S:g} s old (stale_timeout; the node's default is 1 s). A robot that moves cannot wait "
-        "as long."
+        "finds less than at the checkpoint's own size (--short-side 0), and lets a judgement stand until its "
+        f"picture is {CPU_STALE_S:g} s old (stale_timeout; the node's default is 1 s). A robot that moves "
+        "cannot wait as long."
     ]
 
 
