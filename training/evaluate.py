@@ -41,10 +41,16 @@ from eomt_training.evaluation import (  # noqa: E402
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("command", choices=("semantic", "anomaly", "control", "calibrate"))
-    parser.add_argument("--checkpoint", type=Path, required=True, help="folder with config.json and model.safetensors")
-    parser.add_argument("--backbone", help="file or folder of the frozen backbone, if it is in no usual place")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="folder with config.json and model.safetensors"
+    )
+    parser.add_argument(
+        "--backbone", help="file or folder of the frozen backbone, if it is in no usual place"
+    )
     parser.add_argument("--data", choices=("camvid", "drives"), default="camvid")
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--split", default="val")
@@ -52,7 +58,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="use every n-th frame")
     parser.add_argument("--short-side", type=int, help="px; default: as trained")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fpr", type=float, default=0.005, help="calibrate: wanted share of normal pixels that fire, in (0, 1)")
+    parser.add_argument(
+        "--fpr",
+        type=float,
+        default=0.005,
+        help="calibrate: wanted share of normal pixels that fire, in (0, 1)",
+    )
     parser.add_argument("--threshold", type=float, help="control: default is the checkpoint's calibrated one")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -64,18 +75,33 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     started = time.monotonic()
     try:
-        model = EomtExt.from_pretrained(args.checkpoint, **({"backbone": args.backbone} if args.backbone else {}))
+        model = EomtExt.from_pretrained(
+            args.checkpoint, **({"backbone": args.backbone} if args.backbone else {})
+        )
         frames = open_frames(args)
-        predict = Predictor(model, args.short_side, {"fp32": torch.float32, "bf16": torch.bfloat16}[args.precision],
-                            args.device)
-        result = {"semantic": semantic, "anomaly": anomaly, "control": control, "calibrate": calibrate}[args.command](
-            args, predict, frames)
+        predict = Predictor(
+            model,
+            args.short_side,
+            {"fp32": torch.float32, "bf16": torch.bfloat16}[args.precision],
+            args.device,
+        )
+        result = {"semantic": semantic, "anomaly": anomaly, "control": control, "calibrate": calibrate}[
+            args.command
+        ](args, predict, frames)
     except (FileNotFoundError, ValueError, KeyError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    result |= {"command": args.command, "data": args.data, "split": args.split, "every": args.every,
-               "short_side": predict.short_side, "precision": args.precision, "device": args.device,
-               "checkpoint": args.checkpoint.name, "minutes": round((time.monotonic() - started) / 60, 1)}
+    result |= {
+        "command": args.command,
+        "data": args.data,
+        "split": args.split,
+        "every": args.every,
+        "short_side": predict.short_side,
+        "precision": args.precision,
+        "device": args.device,
+        "checkpoint": args.checkpoint.name,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+    }
     if args.output:
         args.output.parent.mkdir(parents=True, exist_ok=True)
         args.output.write_text(json.dumps(result, indent=2) + "\n")
@@ -84,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def open_frames(args: argparse.Namespace) -> SegmentationFolder:
     frames = (camvid if args.data == "camvid" else drives)(args.root, args.split)
-    frames.names = frames.names[::args.every]
+    frames.names = frames.names[:: args.every]
     return frames
 
 
@@ -97,7 +123,9 @@ def semantic(args: argparse.Namespace, predict: Predictor, frames: SegmentationF
     print("| class | IoU % |\n|---|---|")
     for name, value in result["iou"].items():
         print(f"| {name} | {value:.1f} |")
-    print(f"\nmIoU {result['miou']:.1f}, mAcc {result['macc']:.1f}, aAcc {result['aacc']:.1f} on {result['frames']} frames")
+    print(
+        f"\nmIoU {result['miou']:.1f}, mAcc {result['macc']:.1f}, aAcc {result['aacc']:.1f} on {result['frames']} frames"
+    )
     return result
 
 
@@ -108,8 +136,10 @@ def anomaly(args: argparse.Namespace, predict: Predictor, frames: SegmentationFo
     result = evaluate_anomaly(predict, frames, cutouts, args.seed, progress=progress)
     print("| score | AuPRC % (95 % interval) | AUROC % | FPR95 % |\n|---|---|---|---|")
     for name, row in sorted(result["scores"].items(), key=lambda item: -item[1]["auprc"]):
-        print(f"| {name} | {row['auprc']:.1f} ({row['auprc_low']:.1f} to {row['auprc_high']:.1f}) | {row['auroc']:.1f} "
-              f"| {row['fpr95']:.1f} |")
+        print(
+            f"| {name} | {row['auprc']:.1f} ({row['auprc_low']:.1f} to {row['auprc_high']:.1f}) | {row['auroc']:.1f} "
+            f"| {row['fpr95']:.1f} |"
+        )
     print(f"\n{result['frames']} frames, {result['prevalence']:.2f} % of pixels anomalous")
     return result
 
@@ -119,8 +149,10 @@ def control(args: argparse.Namespace, predict: Predictor, frames: SegmentationFo
     if threshold is None:
         threshold = json.loads((args.checkpoint / "calibration.json").read_text())["threshold"]
     result = evaluate_control(predict, frames, threshold, args.seed, progress)
-    print(f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: pasted {result['pasted']:.2f} %, "
-          f"around {result['around']:.2f} %, same place before {result['before']:.2f} %")
+    print(
+        f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: pasted {result['pasted']:.2f} %, "
+        f"around {result['around']:.2f} %, same place before {result['before']:.2f} %"
+    )
     return result
 
 
@@ -130,13 +162,20 @@ def calibrate(args: argparse.Namespace, predict: Predictor, frames: Segmentation
     metrics = normal_scores(predict, frames, progress)
     threshold = float(np.clip(metrics.threshold_at_fpr(args.fpr), 1e-6, 1 - 1e-6))
     calibration = {
-        "score": "eomt_ext", "threshold": threshold, "method": "highest false-positive rate on normal pixels",
-        "false_positive_rate": args.fpr, "dataset": f"{args.data} {args.split}", "frames": len(frames),
-        "short_side": predict.short_side, "date": datetime.date.today().isoformat(),
+        "score": "eomt_ext",
+        "threshold": threshold,
+        "method": "highest false-positive rate on normal pixels",
+        "false_positive_rate": args.fpr,
+        "dataset": f"{args.data} {args.split}",
+        "frames": len(frames),
+        "short_side": predict.short_side,
+        "date": datetime.date.today().isoformat(),
     }
     (args.checkpoint / "calibration.json").write_text(json.dumps(calibration, indent=2) + "\n")
-    print(f"threshold {threshold:.4g} keeps {100 * args.fpr:g} % of normal pixels on {calibration['dataset']}; "
-          f"written to {args.checkpoint / 'calibration.json'}")
+    print(
+        f"threshold {threshold:.4g} keeps {100 * args.fpr:g} % of normal pixels on {calibration['dataset']}; "
+        f"written to {args.checkpoint / 'calibration.json'}"
+    )
     return calibration
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Train EoMT-EXT: ``python training/fit.py fit --config training/configs/camvid/small_476.yaml [--key value]``.
+"""Train EoMT-EXT: ``python training/fit.py fit --config training/configs/camvid/small_476.yaml``.
 
 Without arguments the default recipe runs. Every run leaves a folder with the resolved configuration, the
 environment, metrics (CSV and TensorBoard) and, at its end, ``checkpoint/``: what the node and
@@ -52,7 +52,9 @@ class Cli(LightningCLI):
         if not self.trainer.is_global_zero:
             return
         minutes = (time.monotonic() - self.started) / 60
-        (folder / "environment.json").write_text(json.dumps(environment(self.trainer, minutes), indent=2) + "\n")
+        (folder / "environment.json").write_text(
+            json.dumps(environment(self.trainer, minutes), indent=2) + "\n"
+        )
         self.model.net.save_pretrained(folder / "checkpoint")
         print(f"checkpoint: {folder / 'checkpoint'} ({minutes:.1f} minutes)")
 
@@ -60,19 +62,33 @@ class Cli(LightningCLI):
 def environment(trainer: L.Trainer, minutes: float) -> dict[str, object]:
     """What a reader needs to judge a run: code, versions, device, time."""
     device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     return {
-        "git_commit": git_commit(), "python": platform.python_version(), "torch": torch.__version__,
-        "lightning": L.__version__, "device": f"{device.type}: {name}", "devices": trainer.num_devices,
-        "threads": torch.get_num_threads(), "precision": str(trainer.precision),
-        "steps": trainer.global_step, "minutes": round(minutes, 1), "command": " ".join(sys.argv),
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": L.__version__,
+        "device": f"{device.type}: {name}",
+        "devices": trainer.num_devices,
+        "threads": torch.get_num_threads(),
+        "precision": str(trainer.precision),
+        "steps": trainer.global_step,
+        "minutes": round(minutes, 1),
+        "command": " ".join(sys.argv),
     }
 
 
 def git_commit() -> str:
     """The commit of the code, with ``+changes`` where the work tree differs; ``unknown`` outside git."""
+
     def git(*args: str) -> str:
-        return subprocess.run(["git", "-C", str(HERE), *args], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(HERE), *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
@@ -82,8 +98,13 @@ def git_commit() -> str:
 
 def main() -> None:
     arguments = sys.argv[1:] or ["fit", "--config", str(DEFAULT_RECIPE)]
-    Cli(EomtExtModule, RoadDataModule, args=arguments, save_config_kwargs={"overwrite": True},
-        parser_kwargs={"default_env": False})
+    Cli(
+        EomtExtModule,
+        RoadDataModule,
+        args=arguments,
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"default_env": False},
+    )
 
 
 if __name__ == "__main__":

@@ -32,14 +32,19 @@ class Predictor:
         dtype: autocast type; scores are always float32.
     """
 
-    def __init__(self, model: EomtExt, short_side: int | None = None, dtype: torch.dtype = torch.float32,
-                 device: str = "cpu"):
+    def __init__(
+        self,
+        model: EomtExt,
+        short_side: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ):
         self.model, self.dtype, self.device = model.eval().to(device), dtype, device
         self.short_side = short_side or model.config.image_size
 
     @torch.inference_mode()
     def __call__(self, sample: Sample, names: Sequence[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Class map uint8 [H,W] and the named scores, each float32 [H,W]; ``eomt_ext`` is bounded to [0,1)."""
+        """Class map uint8 [H,W] and the named scores, float32 [H,W]; ``eomt_ext`` is bounded to [0,1)."""
         config = self.model.config
         fitted = fit_short_side(sample, self.short_side, config.patch_size)
         pixels = to_tensors(fitted, config.pixel_mean, config.pixel_std)["pixels"][None].to(self.device)
@@ -47,7 +52,7 @@ class Predictor:
             output = self.model(pixels)
         logits = (output.mask_logits.float(), output.class_logits.float(), output.anomaly_logits.float())
 
-        def full_size(maps: torch.Tensor) -> torch.Tensor:     # [1,K,h,w] -> [K,H,W]
+        def full_size(maps: torch.Tensor) -> torch.Tensor:  # [1,K,h,w] -> [K,H,W]
             return F.interpolate(maps, size=sample.labels.shape, mode="bilinear", align_corners=False)[0]
 
         classes = full_size(scores.semantic_map(*logits[:2])).argmax(0).byte().cpu().numpy()
@@ -57,15 +62,20 @@ class Predictor:
         return classes, {name: value.cpu().numpy() for name, value in found.items()}
 
 
-def evaluate_semantic(predict: Predictor, frames: SegmentationFolder, progress: Progress = iter) -> dict[str, Any]:
+def evaluate_semantic(
+    predict: Predictor, frames: SegmentationFolder, progress: Progress = iter
+) -> dict[str, Any]:
     """mIoU, mean and overall accuracy and IoU by class name, all in %."""
     labels = predict.model.config.labels
     confusion = ConfusionMatrix(len(labels))
     for i in progress(range(len(frames))):
         confusion.update(predict(frames[i])[0], frames[i].labels)
     result = confusion.compute()
-    return {"frames": len(frames), **{k: 100 * result[k] for k in ("miou", "macc", "aacc")},
-            "iou": {label.name: 100 * float(value) for label, value in zip(labels, result["iou"])}}
+    return {
+        "frames": len(frames),
+        **{k: 100 * result[k] for k in ("miou", "macc", "aacc")},
+        "iou": {label.name: 100 * float(value) for label, value in zip(labels, result["iou"])},
+    }
 
 
 def anomaly_truth(labels: np.ndarray) -> np.ndarray:
@@ -73,8 +83,14 @@ def anomaly_truth(labels: np.ndarray) -> np.ndarray:
     return np.where(labels == OUTLIER, 1, np.where(labels == IGNORE, IGNORE, 0)).astype(np.uint8)
 
 
-def evaluate_anomaly(predict: Predictor, frames: SegmentationFolder, cutouts: Sequence[np.ndarray] | None, seed: int,
-                     names: Sequence[str] = tuple(scores.SCORES), progress: Progress = iter) -> dict[str, Any]:
+def evaluate_anomaly(
+    predict: Predictor,
+    frames: SegmentationFolder,
+    cutouts: Sequence[np.ndarray] | None,
+    seed: int,
+    names: Sequence[str] = tuple(scores.SCORES),
+    progress: Progress = iter,
+) -> dict[str, Any]:
     """AuPRC, AUROC, FPR95 (in %) of every score on the same forward passes, with 95 % intervals over frames.
 
     ``cutouts`` are pasted into each frame (the choice depends on seed and index alone); None: the frames have
@@ -96,15 +112,29 @@ def evaluate_anomaly(predict: Predictor, frames: SegmentationFolder, cutouts: Se
         metrics.update(np.concatenate(maps[name]), pooled)
         result = metrics.compute()
         low, high = bootstrap_auprc(maps[name], truths, seed)
-        rows[name] = {**{k: 100 * result[k] for k in ("auprc", "auroc", "fpr95", "best_f1")},
-                      "auprc_low": 100 * low, "auprc_high": 100 * high, "best_f1_threshold": result["best_f1_threshold"]}
+        rows[name] = {
+            **{k: 100 * result[k] for k in ("auprc", "auroc", "fpr95", "best_f1")},
+            "auprc_low": 100 * low,
+            "auprc_high": 100 * high,
+            "best_f1_threshold": result["best_f1_threshold"],
+        }
     valid = pooled != IGNORE
-    return {"frames": len(frames), "seed": seed, "prevalence": 100 * float((pooled == 1).sum() / valid.sum()), "scores": rows}
+    return {
+        "frames": len(frames),
+        "seed": seed,
+        "prevalence": 100 * float((pooled == 1).sum() / valid.sum()),
+        "scores": rows,
+    }
 
 
-def bootstrap_auprc(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], seed: int, resamples: int = 400,
-                    bins: int = 2048) -> tuple[float, float]:
-    """95 % interval of AuPRC when frames are drawn again; scores are binned by pooled quantiles (intervals only)."""
+def bootstrap_auprc(
+    maps: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    seed: int,
+    resamples: int = 400,
+    bins: int = 2048,
+) -> tuple[float, float]:
+    """95 % interval of AuPRC when frames are drawn again; scores are binned by pooled quantiles."""
     rng = np.random.default_rng(seed)
     sample = np.concatenate([m[rng.integers(len(m), size=min(len(m), 20_000))] for m in maps])
     edges = np.unique(np.quantile(sample, np.linspace(0, 1, bins - 1)))
@@ -122,12 +152,13 @@ def bootstrap_auprc(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], se
     return float(low), float(high)
 
 
-def evaluate_control(predict: Predictor, frames: SegmentationFolder, threshold: float, seed: int,
-                     progress: Progress = iter) -> dict[str, float]:
-    """Share of pixels (in %) at or above ``threshold`` on pasted ordinary segments, around them, and before pasting.
+def evaluate_control(
+    predict: Predictor, frames: SegmentationFolder, threshold: float, seed: int, progress: Progress = iter
+) -> dict[str, float]:
+    """Share of pixels (in %) at or above ``threshold`` on ordinary segments that were pasted.
 
-    A detector of paste edges fires on ``pasted``; ``around`` is the rest of the same frames, ``before`` the same
-    place without the paste. Each pasted segment comes from another frame and keeps its known class.
+    A detector of paste edges fires on ``pasted``; ``around`` is the rest of the same frames, ``before`` the
+    same place without the paste. Each pasted segment comes from another frame and keeps its known class.
     """
     hits = {"pasted": 0, "around": 0, "before": 0}
     pixels = dict.fromkeys(hits, 0)
@@ -142,7 +173,11 @@ def evaluate_control(predict: Predictor, frames: SegmentationFolder, threshold: 
         score = predict(sample, ("eomt_ext",))[1]["eomt_ext"]
         clean = predict(frames[i], ("eomt_ext",))[1]["eomt_ext"]
         near = cv2.dilate(pasted.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        regions = {"pasted": (score, pasted), "around": (score, ~near & (sample.labels != IGNORE)), "before": (clean, pasted)}
+        regions = {
+            "pasted": (score, pasted),
+            "around": (score, ~near & (sample.labels != IGNORE)),
+            "before": (clean, pasted),
+        }
         for name, (values, mask) in regions.items():
             hits[name] += int((values[mask] >= threshold).sum())
             pixels[name] += int(mask.sum())

@@ -37,29 +37,49 @@ class EomtExtModule(L.LightningModule):
         masked_attention: mask the queries' attention, annealed away over training (needs deep supervision).
     """
 
-    def __init__(self, size: str = "small", labels: str = "camvid", options: dict[str, Any] | None = None,
-                 backbone: str | None = "dinov2_s14_derived", backbone_dir: str | None = None,
-                 lr: float = 5e-4, block_lr: float = 1e-4, block_decay: float = 0.8, weight_decay: float = 0.05,
-                 warmup: int = 100, block_wait: int = 0, deep_supervision: bool = True,
-                 masked_attention: bool = False, loss: LossConfig = LossConfig()):
+    def __init__(
+        self,
+        size: str = "small",
+        labels: str = "camvid",
+        options: dict[str, Any] | None = None,
+        backbone: str | None = "dinov2_s14_derived",
+        backbone_dir: str | None = None,
+        lr: float = 5e-4,
+        block_lr: float = 1e-4,
+        block_decay: float = 0.8,
+        weight_decay: float = 0.05,
+        warmup: int = 100,
+        block_wait: int = 0,
+        deep_supervision: bool = True,
+        masked_attention: bool = False,
+        loss: LossConfig = LossConfig(),  # noqa: B008 (immutable)
+    ):
         super().__init__()
         if masked_attention and not deep_supervision:
-            raise ValueError("masked_attention needs deep_supervision: each block looks where the last prediction points")
+            raise ValueError(
+                "masked_attention needs deep_supervision: each block looks where the last prediction points"
+            )
         self.save_hyperparameters()
         self.loss = loss
         source = {"source": backbone, "sha256": KNOWN_BACKBONES[backbone].digest} if backbone else None
-        self.net = EomtExt(EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **(options or {})))
+        self.net = EomtExt(
+            EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **(options or {}))
+        )
         if source:
             self.net.load_backbone(load_backbone(**source, search=[backbone_dir] if backbone_dir else []))
         config = self.net.config
         channels = (config.upscale_channels or (config.hidden_size,))[-1]
-        self.dense_head = nn.Conv2d(channels, config.num_classes + 1, 1)   # auxiliary, not part of the model
+        self.dense_head = nn.Conv2d(channels, config.num_classes + 1, 1)  # auxiliary, not part of the model
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         output = self.net(batch["pixels"], self._mask_probs())
         targets = targets_of(batch["labels"])
-        weights = {"mask": self.loss.mask, "dice": self.loss.dice, "classes": self.loss.classes,
-                   "anomaly": self.loss.anomaly}
+        weights = {
+            "mask": self.loss.mask,
+            "dice": self.loss.dice,
+            "classes": self.loss.classes,
+            "anomaly": self.loss.anomaly,
+        }
         predictions = [*output.auxiliary, output]
         losses = [prediction_losses(p, targets, self.loss) for p in predictions]
         total = sum(weights[k] * v for one in losses for k, v in one.items()) / len(predictions)
@@ -86,7 +106,7 @@ class EomtExtModule(L.LightningModule):
         self.pixels = {name: PixelMetrics() for name in ("eomt_ext", "rba")}
 
     def validation_step(self, batch: dict[str, Any], index: int, dataloader_idx: int = 0) -> None:
-        """Loader 0: clean images, for mIoU. Loader 1: images with unseen pasted objects, for AuPRC and FPR95."""
+        """Loader 0: clean images, for mIoU. Loader 1: unseen pasted objects, for AuPRC and FPR95."""
         output = self.net(batch["pixels"])
         labels = batch["labels"]
         logits = (output.mask_logits.float(), output.class_logits.float(), output.anomaly_logits.float())
@@ -118,20 +138,33 @@ class EomtExtModule(L.LightningModule):
             for decay in (True, False):
                 chosen = [p for n, p in named if (p.ndim > 1 and "query" not in n) == decay]
                 if chosen:
-                    groups.append({"params": chosen, "lr": lr, "weight_decay": self.hparams.weight_decay * decay})
+                    groups.append(
+                        {"params": chosen, "lr": lr, "weight_decay": self.hparams.weight_decay * decay}
+                    )
                     schedules.append((start, self.hparams.warmup))
 
-        pretrained = "decoder.blocks." if self.hparams.backbone and self.net.config.decoder.value == "joint" else None
-        heads = [(n, p) for n, p in self.net.named_parameters() if not (pretrained and n.startswith(pretrained))]
+        pretrained = (
+            "decoder.blocks." if self.hparams.backbone and self.net.config.decoder.value == "joint" else None
+        )
+        heads = [
+            (n, p) for n, p in self.net.named_parameters() if not (pretrained and n.startswith(pretrained))
+        ]
         add([*heads, *self.dense_head.named_parameters()], self.hparams.lr, 0)
         if pretrained:
             last = self.net.config.decoder_blocks - 1
             for i, block in enumerate(self.net.decoder.blocks):
-                add(block.named_parameters(), self.hparams.block_lr * self.hparams.block_decay ** (last - i),
-                    self.hparams.block_wait)
+                add(
+                    block.named_parameters(),
+                    self.hparams.block_lr * self.hparams.block_decay ** (last - i),
+                    self.hparams.block_wait,
+                )
         optimizer = torch.optim.AdamW(groups)
         total = self._total_steps()
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [
-            lambda step, start=start, warmup=warmup: warmup_poly(step, total, start, warmup)
-            for start, warmup in schedules])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            [
+                lambda step, start=start, warmup=warmup: warmup_poly(step, total, start, warmup)
+                for start, warmup in schedules
+            ],
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

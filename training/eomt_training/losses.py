@@ -29,9 +29,9 @@ class LossConfig:
     dice: float = 5.0
     classes: float = 2.0
     anomaly: float = 2.0
-    dense: float = 1.0                    # auxiliary per-pixel CE, training only
+    dense: float = 1.0  # auxiliary per-pixel CE, training only
     no_object: float = 0.1
-    anomaly_weights: tuple[float, float, float] = (1.0, 2.0, 0.1)   # Normal, Anomaly, Void
+    anomaly_weights: tuple[float, float, float] = (1.0, 2.0, 0.1)  # Normal, Anomaly, Void
     num_points: int = 12544
     oversample: float = 3.0
     importance: float = 0.75
@@ -44,7 +44,7 @@ def prediction_losses(output: EomtExtOutput, targets: list[Targets], config: Los
     batch, n_query, n_class = output.class_logits.shape
     device = output.class_logits.device
 
-    class_target = torch.full((batch, n_query), n_class - 1, device=device)          # no-object
+    class_target = torch.full((batch, n_query), n_class - 1, device=device)  # no-object
     anomaly_target = torch.full((batch, n_query), VOID, device=device)
     bce, dice = output.mask_logits.sum() * 0.0, output.mask_logits.sum() * 0.0
     for i, ((query, index), target) in enumerate(zip(pairs, targets)):
@@ -62,19 +62,24 @@ def prediction_losses(output: EomtExtOutput, targets: list[Targets], config: Los
     return {
         "mask": bce / num_masks,
         "dice": dice / num_masks,
-        "classes": F.cross_entropy(output.class_logits.float().flatten(0, 1), class_target.flatten(), class_weight),
+        "classes": F.cross_entropy(
+            output.class_logits.float().flatten(0, 1), class_target.flatten(), class_weight
+        ),
         "anomaly": F.cross_entropy(
-            output.anomaly_logits.float().flatten(0, 1), anomaly_target.flatten(), anomaly_weight),
+            output.anomaly_logits.float().flatten(0, 1), anomaly_target.flatten(), anomaly_weight
+        ),
     }
 
 
 def _mask_losses(logits: Tensor, target: Targets, index: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
     """BCE and dice, summed over the matched masks [M,h,w] of one image."""
     points = uncertain(logits, config.num_points, config.oversample, config.importance)  # [M,P,2]
-    labels = target.labels_at(points)                                                # [M,P]
+    labels = target.labels_at(points)  # [M,P]
     truth, valid = (labels == target.ids[index, None]).float(), (labels != IGNORE).float()
-    x = sample(logits, points)                                                       # [M,P]
-    bce = (F.binary_cross_entropy_with_logits(x, truth, reduction="none") * valid).sum(1) / valid.sum(1).clamp(min=1)
+    x = sample(logits, points)  # [M,P]
+    bce = (F.binary_cross_entropy_with_logits(x, truth, reduction="none") * valid).sum(1) / valid.sum(
+        1
+    ).clamp(min=1)
     soft = x.sigmoid() * valid
     dice = 1 - (2 * (soft * truth).sum(1) + 1) / (soft.sum(1) + truth.sum(1) + 1)
     return bce.sum(), dice.sum()

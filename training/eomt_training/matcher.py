@@ -19,24 +19,43 @@ from .targets import IGNORE, OUTLIER, Targets
 
 
 @torch.no_grad()
-def match(output: EomtExtOutput, targets: list[Targets], num_points: int = 12544, mask_cost: float = 5.0,
-          dice_cost: float = 5.0, class_cost: float = 2.0) -> list[tuple[Tensor, Tensor]]:
+def match(
+    output: EomtExtOutput,
+    targets: list[Targets],
+    num_points: int = 12544,
+    mask_cost: float = 5.0,
+    dice_cost: float = 5.0,
+    class_cost: float = 2.0,
+) -> list[tuple[Tensor, Tensor]]:
     """For each image, indices of matched queries and of their targets, each [min(Q,T)] long."""
-    return [_match_one(masks, classes, anomaly, target, num_points, mask_cost, dice_cost, class_cost)
-            for masks, classes, anomaly, target in zip(
-                output.mask_logits, output.class_logits.float().softmax(-1),
-                output.anomaly_logits.float().softmax(-1), targets)]
+    return [
+        _match_one(masks, classes, anomaly, target, num_points, mask_cost, dice_cost, class_cost)
+        for masks, classes, anomaly, target in zip(
+            output.mask_logits,
+            output.class_logits.float().softmax(-1),
+            output.anomaly_logits.float().softmax(-1),
+            targets,
+        )
+    ]
 
 
-def _match_one(mask_logits: Tensor, p_class: Tensor, p_anomaly: Tensor, target: Targets, num_points: int,
-               mask_cost: float, dice_cost: float, class_cost: float) -> tuple[Tensor, Tensor]:
-    points = torch.rand(num_points, 2, device=mask_logits.device)                    # shared by all masks
-    labels = target.labels_at(points)                                                # [P]
+def _match_one(
+    mask_logits: Tensor,
+    p_class: Tensor,
+    p_anomaly: Tensor,
+    target: Targets,
+    num_points: int,
+    mask_cost: float,
+    dice_cost: float,
+    class_cost: float,
+) -> tuple[Tensor, Tensor]:
+    points = torch.rand(num_points, 2, device=mask_logits.device)  # shared by all masks
+    labels = target.labels_at(points)  # [P]
     points, labels = points[labels != IGNORE], labels[labels != IGNORE]
     if not len(target.ids) or not len(labels):
         return (torch.zeros(0, dtype=torch.long, device=mask_logits.device),) * 2
-    truth = (labels == target.ids[:, None]).float()                                  # [T,P]
-    logits = sample(mask_logits, points.expand(len(mask_logits), -1, -1))            # [Q,P]
+    truth = (labels == target.ids[:, None]).float()  # [T,P]
+    logits = sample(mask_logits, points.expand(len(mask_logits), -1, -1))  # [Q,P]
 
     # BCE of every pair: softplus(x) - x t, averaged over points.
     bce = (F.softplus(logits).sum(1, keepdim=True) - logits @ truth.T) / len(labels)  # [Q,T]
@@ -44,8 +63,8 @@ def _match_one(mask_logits: Tensor, p_class: Tensor, p_anomaly: Tensor, target: 
     dice = 1 - (2 * soft @ truth.T + 1) / (soft.sum(1, keepdim=True) + truth.sum(1) + 1)
 
     outlier = target.ids == OUTLIER
-    known = p_class[:, target.ids.masked_fill(outlier, 0)]                           # [Q,T]
-    probability = torch.where(outlier, p_anomaly[:, ANOMALY:ANOMALY + 1], known)
+    known = p_class[:, target.ids.masked_fill(outlier, 0)]  # [Q,T]
+    probability = torch.where(outlier, p_anomaly[:, ANOMALY : ANOMALY + 1], known)
     cost = mask_cost * bce + dice_cost * dice - class_cost * probability
     if not torch.isfinite(cost).all():
         raise FloatingPointError("matching cost is not finite: the network diverged; lower the learning rate")

@@ -14,12 +14,12 @@ def sample(maps: Tensor, points: Tensor) -> Tensor:
 
 
 def uncertain(logits: Tensor, count: int, oversample: float = 3.0, importance: float = 0.75) -> Tensor:
-    """Choose ``count`` points for each mask: mostly where |logit| is small, the rest uniform -> [N,count,2]."""
+    """``count`` points for each mask, mostly where |logit| is small, the rest uniform -> [N,count,2]."""
     many, n_important = int(count * oversample), int(count * importance)
     points = torch.rand(len(logits), many, 2, device=logits.device)
     with torch.no_grad():
         doubt = -sample(logits, points).abs()
-    best = doubt.topk(n_important, dim=1).indices                                    # [N,n_important]
+    best = doubt.topk(n_important, dim=1).indices  # [N,n_important]
     important = points.gather(1, best[..., None].expand(-1, -1, 2))
     uniform = torch.rand(len(logits), count - n_important, 2, device=logits.device)
     return torch.cat([important, uniform], 1)

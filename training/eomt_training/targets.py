@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 OUTLIER, IGNORE = 254, 255
@@ -18,11 +17,11 @@ OUTLIER, IGNORE = 254, 255
 class Targets:
     """The masks of one image: one for each class present and one for all outliers together."""
 
-    labels: Tensor   # [H,W] long
-    ids: Tensor      # [T] long, class id or OUTLIER
+    labels: Tensor  # [H,W] long
+    ids: Tensor  # [T] long, class id or OUTLIER
 
     def masks_at(self, points: Tensor) -> Tensor:
-        """Membership at points [..., P, 2] in [0,1] (x, y); leading dims broadcast over masks: -> [T,P] float."""
+        """Membership at points [..., P, 2] in [0,1] (x, y); leading dims broadcast -> [T,P] float."""
         return (self.labels_at(points) == self.ids[:, None]).float()
 
     def labels_at(self, points: Tensor) -> Tensor:

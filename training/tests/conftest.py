@@ -12,7 +12,9 @@ def write_frame(root, split, name, rng, void, size=(48, 64)):
     labels[20:] = 3
     labels[24:34, 10:24] = 8
     labels[-1] = void
-    image = np.array([[200, 180, 160], [0, 0, 0], [0, 0, 0], [90, 90, 90]] + [[30, 60, 200]] * 8, np.uint8)[np.minimum(labels, 8)]
+    image = np.array([[200, 180, 160], [0, 0, 0], [0, 0, 0], [90, 90, 90]] + [[30, 60, 200]] * 8, np.uint8)[
+        np.minimum(labels, 8)
+    ]
     image = np.clip(image + rng.integers(-10, 10, image.shape), 0, 255).astype(np.uint8)
     for folder, array in ((split, image), (f"{split}annot", labels)):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,7 @@ def stamps_root(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("stamps") / "animals", np.random.default_rng(2)
     root.mkdir()
     disc = cv2.circle(np.zeros((80, 90), np.uint8), (45, 40), 34, 255, -1)
-    for i in range(40):
+    for _ in range(40):
         name = "".join(chr(97 + int(c)) for c in rng.integers(0, 26, 6)) + "x"
         photo = np.dstack([rng.integers(0, 255, (80, 90, 3)).astype(np.uint8), disc])
         cv2.imwrite(str(root / f"{name}.png"), photo)

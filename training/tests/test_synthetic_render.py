@@ -9,8 +9,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from eomt_training.data.synthetic import drive, objects, tracks
 from synthetic_world import write_track
+
+from eomt_training.data.synthetic import drive, objects, tracks
 
 SIZE = (160, 90)
 

@@ -11,15 +11,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-STAMPS_HELP = ("photographic cut-outs: `apt-get download tuxpaint-stamps-default && dpkg -x "
-               "tuxpaint-stamps-default_*.deb DIR`, then give DIR")
+STAMPS_HELP = (
+    "photographic cut-outs: `apt-get download tuxpaint-stamps-default && dpkg -x "
+    "tuxpaint-stamps-default_*.deb DIR`, then give DIR"
+)
 # Drawings, letters, and what a road scene knows already or cannot hold.
-_EXCLUDED = re.compile(r"cartoon|symbols|space|people|vehicles|trees|naturalforces|transport|town|flags|dinosaur|toys")
+_EXCLUDED = re.compile(
+    r"cartoon|symbols|space|people|vehicles|trees|naturalforces|transport|town|flags|dinosaur|toys"
+)
 _VARIANT = re.compile(r"(_mirror|_flip|_left|_right|[-_ ]?\d+|_[a-z])$")
 
 
 def object_name(path: Path) -> str:
-    """Folder and base name of the object a file shows: variants of one object share it (cow2, cow_mirror -> cow)."""
+    """Folder and base name of the object a file shows; its variants share it (cow2, cow_mirror -> cow)."""
     stem = path.stem.lower()
     while (shorter := _VARIANT.sub("", stem)) != stem and shorter:
         stem = shorter
@@ -59,7 +63,7 @@ def load_cutouts(root: str, split: str, max_side: int = 320) -> dict[str, np.nda
         if rgba is None or not is_photograph(rgba):
             continue
         ys, xs = np.nonzero(rgba[..., 3] > 8)
-        rgba = cv2.cvtColor(rgba[ys.min():ys.max() + 1, xs.min():xs.max() + 1], cv2.COLOR_BGRA2RGBA)
+        rgba = cv2.cvtColor(rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1], cv2.COLOR_BGRA2RGBA)
         scale = min(1.0, max_side / max(rgba.shape[:2]))
         found[relative] = cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     if not found:

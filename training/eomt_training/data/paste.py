@@ -12,8 +12,13 @@ from ..targets import IGNORE, OUTLIER
 from .folders import Sample
 
 
-def paste_objects(sample: Sample, cutouts: Sequence[np.ndarray], rng: np.random.Generator,
-                  surface_ids: Sequence[int] = (3, 4), count: tuple[int, int] = (1, 3)) -> Sample:
+def paste_objects(
+    sample: Sample,
+    cutouts: Sequence[np.ndarray],
+    rng: np.random.Generator,
+    surface_ids: Sequence[int] = (3, 4),
+    count: tuple[int, int] = (1, 3),
+) -> Sample:
     """A copy of ``sample`` with ``count`` (from, to) cut-outs standing on the surface, labelled `OUTLIER`.
 
     Objects are scaled by perspective (larger towards the bottom), mostly on the drivable surface or
@@ -29,8 +34,9 @@ def paste_objects(sample: Sample, cutouts: Sequence[np.ndarray], rng: np.random.
     return Sample(image, labels, sample.name)
 
 
-def paste_control(sample: Sample, other: Sample, rng: np.random.Generator, class_ids: Sequence[int],
-                  min_pixels: int = 400) -> tuple[Sample, np.ndarray]:
+def paste_control(
+    sample: Sample, other: Sample, rng: np.random.Generator, class_ids: Sequence[int], min_pixels: int = 400
+) -> tuple[Sample, np.ndarray]:
     """A copy of ``sample`` with an ordinary segment of another frame pasted in, under its own class label.
 
     It is no anomaly: a detector of paste edges fires here, a detector of the unknown does not.
@@ -39,25 +45,31 @@ def paste_control(sample: Sample, other: Sample, rng: np.random.Generator, class
     image, labels = sample.image.copy(), sample.labels.copy()
     pasted = np.zeros(labels.shape, bool)
     for class_id in rng.permutation(np.asarray(class_ids)):
-        count, components, stats, _ = cv2.connectedComponentsWithStats((other.labels == class_id).astype(np.uint8))
+        count, components, stats, _ = cv2.connectedComponentsWithStats(
+            (other.labels == class_id).astype(np.uint8)
+        )
         large = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= min_pixels]
         if not large:
             continue
         i = int(rng.choice(large))
         x, y, w, h = stats[i, :4]
-        mask = components[y:y + h, x:x + w] == i
-        if mask.sum() > 0.05 * labels.size:      # a whole road: take an object-sized blob of it
+        mask = components[y : y + h, x : x + w] == i
+        if mask.sum() > 0.05 * labels.size:  # a whole road: take an object-sized blob of it
             w, h, mask, (x, y) = _blob(mask, x, y, rng)
-        rgba = np.dstack([other.image[y:y + h, x:x + w], mask.astype(np.uint8) * 255])
+        rgba = np.dstack([other.image[y : y + h, x : x + w], mask.astype(np.uint8) * 255])
         foot = _foot(labels, (3, 4), rng)
         if foot is None:
             continue
-        pasted = _blend(image, labels, rgba, foot, min(h, labels.shape[0] // 2), int(class_id), rng, shadow=False)
+        pasted = _blend(
+            image, labels, rgba, foot, min(h, labels.shape[0] // 2), int(class_id), rng, shadow=False
+        )
         break
     return Sample(image, labels, sample.name), pasted
 
 
-def _blob(mask: np.ndarray, x: int, y: int, rng: np.random.Generator) -> tuple[int, int, np.ndarray, tuple[int, int]]:
+def _blob(
+    mask: np.ndarray, x: int, y: int, rng: np.random.Generator
+) -> tuple[int, int, np.ndarray, tuple[int, int]]:
     """An elliptic part of a large segment, a seventh of its sides or so."""
     h, w = max(mask.shape[0] // 4, 12), max(mask.shape[1] // 7, 12)
     ys, xs = np.nonzero(mask)
@@ -65,16 +77,16 @@ def _blob(mask: np.ndarray, x: int, y: int, rng: np.random.Generator) -> tuple[i
     y0, x0 = min(ys[k], mask.shape[0] - h), min(xs[k], mask.shape[1] - w)
     ellipse = np.zeros((h, w), np.uint8)
     cv2.ellipse(ellipse, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, 1, -1)
-    return w, h, mask[y0:y0 + h, x0:x0 + w] & (ellipse > 0), (x + x0, y + y0)
+    return w, h, mask[y0 : y0 + h, x0 : x0 + w] & (ellipse > 0), (x + x0, y + y0)
 
 
 def _foot(labels: np.ndarray, surface_ids: Sequence[int], rng: np.random.Generator) -> tuple[int, int] | None:
-    """Where the object stands (x, y): a random surface pixel, or one in six times any pixel of the lower half."""
+    """Where the object stands (x, y): on the surface, or one in six times anywhere in the lower half."""
     on = np.isin(labels, surface_ids)
     if rng.random() < 1 / 6 or not on.any():
         height, width = labels.shape
         return int(rng.integers(width)), int(rng.integers(height // 2, height))
-    rows = np.flatnonzero(on.any(1))             # rows first: near ground has more pixels, far ground matters too
+    rows = np.flatnonzero(on.any(1))  # rows first: near ground has more pixels, far ground matters too
     y = int(rng.choice(rows))
     return int(rng.choice(np.flatnonzero(on[y]))), y
 
@@ -96,14 +108,22 @@ def _vary(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         turn[:, 2] += ((side - w) / 2, (side - h) / 2)
         rgba = cv2.warpAffine(np.ascontiguousarray(rgba), turn, (side, side))
         ys, xs = np.nonzero(rgba[..., 3] > 8)
-        rgba = rgba[ys.min():ys.max() + 1, xs.min():xs.max() + 1]
+        rgba = rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
     colour = rgba[..., :3] * rng.uniform(0.75, 1.25, 3).astype(np.float32)
     return np.dstack([colour.clip(0, 255).astype(np.uint8), rgba[..., 3]])
 
 
-def _blend(image: np.ndarray, labels: np.ndarray, rgba: np.ndarray, foot: tuple[int, int], height: int,
-           label: int, rng: np.random.Generator, shadow: bool = True) -> np.ndarray:
-    """Draw ``rgba`` in place, ``height`` px high, its bottom centre at ``foot``; returns the pixels it owns."""
+def _blend(
+    image: np.ndarray,
+    labels: np.ndarray,
+    rgba: np.ndarray,
+    foot: tuple[int, int],
+    height: int,
+    label: int,
+    rng: np.random.Generator,
+    shadow: bool = True,
+) -> np.ndarray:
+    """Draw ``rgba`` in place, ``height`` px high, bottom centre at ``foot``; returns the pixels it owns."""
     scale = min(height / rgba.shape[0], 0.45 * labels.shape[1] / rgba.shape[1])
     height = round(rgba.shape[0] * scale)
     width = max(2, round(rgba.shape[1] * scale))
@@ -116,15 +136,18 @@ def _blend(image: np.ndarray, labels: np.ndarray, rgba: np.ndarray, foot: tuple[
     if bottom - top < 3 or right - left < 3:
         return owned
     rgba = rgba[top:bottom, left:right]
-    window = np.s_[y0 + top:y0 + bottom, x0 + left:x0 + right]
+    window = np.s_[y0 + top : y0 + bottom, x0 + left : x0 + right]
 
     if shadow and rng.random() < 0.7:
         _shade(image, (foot[0], foot[1]), width, height, rng.uniform(0.3, 0.65))
     alpha = cv2.GaussianBlur(rgba[..., 3], (3, 3), rng.uniform(0.3, 1.0)).astype(np.float32)[..., None] / 255
     colour = rgba[..., :3].astype(np.float32)
     around = image[window].reshape(-1, 3).mean(0)
-    gain = np.clip((around.mean() + 25) / (colour[rgba[..., 3] > 100].mean() + 25), 0.5, 1.5) if (
-        rgba[..., 3] > 100).any() else 1.0
+    gain = (
+        np.clip((around.mean() + 25) / (colour[rgba[..., 3] > 100].mean() + 25), 0.5, 1.5)
+        if (rgba[..., 3] > 100).any()
+        else 1.0
+    )
     colour = colour * (1 + rng.uniform(0.2, 0.8) * (gain - 1))
     if rng.random() < 0.5:
         colour = cv2.GaussianBlur(colour, (3, 3), rng.uniform(0.3, 1.2))

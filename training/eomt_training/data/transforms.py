@@ -42,13 +42,16 @@ def augment(sample: Sample, size: int, rng: np.random.Generator, how: Augmentati
     labels = cv2.resize(np.ascontiguousarray(labels), (width, height), interpolation=cv2.INTER_NEAREST)
     for _ in range(10):
         y, x = (int(rng.integers(max(0, side - size) + 1)) for side in (height, width))
-        crop_labels = labels[y:y + size, x:x + size]
+        crop_labels = labels[y : y + size, x : x + size]
         if (crop_labels != IGNORE).any():
             break
-    crop = photometric(image[y:y + size, x:x + size], rng, how)
+    crop = photometric(image[y : y + size, x : x + size], rng, how)
     pad = ((0, size - crop.shape[0]), (0, size - crop.shape[1]))
-    return Sample(np.pad(crop, (*pad, (0, 0)), constant_values=124),
-                  np.pad(crop_labels, pad, constant_values=IGNORE), sample.name)
+    return Sample(
+        np.pad(crop, (*pad, (0, 0)), constant_values=124),
+        np.pad(crop_labels, pad, constant_values=IGNORE),
+        sample.name,
+    )
 
 
 def photometric(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
@@ -58,7 +61,9 @@ def photometric(image: np.ndarray, rng: np.random.Generator, how: Augmentation) 
         hsv[..., 0] = (hsv[..., 0] + rng.uniform(-9, 9)) % 180
         hsv[..., 1] *= rng.uniform(0.5, 1.5)
         image = cv2.cvtColor(hsv.clip(0, (179, 255, 255)).astype(np.uint8), cv2.COLOR_HSV2RGB)
-        table = 255 * ((np.arange(256) / 255) ** rng.uniform(0.6, 1.6)) * rng.uniform(0.7, 1.25) + rng.uniform(-25, 25)
+        table = 255 * ((np.arange(256) / 255) ** rng.uniform(0.6, 1.6)) * rng.uniform(
+            0.7, 1.25
+        ) + rng.uniform(-25, 25)
         image = cv2.LUT(image, table.clip(0, 255).astype(np.uint8))
     if rng.random() < how.night:
         tint = rng.uniform((0.7, 0.75, 0.8), (1.1, 1.0, 1.2))
@@ -79,12 +84,20 @@ def fit_short_side(sample: Sample, size: int, patch: int) -> Sample:
     """Resize so that the short side is about ``size`` and both are multiples of ``patch`` (validation)."""
     scale = size / min(sample.labels.shape)
     height, width = (max(1, round(side * scale / patch)) * patch for side in sample.labels.shape)
-    image = cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    return Sample(image, cv2.resize(sample.labels, (width, height), interpolation=cv2.INTER_NEAREST), sample.name)
+    image = cv2.resize(
+        sample.image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    return Sample(
+        image, cv2.resize(sample.labels, (width, height), interpolation=cv2.INTER_NEAREST), sample.name
+    )
 
 
 def to_tensors(sample: Sample, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Tensor | str]:
     """{"pixels": float [3,H,W] normalised, "labels": long [H,W], "name"}."""
     pixels = torch.from_numpy(np.ascontiguousarray(sample.image)).permute(2, 0, 1).float() / 255
     pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    return {"pixels": pixels, "labels": torch.from_numpy(np.ascontiguousarray(sample.labels)).long(), "name": sample.name}
+    return {
+        "pixels": pixels,
+        "labels": torch.from_numpy(np.ascontiguousarray(sample.labels)).long(),
+        "name": sample.name,
+    }

@@ -17,10 +17,10 @@ class PixelMetrics:
 
     def __init__(self) -> None:
         self.values = np.zeros(0, np.float32)
-        self.counts = np.zeros((2, 0), np.int64)          # rows: normal, anomaly
+        self.counts = np.zeros((2, 0), np.int64)  # rows: normal, anomaly
 
     def update(self, scores: np.ndarray, labels: np.ndarray) -> None:
-        """Add pixels: scores float (higher = more anomalous), labels 0 normal, 1 anomaly, 255 void; one shape.
+        """Add pixels: scores float (higher = more anomalous); labels 0 normal, 1 anomaly, 255 void.
 
         Raises ValueError for NaN or infinite scores, other labels, or differing shapes.
         """
@@ -32,10 +32,12 @@ class PixelMetrics:
         if not np.isfinite(scores).all():
             raise ValueError("scores hold NaN or infinite values")
         if not np.isin(labels, (0, 1)).all():
-            raise ValueError(f"labels must be 0, 1 or 255, found {sorted(set(np.unique(labels).tolist()) - {0, 1})}")
+            raise ValueError(
+                f"labels must be 0, 1 or 255, found {sorted(set(np.unique(labels).tolist()) - {0, 1})}"
+            )
         values, index = np.unique(np.concatenate([self.values, scores + 0.0]), return_inverse=True)
         counts = np.zeros((2, len(values)), np.int64)
-        old, new = index[:len(self.values)], index[len(self.values):]
+        old, new = index[: len(self.values)], index[len(self.values) :]
         counts[:, old] = self.counts
         for row in (0, 1):
             counts[row] += np.bincount(new[labels == row], minlength=len(values))
@@ -49,7 +51,7 @@ class PixelMetrics:
         """See `pixel_metrics`."""
         if not self.has_both_classes:
             raise ValueError("metrics need at least one normal and one anomalous pixel")
-        fp, tp = np.cumsum(self.counts[:, ::-1], axis=1).astype(np.float64)     # from the highest score down
+        fp, tp = np.cumsum(self.counts[:, ::-1], axis=1).astype(np.float64)  # from the highest score down
         tpr, fpr, precision = tp / tp[-1], fp / fp[-1], tp / (tp + fp)
         f1 = 2 * precision * tpr / np.maximum(precision + tpr, 1e-12)
         best = int(f1.argmax())
@@ -57,18 +59,21 @@ class PixelMetrics:
             "auprc": float(np.sum(np.diff(tpr, prepend=0.0) * precision)),
             "auroc": float(np.sum(np.diff(fpr, prepend=0.0) * (tpr + np.concatenate([[0.0], tpr[:-1]])) / 2)),
             "fpr95": float(fpr[np.searchsorted(tpr, 0.95)]),
-            "best_f1": float(f1[best]), "best_f1_threshold": float(self.values[::-1][best]),
+            "best_f1": float(f1[best]),
+            "best_f1_threshold": float(self.values[::-1][best]),
         }
         for level in (80, 90, 95, 99):
             result[f"tnr_at_tpr{level}"] = float(1 - fpr[np.searchsorted(tpr, level / 100)])
         return result
 
     def threshold_at_fpr(self, rate: float) -> float:
-        """The lowest score at which the share of normal pixels that are at or above it is at most ``rate``."""
+        """The lowest score that at most a share ``rate`` of the normal pixels reaches."""
         normal = np.cumsum(self.counts[0, ::-1])
         allowed = np.flatnonzero(normal <= rate * normal[-1])
         if not len(allowed):
-            raise ValueError(f"no threshold keeps the false-positive rate at {rate}: the highest score is shared by more")
+            raise ValueError(
+                f"no threshold keeps the false-positive rate at {rate}: the highest score is shared by more"
+            )
         return float(self.values[::-1][allowed[-1]])
 
 

@@ -24,11 +24,14 @@ class ConfusionMatrix:
         self.counts += np.bincount(pairs, minlength=n * n).reshape(n, n)
 
     def compute(self) -> dict[str, Any]:
-        """``miou``, ``macc``, ``aacc`` in [0,1] and ``iou`` per class (NaN: absent from truth and prediction)."""
+        """``miou``, ``macc``, ``aacc`` in [0,1] and ``iou`` per class (NaN: absent everywhere)."""
         hits = np.diag(self.counts).astype(np.float64)
         truth, predicted = self.counts.sum(1), self.counts.sum(0)
         with np.errstate(divide="ignore", invalid="ignore"):
             iou, accuracy = hits / (truth + predicted - hits), hits / truth
-        return {"miou": float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan"),
-                "macc": float(np.nanmean(accuracy)) if np.isfinite(accuracy).any() else float("nan"),
-                "aacc": float(hits.sum() / max(self.counts.sum(), 1)), "iou": iou}
+        return {
+            "miou": float(np.nanmean(iou)) if np.isfinite(iou).any() else float("nan"),
+            "macc": float(np.nanmean(accuracy)) if np.isfinite(accuracy).any() else float("nan"),
+            "aacc": float(hits.sum() / max(self.counts.sum(), 1)),
+            "iou": iou,
+        }

@@ -142,7 +142,8 @@ class Camera:
             return
         height, pitch, rectified = (self._parameters[f"{self.name}.{key}"]
                                     for key in ("height_m", "pitch_deg", "rectified"))
-        self._model = camera_model(self._info, height, math.radians(pitch), rectified) if height > 0 else None
+        self._model = None if height <= 0 else CameraModel.from_camera_info(
+            self._info, rectified=rectified, height_m=height, pitch_rad=math.radians(pitch))
 
     # ---- frames through the worker ----
 
@@ -236,11 +237,3 @@ def camera_info_topic(image_topic: str) -> str:
     """`camera_info` beside the pictures: a/image_raw and a/image_raw/compressed → a/camera_info."""
     base = image_topic.removesuffix("/compressed")
     return base.rpartition("/")[0] + "/camera_info" if "/" in base else "camera_info"
-
-
-def camera_model(info: CameraInfo, height_m: float, pitch_rad: float, rectified: bool) -> CameraModel:
-    """The calibration for raw pictures (K, D) or rectified ones (the left 3x3 of P)."""
-    matrix = np.asarray(info.p).reshape(3, 4)[:, :3] if rectified else np.asarray(info.k).reshape(3, 3)
-    return CameraModel(width=info.width, height=info.height, K=matrix, D=np.asarray(info.d),
-                       distortion_model=info.distortion_model or "plumb_bob", rectified=rectified,
-                       height_m=height_m, pitch_rad=pitch_rad)
