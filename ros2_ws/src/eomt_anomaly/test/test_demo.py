@@ -19,7 +19,7 @@ from eomt_anomaly.ros import demo  # noqa: E402
 def test_the_demo_leaves_a_video_a_page_and_a_summary(tmp_path):
     path = make_bag(tmp_path / "bag", frames=20, rate=10, size=(160, 120), road=1)
     out = tmp_path / "out"
-    status, output = run("demo", "--bag", path, "--output", out)
+    status, output = run("demo", "--device", "cpu", "--short-side", 0, "--bag", path, "--output", out)
     assert status == 0, output
     for piece in ("waiting for the detector", "replaying", "published", "writing overlay.mp4", "report.html"):
         assert piece in output
@@ -42,7 +42,19 @@ def test_a_bag_without_ground_truth_or_calibration_is_enough(tmp_path):
         info=False,
         images=("/eye",),
     )
-    status, output = run("demo", "--bag", path, "--output", tmp_path / "out", "--camera", "eye")
+    status, output = run(
+        "demo",
+        "--device",
+        "cpu",
+        "--short-side",
+        0,
+        "--bag",
+        path,
+        "--output",
+        tmp_path / "out",
+        "--camera",
+        "eye",
+    )
     assert status == 0, output
     assert summary_of(tmp_path / "out")["quality"] is None
     assert "no ground truth" in (tmp_path / "out" / "report.html").read_text()
@@ -53,7 +65,7 @@ def test_a_demo_of_which_nothing_comes_out_fails_and_leaves_no_old_report(tmp_pa
     out.mkdir()
     (out / "report.html").write_text("an old report")
     path = make_bag(tmp_path / "bag", frames=4, compressed=True, labels=False, damaged=(0, 1, 2, 3))
-    status, output = run("demo", "--bag", path, "--output", out)
+    status, output = run("demo", "--device", "cpu", "--short-side", 0, "--bag", path, "--output", out)
     assert (status, "no frame came back from the detector: {'invalid': 4}" in output) == (1, True), output
     assert not (out / "report.html").exists()
 
@@ -61,9 +73,22 @@ def test_a_demo_of_which_nothing_comes_out_fails_and_leaves_no_old_report(tmp_pa
 def test_a_bag_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(demo, "end_on_sigterm", lambda: None)
     path = make_bag(tmp_path / "bag", frames=2)
+    monkeypatch.setattr(demo, "on_gpu", lambda device: False)
     for args, text in (
         (("--bag", str(tmp_path / "absent")), "does not exist"),
         (("--bag", str(path), "--topic", "/chatter"), "not pictures"),
     ):
         assert demo.main([*args, "--output", str(tmp_path / "out")]) == 1
         assert text in capsys.readouterr().err
+
+
+def test_on_a_cpu_the_demo_asks_for_less_and_says_so():
+    slow, own, fast = (
+        demo.arguments(argv)
+        for argv in (["--device", "cpu"], ["--device", "cpu", "--short-side", "0"], ["--device", "cuda"])
+    )
+    assert "short side of 252" in demo.suit_slow_devices(slow)[0]
+    assert (slow.short_side, slow.param) == (252, ["max_age=1.0", "stale_timeout=3.0"])
+    for args in (own, fast):
+        assert demo.suit_slow_devices(args) == []
+        assert (args.short_side, args.param) == (0, [])

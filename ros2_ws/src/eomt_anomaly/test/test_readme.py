@@ -62,7 +62,7 @@ def test_topics_and_services_are_those_of_the_running_node(readme):
 def test_parameters_are_the_printed_tables(readme):
     tables = re.search(r"<!-- parameters: .*? -->\n(.*?)\n<!-- /parameters -->", readme, re.DOTALL).group(1)
     assert tables.strip() == parameters.markdown().strip(), (
-        "paste what `python -m eomt_anomaly.ros.parameters` prints"
+        "run `python tools/readme_tables.py`"
     )
 
 
