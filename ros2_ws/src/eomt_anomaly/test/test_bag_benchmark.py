@@ -39,6 +39,7 @@ def balanced(summary):
     return summary["frames_in"] == summary["frames_out"] + sum(summary["dropped"].values())
 
 
+@pytest.mark.slow
 def test_a_detector_that_sees_every_obstacle_is_measured_as_such(tmp_path):
     path = make_bag(tmp_path / "bag", frames=40, rate=10, size=(160, 120), first=15, road=1)
     status, output = run("bag_benchmark", path, "--output", tmp_path / "out")
@@ -60,6 +61,7 @@ def test_a_detector_that_sees_every_obstacle_is_measured_as_such(tmp_path):
     assert any("height above the ground is unknown" in note for note in summary["notes"])
 
 
+@pytest.mark.slow
 def test_invalid_pictures_are_dropped_by_name_and_nothing_stops(tmp_path):
     path = make_bag(
         tmp_path / "bag", frames=15, rate=10, compressed=True, labels=False, info=False, damaged=(4, 9)
@@ -72,6 +74,7 @@ def test_invalid_pictures_are_dropped_by_name_and_nothing_stops(tmp_path):
     assert any("no CameraInfo" in note for note in summary["notes"])
 
 
+@pytest.mark.slow
 def test_failures_are_explained_and_leave_no_process_behind(tmp_path):
     path = make_bag(tmp_path / "bag", frames=3)
     for args, text in (
@@ -100,6 +103,7 @@ def test_wrong_options_are_refused_before_anything_starts(tmp_path, capsys, monk
         assert text in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_benchmark_ends_its_detector(tmp_path):
     path = make_bag(tmp_path / "bag", frames=200, rate=10)
     process = start("bag_benchmark", path, "--output", tmp_path / "out")

@@ -16,6 +16,7 @@ from bag_tools import run, summary_of  # noqa: E402
 from eomt_anomaly.ros import demo  # noqa: E402
 
 
+@pytest.mark.slow
 def test_the_demo_leaves_a_video_a_page_and_a_summary(tmp_path):
     path = make_bag(tmp_path / "bag", frames=20, rate=10, size=(160, 120), road=1)
     out = tmp_path / "out"
@@ -32,6 +33,7 @@ def test_the_demo_leaves_a_video_a_page_and_a_summary(tmp_path):
     assert "data:image/jpeg" in html and "not a certified safety function" in html
 
 
+@pytest.mark.slow
 def test_a_bag_without_ground_truth_or_calibration_is_enough(tmp_path):
     path = make_bag(
         tmp_path / "bag",
@@ -60,6 +62,7 @@ def test_a_bag_without_ground_truth_or_calibration_is_enough(tmp_path):
     assert "no ground truth" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_demo_of_which_nothing_comes_out_fails_and_leaves_no_old_report(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
