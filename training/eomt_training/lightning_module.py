@@ -30,6 +30,7 @@ class EomtExtModule(L.LightningModule):
         options: further fields of `EomtExtConfig`.
         backbone: a name in `backbone_store.KNOWN_BACKBONES`; None starts from random weights (tests).
         backbone_dir: folder that holds it, when it is in none of the usual places.
+        init: checkpoint folder of the same architecture and labels to start from (fine-tuning, a second stage).
         lr: peak learning rate of heads and queries.
         block_lr: peak learning rate of the last decoder block; earlier ones get ``block_decay`` of the next.
         warmup: steps over which heads warm up; blocks wait ``block_wait`` steps and warm up over as many.
@@ -44,6 +45,7 @@ class EomtExtModule(L.LightningModule):
         options: dict[str, Any] | None = None,
         backbone: str | None = "dinov2_s14_derived",
         backbone_dir: str | None = None,
+        init: str | None = None,
         lr: float = 5e-4,
         block_lr: float = 1e-4,
         block_decay: float = 0.8,
@@ -67,9 +69,21 @@ class EomtExtModule(L.LightningModule):
         )
         if source:
             self.net.load_backbone(load_backbone(**source, search=[backbone_dir] if backbone_dir else []))
+        if init:
+            self._start_from(init, backbone_dir)
         config = self.net.config
         channels = (config.upscale_channels or (config.hidden_size,))[-1]
         self.dense_head = nn.Conv2d(channels, config.num_classes + 1, 1)  # auxiliary, not part of the model
+
+    def _start_from(self, folder: str, backbone_dir: str | None) -> None:
+        """Take over another checkpoint's weights, all of them or none."""
+        other = EomtExt.from_pretrained(folder, **({"backbone": backbone_dir} if backbone_dir else {}))
+        ours, theirs = self.net.config.to_dict(), other.config.to_dict()
+        if differing := sorted(k for k in ours if ours[k] != theirs[k]):
+            raise ValueError(
+                f"init = {folder}: its config differs in {', '.join(differing)}; set model.options alike"
+            )
+        self.net.load_state_dict(other.state_dict())
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         output = self.net(batch["pixels"], self._mask_probs())
