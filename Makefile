@@ -1,47 +1,53 @@
-# Two commands: `make demo` and `make test`. Everything they need is set up first, once.
+# SPDX-License-Identifier: MIT
 SHELL := /bin/bash
-.ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
 
-# The first interpreter that runs and is one of those with ROS 2 wheels; else python3, whose message says why not.
-PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
-  $$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && exit; done; echo python3)
-export TORCH_INDEX
+# The first of these that runs and is supported; a name on the command line wins: make demo PYTHON=python3.12
+SUPPORTED = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.12 python3.11 python3.13 python3.10; do \
+  "$$p" -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo "$$p"; exit; }; done; echo python3)
+endif
 BAG ?=
 TOPIC ?=
 OUT ?= out/demo
+ARGS ?=
+SETUP = @$(PYTHON) tools/setup_env.py --for
+ENTER = source tools/env.sh
 
 .PHONY: help setup demo test test-fast lint train clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo 'variables: PYTHON=python3.12  TORCH_INDEX=https://download.pytorch.org/whl/cpu  ARGS="more arguments"'
 
-setup:  ## make .venv, build the workspace, obtain the backbone
-	@$(PYTHON) tools/setup_env.py --for demo
+setup:  ## .venv, ROS 2 wheels, messages, backbone: all that the demo needs
+	$(SETUP) demo
 
-demo: setup  ## replay a bag through the live detector: [BAG=path] [TOPIC=/name] [OUT=out/demo]
-	@source tools/env.sh
-	python -m eomt_anomaly.ros.demo --output "$(OUT)" $(if $(BAG),--bag "$(BAG)") $(if $(TOPIC),--topic "$(TOPIC)")
+demo:  ## replay a bag through the live node, report in out/demo: [BAG=path] [TOPIC=/name] [OUT=folder]
+	$(SETUP) demo
+	@$(ENTER) && python -m eomt_anomaly.ros.demo --output '$(OUT)' \
+	  $(if $(BAG),--bag '$(BAG)') $(if $(TOPIC),--topic '$(TOPIC)') $(ARGS)
 
-test:  ## every test of the packages, the messages, the bags and the tools
-	@$(PYTHON) tools/setup_env.py --for test
-	source tools/env.sh
-	python -m pytest
+# pytest runs the tests of every package in one go; `colcon test` would only run eomt_anomaly's a second time.
+test:  ## everything that is needed, then every test
+	$(SETUP) test
+	@$(ENTER) && python -m pytest $(ARGS)
 
-test-fast:  ## the tests but the slow ones
-	@$(PYTHON) tools/setup_env.py --for test
-	source tools/env.sh
-	python -m pytest -m "not slow"
+test-fast:  ## the tests that take less than ten seconds each
+	$(SETUP) test
+	@$(ENTER) && python -m pytest -m 'not slow' $(ARGS)
 
-lint:  ## ruff over all Python files
-	@$(PYTHON) tools/setup_env.py --for test
-	source tools/env.sh
-	ruff check .
+lint:  ## ruff and mypy
+	$(SETUP) test
+	@$(ENTER) && ruff check . && mypy
 
 train:  ## the default recipe: ARGS="--data.camvid_root DIR --data.drives_root DIR --data.stamps_root DIR"
-	@$(PYTHON) tools/setup_env.py --for test
-	source tools/env.sh
-	python training/fit.py fit --config training/configs/camvid/small_476.yaml $(ARGS)
+	$(SETUP) train
+	@$(ENTER) && python training/fit.py fit --config training/configs/camvid/small_476.yaml $(ARGS)
 
-clean:  ## remove what was built (not .venv)
+clean:  ## remove the build and the outputs; .venv and the backbone stay
 	rm -rf ros2_ws/build ros2_ws/install ros2_ws/log out
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,10 +1,22 @@
-# Source this (bash) to use the environment that `make setup` made: `source tools/env.sh`.
+# SPDX-License-Identifier: MIT
+# The environment everything here runs in; for bash: `source tools/env.sh`, after `make setup`.
 _root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-export VIRTUAL_ENV="$_root/.venv"
-export PATH="$VIRTUAL_ENV/bin:$PATH"
-export AMENT_PREFIX_PATH="$VIRTUAL_ENV" CMAKE_PREFIX_PATH="$VIRTUAL_ENV"
-[ -f "$_root/ros2_ws/install/setup.bash" ] && source "$_root/ros2_ws/install/setup.bash"
-# Fast DDS loses large images with its default transports. Kilted reads the first variable, Jazzy the second.
+if [ ! -x "$_root/.venv/bin/python" ] || [ ! -f "$_root/ros2_ws/install/setup.bash" ]; then
+  echo "error: $_root is not set up yet; run: make setup" >&2
+  unset _root
+  return 1
+fi
+# Only this environment's ROS and Python: another's libraries do not fit its binaries.
+unset PYTHONPATH PYTHONHOME COLCON_PREFIX_PATH ROS_DISTRO
+_keep() { tr ':' '\n' <<<"$1" | grep -v '^/opt/ros/' | paste -sd:; }
+export PATH="$_root/.venv/bin:$(_keep "$PATH")"
+export LD_LIBRARY_PATH="$(_keep "${LD_LIBRARY_PATH:-}")"
+export VIRTUAL_ENV="$_root/.venv" AMENT_PREFIX_PATH="$_root/.venv" CMAKE_PREFIX_PATH="$_root/.venv"
+source "$_root/ros2_ws/install/setup.bash"
+# Child processes too find the sources first; training and the bag tools are not installed.
+export PYTHONPATH="$_root/ros2_ws/src/eomt_anomaly:$_root/training:${PYTHONPATH:-}"
+# Fast DDS loses large pictures with its default transports. Kilted reads the first name, Jazzy the second.
 export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$_root/ros2_ws/src/eomt_anomaly/config/fastdds_shm.xml}"
 export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$FASTDDS_DEFAULT_PROFILES_FILE}"
+unset -f _keep
 unset _root

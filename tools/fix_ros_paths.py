@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Make the ROS 2 wheels of this interpreter's environment usable for building: `python tools/fix_ros_paths.py`.
+"""Make the installed ROS 2 wheels usable for building messages: `.venv/bin/python tools/fix_ros_paths.py`.
 
 The cmake files in the wheels name the header folders of the machine that built them
 (`/opt/python/cp311-cp311/...`). They are replaced by this interpreter's. Running it again changes nothing.
 """
+
 from __future__ import annotations
 
 import re
@@ -11,7 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-# /opt/python/cp311-cp311/include/python3.11  and  /opt/python/cp311-cp311/lib/python3.11/site-packages/numpy/_core/include
+# Such as /opt/python/cp311-cp311/include/python3.11 and .../python3.11/site-packages/numpy/_core/include
 PYTHON_HEADERS = re.compile(r"/opt/python/cp3\d+-cp3\d+/include/python3\.\d+")
 NUMPY_HEADERS = re.compile(r"/opt/python/cp3\d+-cp3\d+/lib/python3\.\d+/site-packages/numpy/_?core/include")
 FOREIGN = "/opt/python/cp"
@@ -32,8 +33,10 @@ def fix(prefix: Path, python_headers: str, numpy_headers: str) -> list[Path]:
         fixed = NUMPY_HEADERS.sub(lambda _: numpy_headers, fixed)
         if FOREIGN in fixed:
             start = fixed.index(FOREIGN)
-            raise ValueError(f"{path} names {fixed[start:start + 90].split(';')[0]!r}, which this script does not know; "
-                             "pin the ROS wheels of requirements/ros.txt, or extend tools/fix_ros_paths.py")
+            raise ValueError(
+                f"{path} names {fixed[start : start + 90].split(';')[0]!r}, which this script does not know; "
+                "pin the ROS wheels of requirements/ros.txt, or extend tools/fix_ros_paths.py"
+            )
         # Written beside and moved over: pip may have hard-linked the file from its cache.
         scratch = path.with_name(path.name + ".new")
         scratch.write_text(fixed, encoding="utf-8", errors="surrogateescape")
@@ -51,17 +54,25 @@ def main() -> int:
     try:
         import numpy
     except ImportError:
-        print(f"error: {sys.executable} has no numpy; run it after `pip install -r requirements/ros.txt`", file=sys.stderr)
+        print(
+            f"error: {sys.executable} has no numpy; run it after `pip install -r requirements/ros.txt`",
+            file=sys.stderr,
+        )
         return 1
     prefix = Path(sys.prefix)
     if not cmake_files(prefix):
-        print(f"error: no cmake files below {prefix}/share: the ROS 2 wheels are not installed for {sys.executable}",
-              file=sys.stderr)
+        print(
+            f"error: no cmake files below {prefix}/share: {sys.executable} has no ROS 2 wheels",
+            file=sys.stderr,
+        )
         return 1
     headers = sysconfig.get_path("include")
     if not (Path(headers) / "Python.h").is_file():
-        print(f"error: {headers}/Python.h is missing; install Python's headers (Debian: apt install "
-              f"python3.{sys.version_info.minor}-dev)", file=sys.stderr)
+        print(
+            f"error: {headers}/Python.h is missing; install Python's headers (Debian: apt install "
+            f"python3.{sys.version_info.minor}-dev)",
+            file=sys.stderr,
+        )
         return 1
     try:
         changed = fix(prefix, headers, numpy.get_include())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Build of the ROS package. Refuses to build one that would lack its launch, RViz, configuration or checkpoint files."""
+"""Build of the ROS package. Refuses to build one without launch, RViz, configuration or checkpoint files."""
 from glob import glob
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 NAME = "eomt_anomaly"
 CHECKPOINT = f"{NAME}/checkpoints/default"
-# `launch` and `rviz` are links to the repository's folders: in a copy of this folder alone they point nowhere.
+# `launch` and `rviz` are links to the repository's folders: in a copy of this one alone they lead nowhere.
 NEEDED = [
     "launch/detector.launch.py",
     "launch/replay.launch.py",
@@ -40,7 +40,7 @@ setup(
         (f"share/{NAME}/rviz", sorted(glob("rviz/*.rviz"))),
     ],
     install_requires=["setuptools"],
-    extras_require={"test": ["pytest"]},  # without this, `colcon test` finds no tests and says that all is well
+    extras_require={"test": ["pytest"]},  # without this, `colcon test` runs no test and is green
     zip_safe=False,
     maintainer="eomt_anomaly maintainers",
     maintainer_email="maintainers@eomt-anomaly.org",
