@@ -44,7 +44,7 @@ class Cli(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
-        self.started = time.monotonic()
+        self.started, self.commit = time.monotonic(), git_commit()
         torch.set_float32_matmul_precision("high")
 
     def after_fit(self) -> None:
@@ -53,13 +53,13 @@ class Cli(LightningCLI):
             return
         minutes = (time.monotonic() - self.started) / 60
         (folder / "environment.json").write_text(
-            json.dumps(environment(self.trainer, minutes), indent=2) + "\n"
+            json.dumps(environment(self.trainer, minutes, self.commit), indent=2) + "\n"
         )
         self.model.net.save_pretrained(folder / "checkpoint")
         print(f"checkpoint: {folder / 'checkpoint'} ({minutes:.1f} minutes)")
 
 
-def environment(trainer: L.Trainer, minutes: float) -> dict[str, object]:
+def environment(trainer: L.Trainer, minutes: float, commit: str) -> dict[str, object]:
     """What a reader needs to judge a run: code, versions, device, time."""
     device = trainer.strategy.root_device
     name = (
@@ -68,7 +68,7 @@ def environment(trainer: L.Trainer, minutes: float) -> dict[str, object]:
         else platform.processor() or platform.machine()
     )
     return {
-        "git_commit": git_commit(),
+        "git_commit": commit,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": L.__version__,
