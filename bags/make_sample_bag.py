@@ -15,17 +15,20 @@ import argparse
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "training"))
 from bag_writer import BagWriter  # noqa: E402
+
 from eomt_training.data.synthetic import drive, objects, tracks  # noqa: E402
 from eomt_training.data.synthetic.renderer import Item, Light, NoOpenGL, Renderer  # noqa: E402
 
 SIZE, FOV_DEG, HEIGHT_M, PITCH_RAD = (640, 360), 66.0, 1.45, 0.06
 RATE_HZ, SECONDS, SPEED = 10, 10, 13.0  # 13 m/s = 47 km/h
-START_M, LANE_M = 2230.0, 2.3  # arc length on the track; metres right of the road's centre
+START_M, LANE_M = 1450.0, 2.3  # arc length on the track; metres right of the road's centre
+SPECK_PX = 30  # an outlier of fewer pixels is labelled void: nobody could say what it is
 EPOCH_NS = 1_760_000_000 * 10**9
 FRAME, PARENT, CAMERA = "camera_front_optical", "base_link", "/camera/front"
 LIGHT = Light(
@@ -90,9 +93,16 @@ def frame_at(track: tracks.Track, renderer: Renderer, index: int, seed: int):
     rgb, labels = renderer.render(camera, LIGHT, items_at(track, t))
     return (
         drive.finish(rgb, np.random.default_rng(seed), 0.35, np.random.default_rng((seed, index))),
-        labels,
+        without_specks(labels),
         camera,
     )
+
+
+def without_specks(labels: np.ndarray) -> np.ndarray:
+    """Labels with outliers of fewer than SPECK_PX connected pixels made void."""
+    _, components, stats, _ = cv2.connectedComponentsWithStats((labels == tracks.OUTLIER).astype(np.uint8))
+    small = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < SPECK_PX)
+    return np.where(np.isin(components, small[small > 0]), np.uint8(tracks.VOID), labels)
 
 
 def main() -> None:
