@@ -12,6 +12,13 @@ from eomt_training.matcher import match
 from eomt_training.points import sample, uncertain
 from eomt_training.targets import IGNORE, OUTLIER, targets_of
 
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Points are drawn at random."""
+    torch.manual_seed(0)
+
+
 LABELS = torch.full((1, 32, 32), 0)
 LABELS[0, 16:] = 1
 LABELS[0, 20:26, 8:16] = OUTLIER
@@ -70,7 +77,7 @@ def test_perfect_prediction_costs_little_and_each_mistake_costs_more():
     )
     assert silent["anomaly"] > good["anomaly"] + 1
     missed = prediction_losses(prediction({3: 0, 0: 1}, {0: 0, 1: 1}, None), targets_of(LABELS), config)
-    assert missed["mask"] > good["mask"] + 0.1 and missed["dice"] > good["dice"] + 0.2
+    assert missed["mask"] > 3 * good["mask"] and missed["dice"] > good["dice"] + 0.2
 
 
 def test_outlier_takes_no_object_as_class():
