@@ -124,7 +124,8 @@ def semantic(args: argparse.Namespace, predict: Predictor, frames: SegmentationF
     for name, value in result["iou"].items():
         print(f"| {name} | {value:.1f} |")
     print(
-        f"\nmIoU {result['miou']:.1f}, mAcc {result['macc']:.1f}, aAcc {result['aacc']:.1f} on {result['frames']} frames"
+        f"\nmIoU {result['miou']:.1f}, mAcc {result['macc']:.1f}, aAcc {result['aacc']:.1f} "
+        f"on {result['frames']} frames"
     )
     return result
 
@@ -137,8 +138,8 @@ def anomaly(args: argparse.Namespace, predict: Predictor, frames: SegmentationFo
     print("| score | AuPRC % (95 % interval) | AUROC % | FPR95 % |\n|---|---|---|---|")
     for name, row in sorted(result["scores"].items(), key=lambda item: -item[1]["auprc"]):
         print(
-            f"| {name} | {row['auprc']:.1f} ({row['auprc_low']:.1f} to {row['auprc_high']:.1f}) | {row['auroc']:.1f} "
-            f"| {row['fpr95']:.1f} |"
+            f"| {name} | {row['auprc']:.1f} ({row['auprc_low']:.1f} to {row['auprc_high']:.1f}) "
+            f"| {row['auroc']:.1f} | {row['fpr95']:.1f} |"
         )
     print(f"\n{result['frames']} frames, {result['prevalence']:.2f} % of pixels anomalous")
     return result
@@ -150,8 +151,9 @@ def control(args: argparse.Namespace, predict: Predictor, frames: SegmentationFo
         threshold = json.loads((args.checkpoint / "calibration.json").read_text())["threshold"]
     result = evaluate_control(predict, frames, threshold, args.seed, progress)
     print(
-        f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: pasted {result['pasted']:.2f} %, "
-        f"around {result['around']:.2f} %, same place before {result['before']:.2f} %"
+        f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: "
+        f"pasted {result['pasted']:.2f} %, around {result['around']:.2f} %, same place before {result['before']:.2f} %; "
+        f"pasted less around {result['excess']:.2f} points ({result['excess_low']:.2f} to {result['excess_high']:.2f})"
     )
     return result
 

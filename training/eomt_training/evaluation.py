@@ -134,10 +134,16 @@ def bootstrap_auprc(
     resamples: int = 400,
     bins: int = 2048,
 ) -> tuple[float, float]:
-    """95 % interval of AuPRC when frames are drawn again; scores are binned by pooled quantiles."""
+    """95 % interval of AuPRC when frames are drawn again.
+
+    Scores are binned, half of the edges at quantiles of all pixels and half at those of the anomalous ones:
+    these are few, and precision is decided among them.
+    """
     rng = np.random.default_rng(seed)
-    sample = np.concatenate([m[rng.integers(len(m), size=min(len(m), 20_000))] for m in maps])
-    edges = np.unique(np.quantile(sample, np.linspace(0, 1, bins - 1)))
+    pixels = np.concatenate([m[rng.integers(len(m), size=min(len(m), 20_000))] for m in maps])
+    anomalous = np.concatenate([m[t == 1] for m, t in zip(maps, truths)])
+    levels = np.linspace(0, 1, bins // 2)
+    edges = np.unique(np.concatenate([np.quantile(pixels, levels), np.quantile(anomalous, levels)]))
     counts = np.zeros((len(maps), 2, len(edges) + 1))
     for i, (scores_i, truth) in enumerate(zip(maps, truths)):
         index = np.searchsorted(edges, scores_i, side="right")
@@ -159,29 +165,39 @@ def evaluate_control(
 
     A detector of paste edges fires on ``pasted``; ``around`` is the rest of the same frames, ``before`` the
     same place without the paste. Each pasted segment comes from another frame and keeps its known class.
+    ``excess`` is pasted - around in percentage points, with its 95 % interval when pastes are drawn again.
     """
-    hits = {"pasted": 0, "around": 0, "before": 0}
-    pixels = dict.fromkeys(hits, 0)
-    pastes = 0
+    hits: list[list[int]] = []  # a row a paste: pixels that fire, pasted | around | before
+    pixels: list[list[int]] = []
     for i in progress(range(len(frames))):
         rng = np.random.default_rng((seed, i))
         other = frames[int((i + rng.integers(1, len(frames))) % len(frames))]
         sample, pasted = paste_control(frames[i], other, rng, CONTROL_CLASSES)
         if not pasted.any():
             continue
-        pastes += 1
         score = predict(sample, ("eomt_ext",))[1]["eomt_ext"]
         clean = predict(frames[i], ("eomt_ext",))[1]["eomt_ext"]
         near = cv2.dilate(pasted.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        regions = {
-            "pasted": (score, pasted),
-            "around": (score, ~near & (sample.labels != IGNORE)),
-            "before": (clean, pasted),
-        }
-        for name, (values, mask) in regions.items():
-            hits[name] += int((values[mask] >= threshold).sum())
-            pixels[name] += int(mask.sum())
-    return {"pastes": pastes, "threshold": threshold, **{k: 100 * hits[k] / max(pixels[k], 1) for k in hits}}
+        regions = [(score, pasted), (score, ~near & (sample.labels != IGNORE)), (clean, pasted)]
+        hits.append([int((values[mask] >= threshold).sum()) for values, mask in regions])
+        pixels.append([int(mask.sum()) for _, mask in regions])
+    if not hits:
+        raise ValueError(f"no ordinary segment could be pasted into any of the {len(frames)} frames")
+    fired, total = np.array(hits), np.array(pixels)  # [N,3]
+    pasted_share, around_share, before_share = 100 * fired.sum(0) / total.sum(0)
+    draws = np.random.default_rng(seed).integers(len(hits), size=(1000, len(hits)))
+    shares = 100 * fired[draws].sum(1) / total[draws].sum(1)  # [1000,3]
+    low, high = np.quantile(shares[:, 0] - shares[:, 1], [0.025, 0.975])
+    return {
+        "pastes": len(hits),
+        "threshold": threshold,
+        "pasted": float(pasted_share),
+        "around": float(around_share),
+        "before": float(before_share),
+        "excess": float(pasted_share - around_share),
+        "excess_low": float(low),
+        "excess_high": float(high),
+    }
 
 
 def normal_scores(predict: Predictor, frames: SegmentationFolder, progress: Progress = iter) -> PixelMetrics:

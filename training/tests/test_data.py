@@ -1,20 +1,39 @@
 # SPDX-License-Identifier: MIT
 """Data: public layouts, splits that do not leak, pastes and augmentation that keep labels true."""
 
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eomt_training.data.cutouts import is_photograph, load_cutouts, object_name, split_of
+from eomt_training.data.cutouts import (
+    is_photograph,
+    load_cutouts,
+    object_name,
+    split_of,
+    words,
+)
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid, drives, selection_blocks
-from eomt_training.data.paste import paste_control, paste_objects
+from eomt_training.data.paste import _blend, paste_control, paste_objects
 from eomt_training.data.transforms import Augmentation, augment, fit_short_side
 from eomt_training.targets import IGNORE, OUTLIER
+
+
+def test_a_label_that_means_nothing_is_named(camvid_root, tmp_path):
+    for folder, array in (
+        ("val", np.zeros((8, 8, 3), np.uint8)),
+        ("valannot", np.full((8, 8), 19, np.uint8)),
+    ):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), array)
+    with pytest.raises(ValueError, match="a.png holds label 19"):
+        camvid(tmp_path, "val")[0]
 
 
 def test_camvid_reads_the_public_layout(camvid_root):
@@ -83,6 +102,42 @@ def test_a_drawing_is_no_photograph():
     flat = np.full((100, 100, 4), 200, np.uint8)
     flat[:50, :, 3] = 0
     assert not is_photograph(flat)
+
+
+def test_evaluation_objects_share_no_word_with_training_objects(stamps_root, tmp_path):
+    shutil.copytree(stamps_root, tmp_path / "stamps")
+    kept, seen = (next(iter(load_cutouts(str(stamps_root), split))) for split in ("eval", "train"))
+    cousin = next(
+        name
+        for name in (f"animals/{Path(seen).stem}_{c * 3}" for c in "abcdefghijklmnop")
+        if split_of(name) == "eval"
+    )
+    shutil.copy(stamps_root / seen, tmp_path / f"stamps/{cousin}.png")
+    evaluation = load_cutouts(str(tmp_path / "stamps"), "eval")
+    assert kept in evaluation and f"{cousin}.png" not in evaluation
+    trained = set().union(*(words(Path(p)) for p in load_cutouts(str(stamps_root), "train")))
+    assert not any(words(Path(p)) & trained for p in evaluation)
+
+
+@pytest.mark.parametrize("outside", [0, 255])
+def test_what_surrounds_an_object_in_its_own_picture_leaves_no_trace(tmp_path, outside):
+    """Grey on grey: with a halo, pixels would leave the range between the object and the scene."""
+    disc = cv2.circle(np.zeros((120, 120), np.uint8), (60, 60), 50, 255, -1)
+    disc = cv2.GaussianBlur(disc, (9, 9), 2)
+    rng = np.random.default_rng(0)
+    colour = np.where(disc[..., None] > 0, rng.integers(115, 142, (120, 120, 3)), outside).astype(np.uint8)
+    for name in "abcdefghijkl":
+        cv2.imwrite(str(tmp_path / f"{name * 5}.png"), np.dstack([colour, disc]))
+    cutouts = list(load_cutouts(str(tmp_path), "train").values())
+    sample = Sample(np.full((200, 200, 3), 128, np.uint8), np.full((200, 200), 3, np.uint8), "x")
+    for seed in range(12):
+        image, labels = sample.image.copy(), sample.labels.copy()
+        rgba = cutouts[0][:, ::-1] if seed % 2 else cutouts[0]
+        _blend(
+            image, labels, rgba, (100, 150), 20 + 8 * seed, OUTLIER, np.random.default_rng(seed), shadow=False
+        )
+        assert (labels == OUTLIER).any()
+        assert image.min() >= 100 and image.max() <= 150
 
 
 def test_paste_marks_what_it_changes_and_nothing_else(camvid_root, stamps_root):

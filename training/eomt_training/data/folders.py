@@ -14,7 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..targets import IGNORE
+from ..labels import CAMVID
+from ..targets import IGNORE, OUTLIER
 
 CAMVID_VOID = 11
 CAMVID_HELP = (
@@ -87,6 +88,12 @@ class SegmentationFolder:
                 f"{self.images / name}.png and its label image are not a readable pair of one size"
             )
         labels = np.where(labels == self.void, np.uint8(IGNORE), labels)
+        unknown = labels[(labels >= len(CAMVID)) & (labels != OUTLIER) & (labels != IGNORE)]
+        if unknown.size:
+            raise ValueError(
+                f"{self.annotations / name}.png holds label {unknown[0]}: expected class ids 0 to "
+                f"{len(CAMVID) - 1}, {OUTLIER} outlier, {self.void} void"
+            )
         return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, name)
 
 

@@ -56,7 +56,8 @@ def paste_control(
         mask = components[y : y + h, x : x + w] == i
         if mask.sum() > 0.05 * labels.size:  # a whole road: take an object-sized blob of it
             w, h, mask, (x, y) = _blob(mask, x, y, rng)
-        rgba = np.dstack([other.image[y : y + h, x : x + w], mask.astype(np.uint8) * 255])
+        crop = other.image[y : y + h, x : x + w] * mask[..., None]
+        rgba = np.dstack([crop, mask.astype(np.uint8) * 255])
         foot = _foot(labels, (3, 4), rng)
         if foot is None:
             continue
@@ -98,7 +99,7 @@ def _perspective_height(y: int, height: int, rng: np.random.Generator, horizon: 
 
 
 def _vary(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirror, turn, and shift the colours of a cut-out."""
+    """Mirror, turn, and shift the colours of a cut-out (premultiplied, as `load_cutouts` gives it)."""
     if rng.random() < 0.5:
         rgba = rgba[:, ::-1]
     if rng.random() < 0.3:
@@ -123,7 +124,11 @@ def _blend(
     rng: np.random.Generator,
     shadow: bool = True,
 ) -> np.ndarray:
-    """Draw ``rgba`` in place, ``height`` px high, bottom centre at ``foot``; returns the pixels it owns."""
+    """Draw ``rgba`` in place, ``height`` px high, bottom centre at ``foot``; returns the pixels it owns.
+
+    Its colours are premultiplied by alpha, and edges are feathered inwards: nothing that lay around the
+    object in its own picture comes along, which would tell a paste from the scene.
+    """
     scale = min(height / rgba.shape[0], 0.45 * labels.shape[1] / rgba.shape[1])
     height = round(rgba.shape[0] * scale)
     width = max(2, round(rgba.shape[1] * scale))
@@ -140,17 +145,16 @@ def _blend(
 
     if shadow and rng.random() < 0.7:
         _shade(image, (foot[0], foot[1]), width, height, rng.uniform(0.3, 0.65))
-    alpha = cv2.GaussianBlur(rgba[..., 3], (3, 3), rng.uniform(0.3, 1.0)).astype(np.float32)[..., None] / 255
-    colour = rgba[..., :3].astype(np.float32)
-    around = image[window].reshape(-1, 3).mean(0)
-    gain = (
-        np.clip((around.mean() + 25) / (colour[rgba[..., 3] > 100].mean() + 25), 0.5, 1.5)
-        if (rgba[..., 3] > 100).any()
-        else 1.0
-    )
-    colour = colour * (1 + rng.uniform(0.2, 0.8) * (gain - 1))
+    feather = rng.uniform(0.3, 1.0)
+    rgba = rgba.astype(np.float32)
+    own = 255 * rgba[..., :3].sum() / max(3 * rgba[..., 3].sum(), 1)  # the object's mean brightness
+    gain = np.clip((image[window].mean() + 25) / (own + 25), 0.5, 1.5)
+    rgba[..., :3] *= 1 + rng.uniform(0.2, 0.8) * (gain - 1)
     if rng.random() < 0.5:
-        colour = cv2.GaussianBlur(colour, (3, 3), rng.uniform(0.3, 1.2))
+        rgba = cv2.GaussianBlur(rgba, (3, 3), rng.uniform(0.3, 1.2))
+    soft = cv2.GaussianBlur(rgba[..., 3], (3, 3), feather)
+    alpha = np.minimum(rgba[..., 3], soft)[..., None] / 255  # [h,w,1]
+    colour = 255 * rgba[..., :3] / np.maximum(rgba[..., 3:], 1)
     image[window] = (alpha * colour + (1 - alpha) * image[window]).clip(0, 255).astype(np.uint8)
     solid = alpha[..., 0] > 0.5
     edge = (alpha[..., 0] > 0.1) & ~solid

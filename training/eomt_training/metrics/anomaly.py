@@ -11,13 +11,15 @@ IGNORE = 255
 class PixelMetrics:
     """Average precision, AUROC and FPR at a TPR, from counts of each distinct float32 score.
 
-    Memory is 20 bytes for each distinct score value, not for each pixel. Nothing is binned, so results equal
-    scikit-learn's on all pixels at once.
+    Memory grows with the distinct score values, not with the pixels: 20 bytes for each, and as many pixels
+    again wait to be counted (5 bytes each), so that counting stays quick however many images come.
+    Nothing is binned: results equal scikit-learn's on all pixels at once.
     """
 
     def __init__(self) -> None:
-        self.values = np.zeros(0, np.float32)
-        self.counts = np.zeros((2, 0), np.int64)  # rows: normal, anomaly
+        self._values = np.zeros(0, np.float32)
+        self._counts = np.zeros((2, 0), np.int64)  # rows: normal, anomaly
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
 
     def update(self, scores: np.ndarray, labels: np.ndarray) -> None:
         """Add pixels: scores float (higher = more anomalous); labels 0 normal, 1 anomaly, 255 void.
@@ -35,13 +37,33 @@ class PixelMetrics:
             raise ValueError(
                 f"labels must be 0, 1 or 255, found {sorted(set(np.unique(labels).tolist()) - {0, 1})}"
             )
-        values, index = np.unique(np.concatenate([self.values, scores + 0.0]), return_inverse=True)
-        counts = np.zeros((2, len(values)), np.int64)
-        old, new = index[: len(self.values)], index[len(self.values) :]
-        counts[:, old] = self.counts
-        for row in (0, 1):
-            counts[row] += np.bincount(new[labels == row], minlength=len(values))
-        self.values, self.counts = values, counts
+        self._waiting.append((scores + 0.0, labels == 1))  # + 0.0: -0 and 0 are one value
+        if sum(len(s) for s, _ in self._waiting) > max(len(self._values), 1_000_000):
+            self._count()
+
+    def _count(self) -> None:
+        """Merge the waiting pixels into the table of distinct values."""
+        if not self._waiting:
+            return
+        scores, anomalous = (np.concatenate(parts) for parts in zip(*self._waiting))
+        values, index = np.unique(np.concatenate([self._values, scores]), return_inverse=True)
+        old, new = index[: len(self._values)], index[len(self._values) :]
+        parts = new[~anomalous], new[anomalous]
+        counts = np.stack([np.bincount(part, minlength=len(values)) for part in parts])
+        counts[:, old] += self._counts
+        self._values, self._counts, self._waiting = values, counts, []
+
+    @property
+    def values(self) -> np.ndarray:
+        """Distinct scores, float32 [N], ascending."""
+        self._count()
+        return self._values
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Pixels with each of `values`, int64 [2,N]: normal, anomalous."""
+        self._count()
+        return self._counts
 
     @property
     def has_both_classes(self) -> bool:
