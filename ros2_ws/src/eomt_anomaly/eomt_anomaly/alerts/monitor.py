@@ -40,7 +40,7 @@ class Monitor:
     farther than `stop_distance_m`); CAUTION for any other confirmed track on the surface or its rim, and for
     an unconfirmed one in the corridor; CLEAR after `clear_frames` judged frames without any of these; UNKNOWN
     otherwise. A frame is not judged when its anomaly map is not finite or outside [0, 1], when too little of
-    it is drivable, or when so much of the surface is anomalous that the network, not the road, is the
+    it or of the corridor is drivable, or when so much of the surface is anomalous that the network, not the road, is the
     likelier cause. Such a frame confirms nothing new, ends CLEAR at once, and keeps an obstacle that was
     already confirmed.
     """
@@ -130,19 +130,29 @@ class Monitor:
         rows, columns = class_map.shape
         sx, sy = width / columns, height / rows
         surface = drivable_surface(class_map, p.drivable_ids, round(p.rim_fraction * columns), ignore)
+        corridor = self.corridor_mask((rows, columns), camera)
         regions = find_regions(
-            anomaly, surface, self.corridor_mask((rows, columns), camera), threshold=p.threshold,
+            anomaly, surface, corridor, threshold=p.threshold,
             leave_threshold=p.leave_threshold, max_regions=p.max_regions, ignore=ignore,
             min_area_px=max(1.0, p.min_area_px / (sx * sy), p.min_area_fraction * rows * columns))
-        doubts, why = self._doubts(surface, anomaly)
+        doubts, why = self._doubts(surface, anomaly, corridor if ignore is None else corridor & ~ignore)
+        if camera and p.corridor.mode != "image" and corridor.all():
+            why.append(f"the ground corridor does not divide the picture, which counts as it whole: check the "
+                       f"camera's height ({camera.height_m:g} m) and pitch "
+                       f"({math.degrees(camera.pitch_rad):g} degrees; positive looks down)")
         return [scaled(region, sx, sy) for region in regions], doubts, why
 
-    def _doubts(self, surface: Surface, anomaly: np.ndarray) -> tuple[Reason, list[str]]:
-        """Reasons not to judge a well-formed frame."""
+    def _doubts(self, surface: Surface, anomaly: np.ndarray,
+                corridor: np.ndarray) -> tuple[Reason, list[str]]:
+        """Reasons not to judge a well-formed frame. `corridor`: bool [h, w], what can be seen of it."""
         p = self.params
         if surface.fraction < p.min_drivable_fraction:
             return Reason.NO_DRIVABLE_SURFACE, [
                 f"{surface.fraction:.1%} of the picture is drivable, less than {p.min_drivable_fraction:.1%}"]
+        free = surface.inner[corridor].mean() if corridor.any() else 0.0
+        if free < p.min_corridor_fraction and not corridor.all():
+            return Reason.NO_DRIVABLE_SURFACE, [
+                f"{free:.1%} of the visible corridor is drivable, less than {p.min_corridor_fraction:.1%}"]
         anomalous = float((anomaly[surface.inner] >= p.threshold).mean()) if surface.inner.any() else 0.0
         if anomalous > p.max_anomalous_fraction:
             return Reason.INVALID_OUTPUT, [

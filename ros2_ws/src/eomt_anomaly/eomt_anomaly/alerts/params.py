@@ -13,7 +13,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "rim_fraction": (0.0, 0.2, "width of the surface's rim, as a share of the image's width"),
     "min_area_px": (1, 10_000_000, "smallest region, pixels of the image"),
     "min_area_fraction": (0.0, 0.5, "smallest region, as a share of the image (the larger limit holds)"),
-    "min_drivable_fraction": (0.0, 1.0, "least share of drivable pixels for a frame to be judged"),
+    "min_drivable_fraction": (1e-6, 1.0, "least share of drivable pixels for a frame to be judged"),
+    "min_corridor_fraction": (1e-6, 1.0, "least drivable share of the visible corridor for a frame to be judged"),
     "max_anomalous_fraction": (0.01, 1.0, "largest anomalous share of the surface for a frame to be judged"),
     "stop_distance_m": (0.0, 1000.0, "an obstacle known to be farther is CAUTION, not STOP, metres"),
     "max_position_m": (1.0, 10_000.0, "positions farther than this are not reported, metres"),
@@ -69,6 +70,7 @@ class MonitorParams:
     min_area_px: float = 40
     min_area_fraction: float = 0.0002
     min_drivable_fraction: float = 0.02
+    min_corridor_fraction: float = 0.15
     max_anomalous_fraction: float = 0.5
     corridor: Corridor = field(default_factory=Corridor)
     stop_distance_m: float = 40.0

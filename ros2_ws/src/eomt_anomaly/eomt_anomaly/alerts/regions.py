@@ -42,7 +42,7 @@ class Region:
 def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *, threshold: float,
                  leave_threshold: float, min_area_px: float, max_regions: int,
                  ignore: np.ndarray | None = None) -> list[Region]:
-    """Find the regions that matter, largest on the surface first, `max_regions` at most.
+    """Find the regions that matter, largest on the surface and in the corridor first, `max_regions` at most.
 
     anomaly: float32 [h, w] in [0, 1]. corridor, ignore: bool [h, w] (ignored pixels are never anomalous).
     A region is a connected component (8 neighbours) of anomaly ≥ leave_threshold with at least `min_area_px`
@@ -51,7 +51,9 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     - it stands on the surface or its rim: at least half of its foot does. The foot is the lowest pixel of
       each of its columns, without those where the picture's edge or the ignored vehicle cuts it; where all of
       it is cut, `min_area_px` of the region on the rim are enough. Or
-    - enough of its foot is both on the surface or its rim and in the corridor.
+    - enough of its foot is in the corridor, whatever class the network gives the ground there. Only where
+      the corridor is the whole picture, and so says nothing of the ground, must this foot be on the surface
+      or its rim.
     It is in the corridor when enough of its foot is: a tenth of its width, or the side of the smallest square
     that counts.
     """
@@ -64,7 +66,9 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     on_rim = np.bincount(labels[surface.rimmed], minlength=count)
     on_inner = np.bincount(labels[surface.inner], minlength=count)
     strong = np.bincount(labels[anomaly >= threshold], minlength=count) >= min_area_px
-    near = (areas >= min_area_px) & (on_rim > 0)
+    blocking = surface.rimmed if corridor.all() else corridor  # bool [h, w], where a foot is in the way
+    size = on_rim + np.bincount(labels[blocking], minlength=count)
+    near = (areas >= min_area_px) & (size > 0)
     near[0] = False  # label 0 is the background
 
     # Where the picture ends below a pixel, or the vehicle hides what is below, the foot is out of sight.
@@ -74,7 +78,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
         hidden_below[:-1] |= ignore[1:]
 
     regions = []
-    for label in sorted(np.flatnonzero(near), key=lambda i: -on_rim[i]):
+    for label in sorted(np.flatnonzero(near), key=lambda i: -size[i]):
         x, y, width, height = (int(value) for value in stats[label, :4])
         crop = np.s_[y:y + height, x:x + width]
         inside = labels[crop] == label  # bool [height, width]
@@ -83,7 +87,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
         enough = min(CORRIDOR_SHARE * width, min_area_px ** 0.5)  # columns
         on_foot = surface.rimmed[at_foot][~hidden_below[at_foot]]
         stands = on_foot.mean() >= FOOT_SHARE if on_foot.size else on_rim[label] >= min_area_px
-        blocks = (surface.rimmed[at_foot] & corridor[at_foot]).sum() >= enough
+        blocks = blocking[at_foot].sum() >= enough
         if not (stands or blocks or on_inner[label] >= min_area_px):
             continue
         scores = anomaly[crop][inside]
