@@ -162,17 +162,16 @@ def test_control_paste_keeps_the_class_of_its_segment(camvid_root):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from([28, 56, 98]))
-def test_augmented_samples_have_the_asked_size_and_known_labels(seed, size):
+@given(st.integers(0, 10_000), st.sampled_from([28, 56, 98]), st.sampled_from([(28, 28), (42, 70), (98, 56)]))
+def test_augmented_samples_have_the_asked_size_and_known_labels(seed, size, crop):
     labels = np.full((48, 64), 3, np.uint8)
     sample = Sample(np.full((48, 64, 3), 100, np.uint8), labels, "x")
-    out = augment(sample, size, np.random.default_rng(seed), Augmentation())
-    assert (
-        out.image.shape == (size, size, 3)
-        and out.labels.shape == (size, size)
-        and out.image.dtype == np.uint8
-    )
+    out = augment(sample, size, crop, np.random.default_rng(seed), Augmentation())
+    assert out.image.shape == (*crop, 3) and out.labels.shape == crop and out.image.dtype == np.uint8
     assert set(np.unique(out.labels)) <= {3, IGNORE} and (out.labels == 3).any()
+    outside = out.labels == IGNORE  # the frame is one rectangle somewhere in the crop
+    rows, columns = (~outside).any(1), (~outside).any(0)
+    assert (~outside).sum() == rows.sum() * columns.sum() and (out.image[outside] == 124).all()
 
 
 @given(st.integers(20, 300), st.integers(20, 300))
@@ -207,6 +206,12 @@ def test_datamodule_gives_the_same_samples_for_the_same_seed(camvid_root, drives
     assert not (clean[0]["labels"] == OUTLIER).any()
     assert any((pasted[i]["labels"] == OUTLIER).any() for i in range(len(pasted)))
     assert torch.equal(pasted[1]["pixels"], pasted[1]["pixels"])
+
+
+@pytest.mark.parametrize("crop", [(50, 56), (0, 56)])
+def test_a_crop_that_is_no_multiple_of_the_patch_is_refused(crop):
+    with pytest.raises(ValueError, match="crop = .*patch_size = 14"):
+        RoadDataModule(image_size=56, crop=crop)
 
 
 def test_missing_cutouts_name_the_remedy(camvid_root, tmp_path):

