@@ -36,7 +36,7 @@ REQUIREMENTS = {
 }
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROGRESS_S = 15.0  # a long step says where it is this often
-SPACE_GB = 4.0
+SPACE_GB = {"cpu": 4.0, "cuda": 12.0}  # torch with CUDA brings 7 GB, and pip keeps what it downloads
 
 
 class SetupError(Exception):
@@ -106,13 +106,22 @@ def check_machine():
             "Debian/Ubuntu: sudo apt install python3-dev".format(sysconfig.get_path("include"))
         )
     free = shutil.disk_usage(str(ROOT)).free / 1e9
-    if free < SPACE_GB and not STAMPS.is_dir():
+    if not STAMPS.is_dir():
+        check_space(free, os.environ.get("TORCH_INDEX", ""))
+    return "Python {}, {}, {:.0f} GB free".format(platform.python_version(), platform.machine(), free)
+
+
+def check_space(free, torch_index):
+    """SetupError if `free` GB cannot hold what the set-up brings."""
+    cpu = torch_index.rstrip("/").endswith("cpu")
+    needed = SPACE_GB["cpu" if cpu else "cuda"]
+    if free < needed:
+        less = "" if cpu else ", or take torch for the CPU alone: TORCH_INDEX={}".format(CPU_INDEX)
         raise SetupError(
-            "{:.1f} GB are free at {}; {:.0f} GB are needed. Make room, or clone elsewhere.".format(
-                free, ROOT, SPACE_GB
+            "{:.1f} GB are free at {}; {:.0f} GB are needed. Make room, or clone elsewhere{}.".format(
+                free, ROOT, needed, less
             )
         )
-    return "Python {}, {}, {:.0f} GB free".format(platform.python_version(), platform.machine(), free)
 
 
 def check_python(version, implementation="CPython"):

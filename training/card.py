@@ -153,8 +153,9 @@ def control(columns: dict[str, dict[str, Any]]) -> str:
 def threshold(calibration: dict[str, Any]) -> str:
     return f"""
 ## Alert threshold
-{calibration["threshold"]:.4g} on the scale of `1 - exp(-AnomalyMap)`: {calibration["method"]}, {100 * calibration["false_positive_rate"]:g} % on
-{calibration["dataset"]} ({calibration["frames"]} frames). Calibrate on your own camera: `python training/evaluate.py calibrate`.
+{calibration["threshold"]:.4g} on the scale of `1 - exp(-AnomalyMap)`: the {calibration["method"]}, here
+{100 * calibration["false_positive_rate"]:g} % of {calibration["dataset"]} ({calibration["frames"]} frames, short side
+{calibration["short_side"]}). Calibrate on your own camera: `python training/evaluate.py calibrate`.
 """
 
 

@@ -29,6 +29,7 @@ import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from eomt_anomaly.model import EomtExt  # noqa: E402
+from eomt_anomaly.model.checkpoint import read_config  # noqa: E402
 from eomt_training.data.cutouts import load_cutouts  # noqa: E402
 from eomt_training.data.folders import SegmentationFolder, camvid, drives  # noqa: E402
 from eomt_training.evaluation import (  # noqa: E402
@@ -152,8 +153,9 @@ def control(args: argparse.Namespace, predict: Predictor, frames: SegmentationFo
     result = evaluate_control(predict, frames, threshold, args.seed, progress)
     print(
         f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: "
-        f"pasted {result['pasted']:.2f} %, around {result['around']:.2f} %, same place before {result['before']:.2f} %; "
-        f"pasted less around {result['excess']:.2f} points ({result['excess_low']:.2f} to {result['excess_high']:.2f})"
+        f"pasted {result['pasted']:.2f} %, around {result['around']:.2f} %, "
+        f"same place before {result['before']:.2f} %; pasted less around {result['excess']:.2f} points "
+        f"({result['excess_low']:.2f} to {result['excess_high']:.2f})"
     )
     return result
 
@@ -166,17 +168,18 @@ def calibrate(args: argparse.Namespace, predict: Predictor, frames: Segmentation
     calibration = {
         "score": "eomt_ext",
         "threshold": threshold,
-        "method": "highest false-positive rate on normal pixels",
+        "method": "lowest threshold that at most the wanted share of normal pixels reaches",
         "false_positive_rate": args.fpr,
         "dataset": f"{args.data} {args.split}",
         "frames": len(frames),
         "short_side": predict.short_side,
+        "weights_sha256": read_config(args.checkpoint)[1],
         "date": datetime.date.today().isoformat(),
     }
     (args.checkpoint / "calibration.json").write_text(json.dumps(calibration, indent=2) + "\n")
     print(
-        f"threshold {threshold:.4g} keeps {100 * args.fpr:g} % of normal pixels on {calibration['dataset']}; "
-        f"written to {args.checkpoint / 'calibration.json'}"
+        f"threshold {threshold:.4g}: at most {100 * args.fpr:g} % of normal pixels on "
+        f"{calibration['dataset']} reach it; written to {args.checkpoint / 'calibration.json'}"
     )
     return calibration
 

@@ -37,6 +37,15 @@ def test_another_system_or_processor_is_refused(system, machine):
         setup_env.check_platform(system, machine)
 
 
+def test_a_full_disk_is_refused_with_the_remedy():
+    with pytest.raises(setup_env.SetupError, match="3.0 GB are free .* 4 GB are needed"):
+        setup_env.check_space(3.0, setup_env.CPU_INDEX)
+    with pytest.raises(setup_env.SetupError, match="12 GB are needed.*TORCH_INDEX="):
+        setup_env.check_space(11.0, "")
+    setup_env.check_space(5.0, setup_env.CPU_INDEX)
+    setup_env.check_space(13.0, "")
+
+
 def test_the_script_parses_on_pythons_too_old_for_the_rest():
     ast.parse((ROOT / "tools" / "setup_env.py").read_text(), feature_version=(3, 6))
 

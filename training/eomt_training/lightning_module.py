@@ -30,7 +30,7 @@ class EomtExtModule(L.LightningModule):
         options: further fields of `EomtExtConfig`.
         backbone: a name in `backbone_store.KNOWN_BACKBONES`; None starts from random weights (tests).
         backbone_dir: folder that holds it, when it is in none of the usual places.
-        init: checkpoint folder of the same architecture and labels to start from (fine-tuning, a second stage).
+        init: checkpoint folder of the same architecture and labels to start from (fine-tuning, next stage).
         lr: peak learning rate of heads and queries.
         block_lr: peak learning rate of the last decoder block; earlier ones get ``block_decay`` of the next.
         warmup: steps over which heads warm up; blocks wait ``block_wait`` steps and warm up over as many.

@@ -126,7 +126,7 @@ class RoadDataModule(L.LightningDataModule):
         self.save_hyperparameters()
         self.crop = tuple(crop or (image_size, image_size))
         if any(side < patch_size or side % patch_size for side in self.crop):
-            raise ValueError(f"crop = {self.crop}: both must be positive multiples of patch_size = {patch_size}")
+            raise ValueError(f"crop = {self.crop}: give two positive multiples of patch_size = {patch_size}")
         self.camvid_root, self.drives_root, self.stamps_root = camvid_root, drives_root, stamps_root
         self.split, self.val_split, self.image_size, self.patch_size = (
             split,

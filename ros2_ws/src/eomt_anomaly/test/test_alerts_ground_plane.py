@@ -182,6 +182,12 @@ def test_corridor_modes_without_a_usable_camera():
     assert polygon[85, 80] and not polygon[85, 2] and not polygon[5].any()
 
 
+def test_a_ground_corridor_outside_the_picture_is_the_whole_picture():
+    skyward = camera(pitch_rad=math.radians(-40))  # the wrong sign
+    for mode in ("ground", "auto"):
+        assert Corridor(mode=mode).mask((90, 160), skyward).all()
+
+
 @pytest.mark.parametrize(("changes", "named"), [
     ({"mode": "metres"}, "metres"), ({"half_width_m": 0}, "half_width_m"), ({"length_m": -1}, "length_m"),
     ({"half_width_m": math.nan}, "half_width_m"), ({"polygon": ((0, 0), (1, 1))}, "three"),

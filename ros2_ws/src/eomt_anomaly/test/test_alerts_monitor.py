@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from alerts_scenes import BUILDING, HEIGHT, ROAD, WIDTH, scene
+from alerts_scenes import BUILDING, CAR, HEIGHT, PAVEMENT, ROAD, UNLABELED, WIDTH, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -172,6 +172,42 @@ def test_a_visible_obstacle_raises_even_where_little_road_is_left():
     class_map[:, :60] = class_map[:, 100:] = BUILDING
     result = drive(class_map, anomaly, times=5)
     assert result.level == Level.STOP and Reason.NO_DRIVABLE_SURFACE in result.reasons
+
+
+def filled_corridor(own_class, score):
+    class_map, anomaly = scene()
+    corridor = PARAMS.corridor.mask(class_map.shape, None)
+    class_map[corridor], anomaly[corridor] = own_class, score
+    assert (class_map == ROAD).mean() > 0.1, "there is road elsewhere"
+    return class_map, anomaly
+
+
+@pytest.mark.parametrize("own_class", [BUILDING, CAR, UNLABELED])
+def test_a_corridor_that_something_known_fills_is_not_clear(own_class):
+    drive = Drive()
+    drive(*scene(), times=N)
+    result = drive(*filled_corridor(own_class, 0.05))
+    assert (result.level, result.reasons) == (Level.UNKNOWN, Reason.NO_DRIVABLE_SURFACE)
+    assert "0.0% of the visible corridor" in result.detail
+    assert drive(*filled_corridor(own_class, 0.05), times=3 * N).level == Level.UNKNOWN
+
+
+@pytest.mark.parametrize("own_class", [BUILDING, CAR, ROAD, UNLABELED])
+def test_a_corridor_that_something_unknown_fills_is_a_stop(own_class):
+    assert Drive(replace(PARAMS, max_anomalous_fraction=1.0))(
+        *filled_corridor(own_class, 0.99), times=3).level == Level.STOP
+
+
+def test_an_obstacle_on_ground_of_another_class_stops_where_it_is_in_the_corridor():
+    class_map, anomaly = scene((74, 75, 12, 10))
+    class_map[70:] = np.where(class_map[70:] == ROAD, PAVEMENT, class_map[70:])
+    assert Drive()(class_map, anomaly, times=3).level == Level.STOP
+
+
+def test_a_corridor_outside_the_picture_is_everywhere_and_says_why():
+    skyward = replace(CAMERA, pitch_rad=math.radians(-60))
+    result = Drive(camera=skyward)(*scene(BESIDE), times=3)
+    assert result.level == Level.STOP and "pitch (-60 degrees" in result.detail
 
 
 def test_night_is_unknown_with_its_reason():

@@ -142,6 +142,17 @@ def test_a_wide_obstacle_beyond_the_road_counts_where_it_blocks_the_corridor():
     assert found(class_map, anomaly, corridor)[0].in_corridor
 
 
+@pytest.mark.parametrize("ground", [BUILDING, PAVEMENT, CAR, 255])
+def test_an_obstacle_in_the_corridor_counts_whatever_class_its_ground_gets(ground):
+    class_map, anomaly = scene((75, 60, 10, 20))
+    class_map[HORIZON:, 60:100] = ground
+    corridor = NOWHERE.copy()
+    corridor[HORIZON:, 70:90] = True
+    region, = found(class_map, anomaly, corridor)
+    assert region.in_corridor and region.strong
+    assert found(class_map, anomaly, ~NOWHERE) == [], "such a corridor says nothing"
+
+
 def test_scaling_back_to_the_image():
     (region,) = found(*scene((70, 60, 20, 12)))
     big = scaled(region, 2.0, 2.0)

@@ -197,7 +197,8 @@ def test_checkpoint_folder_identity_and_calibration(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"score": "best", "threshold": 0.5}', '{"score": "rba"}',
-                                  '{"score": "rba", "threshold": 1.5}', '{"score": "rba", "threshold": NaN}'])
+                                  '{"score": "rba", "threshold": 1.5}', '{"score": "rba", "threshold": NaN}',
+                                  '{"score": "rba", "threshold": 0.5, "weights_sha256": "of another"}'])
 def test_a_bad_calibration_is_refused(tmp_path, text):
     MODEL.save_pretrained(tmp_path)
     (tmp_path / "calibration.json").write_text(text)

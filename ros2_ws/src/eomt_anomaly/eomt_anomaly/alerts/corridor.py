@@ -17,10 +17,10 @@ GRID_COLUMNS = 320  # about as many rays across are followed to the ground
 class Corridor:
     """The vehicle's path, on the ground in metres or in the picture as a polygon.
 
-    mode: "ground" uses the metres and needs a usable CameraModel. "image" uses the polygon. "auto" is "ground"
-        where a usable CameraModel is given and "image" where not. Without a usable CameraModel, and where
-        the metres lie outside the picture (a pitch of the wrong sign), the whole picture counts as a
-        "ground" corridor: the cautious reading.
+    mode: "ground" uses the metres and needs a usable CameraModel. "image" uses the polygon. "auto" is
+        "ground" where a usable CameraModel is given and "image" where not. Where "ground" has no usable
+        CameraModel, or its metres lie outside the picture (a pitch of the wrong sign), the whole picture
+        is the corridor: the cautious reading.
     half_width_m: half the corridor's width, metres, (0, 50].
     length_m: how far ahead of the camera it reaches, metres, (0, 500].
     polygon: at least 3 corners (u, v) relative to the picture's width and height, each in [0, 1].
@@ -54,8 +54,9 @@ class Corridor:
         usable = camera is not None and camera.problem is None
         if self.mode == "image" or (self.mode == "auto" and not usable):
             return self._image_mask(shape)
-        mask = self._ground_mask(shape, camera) if usable else None
-        return mask if usable and mask.any() else np.ones(shape, bool)
+        everywhere = np.ones(shape, bool)
+        mask = self._ground_mask(shape, camera) if usable else everywhere
+        return mask if mask.any() else everywhere
 
     def _image_mask(self, shape: tuple[int, int]) -> np.ndarray:
         rows, columns = shape

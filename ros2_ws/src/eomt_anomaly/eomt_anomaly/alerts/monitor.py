@@ -40,9 +40,9 @@ class Monitor:
     farther than `stop_distance_m`); CAUTION for any other confirmed track on the surface or its rim, and for
     an unconfirmed one in the corridor; CLEAR after `clear_frames` judged frames without any of these; UNKNOWN
     otherwise. A frame is not judged when its anomaly map is not finite or outside [0, 1], when too little of
-    it or of the corridor is drivable, or when so much of the surface is anomalous that the network, not the road, is the
-    likelier cause. Such a frame confirms nothing new, ends CLEAR at once, and keeps an obstacle that was
-    already confirmed.
+    it is drivable, when something known that is no road fills its corridor, or when so much of the surface is
+    anomalous that the network, not the road, is the likelier cause. Such a frame confirms nothing new, ends
+    CLEAR at once, and keeps an obstacle that was already confirmed.
     """
 
     def __init__(self, params: MonitorParams):
@@ -137,9 +137,8 @@ class Monitor:
             min_area_px=max(1.0, p.min_area_px / (sx * sy), p.min_area_fraction * rows * columns))
         doubts, why = self._doubts(surface, anomaly, corridor if ignore is None else corridor & ~ignore)
         if camera and p.corridor.mode != "image" and corridor.all():
-            why.append(f"the ground corridor does not divide the picture, which counts as it whole: check the "
-                       f"camera's height ({camera.height_m:g} m) and pitch "
-                       f"({math.degrees(camera.pitch_rad):g} degrees; positive looks down)")
+            why.append(f"the corridor fills the picture: check the camera's height ({camera.height_m:g} m) "
+                       f"and pitch ({math.degrees(camera.pitch_rad):g} degrees, positive looks down)")
         return [scaled(region, sx, sy) for region in regions], doubts, why
 
     def _doubts(self, surface: Surface, anomaly: np.ndarray,
@@ -149,11 +148,13 @@ class Monitor:
         if surface.fraction < p.min_drivable_fraction:
             return Reason.NO_DRIVABLE_SURFACE, [
                 f"{surface.fraction:.1%} of the picture is drivable, less than {p.min_drivable_fraction:.1%}"]
-        free = surface.inner[corridor].mean() if corridor.any() else 0.0
-        if free < p.min_corridor_fraction and not corridor.all():
+        fires = anomaly >= p.threshold  # bool [h, w]
+        told = (surface.labelled | fires)[corridor].mean() if corridor.any() else 0.0
+        if told < p.min_corridor_fraction and not corridor.all():
             return Reason.NO_DRIVABLE_SURFACE, [
-                f"{free:.1%} of the visible corridor is drivable, less than {p.min_corridor_fraction:.1%}"]
-        anomalous = float((anomaly[surface.inner] >= p.threshold).mean()) if surface.inner.any() else 0.0
+                f"{told:.1%} of the visible corridor is drivable or anomalous, less than "
+                f"{p.min_corridor_fraction:.1%}: something known fills it, or nothing known is below it"]
+        anomalous = float(fires[surface.inner].mean()) if surface.inner.any() else 0.0
         if anomalous > p.max_anomalous_fraction:
             return Reason.INVALID_OUTPUT, [
                 f"{anomalous:.0%} of the drivable surface is anomalous, more than "

@@ -14,7 +14,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "min_area_px": (1, 10_000_000, "smallest region, pixels of the image"),
     "min_area_fraction": (0.0, 0.5, "smallest region, as a share of the image (the larger limit holds)"),
     "min_drivable_fraction": (1e-6, 1.0, "least share of drivable pixels for a frame to be judged"),
-    "min_corridor_fraction": (1e-6, 1.0, "least drivable share of the visible corridor for a frame to be judged"),
+    "min_corridor_fraction": (1e-6, 1.0, "least share of the corridor that is drivable or anomalous"),
     "max_anomalous_fraction": (0.01, 1.0, "largest anomalous share of the surface for a frame to be judged"),
     "stop_distance_m": (0.0, 1000.0, "an obstacle known to be farther is CAUTION, not STOP, metres"),
     "max_position_m": (1.0, 10_000.0, "positions farther than this are not reported, metres"),

@@ -109,10 +109,10 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
 
 
 def scaled(region: Region, sx: float, sy: float) -> Region:
-    """The same region in a picture `sx` times as wide and `sy` times as high."""
+    """The same region in a picture `sx` times as wide and `sy` times as high, to a millionth of a pixel."""
     x, y, width, height = region.box
     left, top = int(np.floor(x * sx)), int(np.floor(y * sy))
-    right, bottom = int(np.ceil((x + width) * sx)), int(np.ceil((y + height) * sy))
+    right, bottom = (int(np.ceil(round(edge, 6))) for edge in ((x + width) * sx, (y + height) * sy))
     return Region(
         box=(left, top, right - left, bottom - top),
         area_px=max(1, round(region.area_px * sx * sy)),
@@ -128,4 +128,4 @@ def scaled(region: Region, sx: float, sy: float) -> Region:
 
 def _scaled_point(point: tuple[float, float], sx: float, sy: float) -> tuple[float, float]:
     """Pixel centres are at integers, so the picture's left-top corner is at (-0.5, -0.5)."""
-    return (point[0] + 0.5) * sx - 0.5, (point[1] + 0.5) * sy - 0.5
+    return round((point[0] + 0.5) * sx - 0.5, 6), round((point[1] + 0.5) * sy - 0.5, 6)

@@ -12,11 +12,13 @@ import numpy as np
 class Surface:
     """Where the vehicle may drive.
 
-    inner: bool [h, w], the drivable classes, closed and filled.
+    labelled: bool [h, w], the pixels that are not ignored and whose own class is drivable.
+    inner: bool [h, w], these, closed and filled.
     rimmed: bool [h, w], `inner` and its rim.
-    fraction: share in [0, 1] of the pixels that are not ignored whose own class is drivable (before filling).
+    fraction: share in [0, 1] of the pixels that are not ignored that are labelled.
     """
 
+    labelled: np.ndarray
     inner: np.ndarray
     rimmed: np.ndarray
     fraction: float
@@ -36,11 +38,10 @@ def drivable_surface(class_map: np.ndarray, drivable_ids: tuple[int, ...], rim_p
     lookup = np.zeros(256, np.uint8)
     lookup[list(drivable_ids)] = 1
     road = cv2.LUT(class_map, lookup)  # uint8 [h, w], 1 = a drivable class
-    if ignore is None:
-        fraction = cv2.countNonZero(road) / road.size
-    else:
+    labelled, seen = road.astype(bool), road.size
+    if ignore is not None:
+        labelled &= ~ignore
         seen = max(int((~ignore).sum()), 1)
-        fraction = int((road.astype(bool) & ~ignore).sum()) / seen
         road[ignore] = 1
 
     closed = 1 - _dilated(1 - _dilated(road, rim_px), rim_px)
@@ -50,7 +51,7 @@ def drivable_surface(class_map: np.ndarray, drivable_ids: tuple[int, ...], rim_p
     rimmed = _dilated(inner, rim_px)
     if ignore is not None:
         rimmed[ignore] = 0
-    return Surface(inner.astype(bool), rimmed.astype(bool), fraction)
+    return Surface(labelled, inner.astype(bool), rimmed.astype(bool), np.count_nonzero(labelled) / seen)
 
 
 def _dilated(mask: np.ndarray, radius: int) -> np.ndarray:

@@ -41,11 +41,14 @@ def open_checkpoint(checkpoint: str | Path | EomtExt | None, backbone: str | Pat
     folder = Path(checkpoint) if checkpoint else default_checkpoint()
     model = from_pretrained(folder, backbone=backbone)
     sha256 = read_config(folder)[1]
-    return Opened(model, sha256, f"{folder.resolve().name}-{sha256[:8]}", read_calibration(folder))
+    return Opened(model, sha256, f"{folder.resolve().name}-{sha256[:8]}", read_calibration(folder, sha256))
 
 
-def read_calibration(folder: Path) -> dict[str, Any]:
-    """calibration.json of a folder: `score` (in SCORES), `threshold` in (0,1), and more; {} if no file."""
+def read_calibration(folder: Path, sha256: str) -> dict[str, Any]:
+    """calibration.json of a folder: `score` (in SCORES), `threshold` in (0,1), more; {} if no file.
+
+    One whose `weights_sha256` is not `sha256` is refused: its threshold says nothing about these weights.
+    """
     path = folder / CALIBRATION
     if not path.is_file():
         return {}
@@ -56,7 +59,9 @@ def read_calibration(folder: Path) -> dict[str, Any]:
         threshold = values.get("threshold")
         if not isinstance(threshold, float) or not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold is {threshold!r}, but must lie between 0 and 1")
+        if (calibrated := values.get("weights_sha256", sha256)) != sha256:
+            raise ValueError(f"it was made for weights {str(calibrated)[:8]}, but these are {sha256[:8]}")
     except ValueError as error:
         raise ValueError(f"{path} is not a valid calibration: {error}; "
-                         "write it with training/evaluate.py") from error
+                         "write it anew with training/evaluate.py calibrate") from error
     return values
