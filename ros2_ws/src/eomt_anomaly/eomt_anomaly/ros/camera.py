@@ -177,7 +177,7 @@ class Camera:
         with self._lock:   # not held meanwhile: the heartbeat must never wait for the worker
             self._refuse_outdated(frame)
             now = time.monotonic()
-            self.health.judgement(now, frame.age(now), result.level, result.reasons)
+            self.health.judgement(now, frame.age(now), result.level, result.reasons, meanwhile=self._missed)
             self._header, self.detail = header, result.detail
             self._alerts = [alert(track, usable, header.frame_id) for track in result.alerts]
         verdict = self.announce(received=frame.received)

@@ -43,11 +43,14 @@ class Health:
         self.fault |= reason
         self.text = text
 
-    def judgement(self, now: float, age: float, level: Level, reasons: Reason) -> None:
-        """A frame that is `age` seconds old at `now` was judged."""
+    def judgement(self, now: float, age: float, level: Level, reasons: Reason,
+                  meanwhile: Reason = Reason.NONE) -> None:
+        """A frame that is `age` seconds old at `now` was judged. Faults that came `meanwhile` stand."""
         self.judged, self._seen = now, now - age
         self._verdict = Verdict(level, reasons)
-        self.fault, self.text = Reason.NONE, ""
+        self.fault = meanwhile
+        if not meanwhile:
+            self.text = ""
 
     def input_age(self, now: float) -> float | None:
         """Age of the last judged frame, or None."""

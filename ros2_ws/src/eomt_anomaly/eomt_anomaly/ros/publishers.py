@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,35 +76,40 @@ class Outputs:
     def publish(self, header: Header, rgb: np.ndarray, prediction: Any, result: MonitorResult,
                 verdict: Verdict,
                 camera: CameraModel | None, look: Look) -> None:
-        """Publish what is listened to of one judged frame, all with the frame's own header.
+        """Publish what is listened to of one judged frame, all with the frame's own header. Never raises.
 
         Without calibration there are no markers and no cloud: an empty cloud would say that the way is free.
         Nor has a frame whose verdict is UNKNOWN a cloud: its readers must time out.
         """
-        wanted = {name for name in self._dense if self._wanted(name, look.rate)}
         classes, anomaly, tracks = prediction.class_map, prediction.anomaly, result.alerts
-        if wanted & {"semantic_mask", "mask"}:
-            mask = image_message(classes, "mono8", header)
-            self._send(wanted, "semantic_mask", lambda: SemanticMask(
-                header=header, camera=self._camera, mask=mask, model_id=look.model_id))
-            self._send(wanted, "mask", lambda: mask)
-        if wanted & {"anomaly_heatmap", "heatmap"}:
-            heatmap = image_message(anomaly, "32FC1", header)
-            self._send(wanted, "anomaly_heatmap", lambda: AnomalyHeatmap(
-                header=header, camera=self._camera, heatmap=heatmap, score=look.score,
-                threshold=look.threshold, model_id=look.model_id))
-            self._send(wanted, "heatmap", lambda: heatmap)
-        self._send(wanted, "mask_color", lambda: image_message(
+        mask = functools.cache(lambda: image_message(classes, "mono8", header))
+        heatmap = functools.cache(lambda: image_message(anomaly, "32FC1", header))
+        if camera is not None:
+            if verdict.level:
+                self._send("obstacles", look, lambda: cloud_message(obstacle_points(tracks, camera), header))
+            self._send("markers", look, lambda: visuals.markers(tracks, camera, header, look.marker_lifetime))
+        self._send("semantic_mask", look, lambda: SemanticMask(
+            header=header, camera=self._camera, mask=mask(), model_id=look.model_id))
+        self._send("mask", look, mask)
+        self._send("anomaly_heatmap", look, lambda: AnomalyHeatmap(
+            header=header, camera=self._camera, heatmap=heatmap(), score=look.score,
+            threshold=look.threshold, model_id=look.model_id))
+        self._send("heatmap", look, heatmap)
+        self._send("mask_color", look, lambda: image_message(
             visuals.colored(classes, look.table), "rgb8", header))
-        self._send(wanted, "overlay", lambda: image_message(visuals.overlay(
+        self._send("overlay", look, lambda: image_message(visuals.overlay(
             rgb, classes, anomaly, look.table, look.alpha, look.threshold, tracks, verdict.level,
             verdict.reasons), "rgb8", header))
-        if camera is not None:
-            self._send(wanted, "markers", lambda: visuals.markers(tracks, camera, header,
-                                                                  look.marker_lifetime))
-            if verdict.level:
-                self._send(wanted, "obstacles", lambda: cloud_message(obstacle_points(tracks, camera),
-                                                                      header))
+
+    def _send(self, name: str, look: Look, make: Callable[[], Any]) -> None:
+        """Publish `make()` if it is wanted. A failure is told and costs nothing else: the alert is out."""
+        try:
+            if name in self._dense and self._wanted(name, look.rate):
+                self._dense[name].publish(make())
+        except Exception as error:
+            self._node.get_logger().warning(
+                f"{self._camera}/{name} was not published: {type(error).__name__}: {error}",
+                throttle_duration_sec=5.0)
 
     def _wanted(self, name: str, rate: float) -> bool:
         if self._dense[name].get_subscription_count() == 0:
@@ -113,7 +120,3 @@ class Outputs:
                 return False
             self._shown[name] = now
         return True
-
-    def _send(self, wanted: set[str], name: str, make) -> None:
-        if name in wanted:
-            self._dense[name].publish(make())
