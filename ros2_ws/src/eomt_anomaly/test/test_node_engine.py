@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The node with the real engine and a tiny random network: checkpoints good, missing and broken."""
 
+import gc
 import json
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from test_node_live import LATCHED
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
+from eomt_anomaly.ros.engines import make_engine
+from eomt_anomaly.ros.fallback import EngineSettings
 from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
 
 
@@ -53,6 +57,22 @@ def test_pictures_go_through_the_real_network(checkpoint):
         assert len(info[-1].checkpoint_sha256) == 64 and info[-1].device == "cpu"
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0, log.read_text()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="no CUDA device")])])
+def test_a_closed_engine_has_given_its_memory_back(checkpoint, device):
+    gc.collect()
+    before = torch.cuda.memory_reserved() if device == "cuda" else 0
+    engine = make_engine(EngineSettings(str(checkpoint), device=device))
+    ticket = engine.submit([picture()])
+    network = weakref.ref(engine._pipeline.setup.network)
+    engine.close()
+    assert network() is None
+    if device == "cuda":
+        assert torch.cuda.memory_reserved() <= before
+    assert engine.result(ticket)[0].class_map.shape == SIZE      # what was finished is still there
+    assert engine.labels and engine.threshold == pytest.approx(0.999)
 
 
 def test_a_missing_or_broken_checkpoint_is_named_and_never_clear(checkpoint, tmp_path):

@@ -3,6 +3,7 @@
 
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,7 +51,8 @@ class Rig:
         self.engines, self.judged, self.refusals = [], [], []
         self.mailbox = Mailbox(("a", "b"))
         self.factory = factory
-        self.worker = Worker(self._make, SETTINGS, [(4, 4)], self.mailbox, self, lambda: Batching(4, 0.02), **options)
+        self.worker = Worker(self._make, SETTINGS, [(4, 4)], self.mailbox, self,
+                             lambda: Batching(4, 0.02), **options)
 
     def _make(self, settings):
         self.engines.append(self.factory(settings))
@@ -158,6 +160,64 @@ def test_out_of_memory_goes_down_the_rungs():
         assert rig.engines[-1].short_side == 267 and ("a", 4) in rig.judged
         assert "267 px" in rig.worker.degraded
         assert all(reason == Reason.INFERENCE_ERROR for _, _, reason, _ in rig.refusals)
+
+
+class Memory:
+    """Stands for memory of the GPU; `Memory.held()` counts what nobody has given back."""
+
+    all = weakref.WeakSet()
+
+    def __init__(self):
+        Memory.all.add(self)
+
+    @classmethod
+    def held(cls):
+        return len(cls.all)
+
+
+def test_nothing_of_the_old_engine_is_held_when_the_smaller_one_is_built():
+    class Big(Engine):
+        def __init__(self, settings):
+            held.append(Memory.held())
+            super().__init__(settings)
+            self.network = Memory()
+
+        def infer(self, images):
+            activations = Memory()
+            if self.short_side > 300:
+                raise OutOfMemoryError(f"CUDA out of memory for {activations}")
+            return super().infer(images)
+
+        def close(self):
+            super().close()
+            self.network = None
+    held = []
+    with Rig(Big) as rig:
+        rig.feed(a=1, b=2)
+        for number in (3, 4):
+            rig.feed(a=number)
+        assert ("a", 4) in rig.judged and held == [0, 0, 0]
+
+
+def test_an_engine_that_fails_to_warm_up_is_closed_before_the_next_one_is_built():
+    class Hot(Engine):
+        def __init__(self, settings):
+            assert all(engine.closed for engine in rig.engines)
+            super().__init__(settings)
+
+        def warmup(self, shapes):
+            if self.short_side == 357:
+                raise OutOfMemoryError("CUDA out of memory")
+
+        def infer(self, images):
+            if self.short_side > 300:
+                raise OutOfMemoryError("CUDA out of memory")
+            return super().infer(images)
+    rig = Rig(Hot)
+    with rig:
+        rig.feed(a=1)
+        rig.feed(a=2)
+        assert [engine.short_side for engine in rig.engines] == [476, 357, 267] and rig.judged == [("a", 2)]
 
 
 def test_without_leave_to_degrade_it_stays_an_error():

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from traceback import clear_frames
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,8 +49,9 @@ class Batching:
 class Worker:
     """Runs `make_engine(settings)` and then batches from the mailbox until `stop`.
 
-    State for other threads: `engine` (None until it is ready), `failure` (why it could not be built), `settled`
-    (set when either is known), `degraded` (what had to be given up for want of memory) and `busy_for()`.
+    State for other threads: `engine` (None until it is ready), `failure` (why it could not be built),
+    `settled` (set when either is known), `degraded` (what had to be given up for want of memory) and
+    `busy_for()`. An engine's `close` must give back its memory: a smaller one is built after it.
     """
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any], settings: EngineSettings,
@@ -105,8 +107,12 @@ class Worker:
 
     def _build(self, settings: EngineSettings) -> Any:
         engine = self._make_engine(settings)
-        if self._shapes:
-            engine.warmup(self._shapes)
+        try:
+            if self._shapes:
+                engine.warmup(self._shapes)
+        except Exception:
+            engine.close()
+            raise
         return engine
 
     def _serve(self, frames: list[Frame]) -> None:
@@ -126,8 +132,10 @@ class Worker:
         try:
             predictions = self.engine.infer(images)
             if len(predictions) != len(images):
-                raise RuntimeError(f"the engine returned {len(predictions)} predictions for {len(images)} images")
+                raise RuntimeError(f"the engine returned {len(predictions)} predictions for {len(images)} "
+                                   "images")
         except Exception as error:
+            clear_frames(error.__traceback__)   # they hold the network and the failed pass's tensors
             self._recover(frames, images, error)
             return
         inference_s = time.monotonic() - started
@@ -151,7 +159,10 @@ class Worker:
             self._step_down()
 
     def _step_down(self) -> None:
-        """Rebuild the engine one rung lower; without a lower rung the errors go on and the alerts stay UNKNOWN."""
+        """Rebuild the engine one rung lower; without a lower rung the alerts stay UNKNOWN.
+
+        The closed engine stays in its place meanwhile: its classes and its threshold are still asked for.
+        """
         while (rung := lower_rung(self._settings, getattr(self.engine, "short_side", None))) is not None:
             self._settings, self.degraded = rung, f"{rung.describe()} (out of memory)"
             self.rebuilding = True

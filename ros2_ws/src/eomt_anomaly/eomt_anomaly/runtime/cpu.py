@@ -38,8 +38,9 @@ class CpuPipeline:
         return handle.result()
 
     def close(self) -> None:
-        """Finish what is queued and end the thread."""
+        """Finish what is queued, end the thread and drop the network."""
         self._worker.shutdown()
+        del self.setup, self._normalize
 
     @torch.inference_mode()
     def _one(self, image: np.ndarray) -> Prediction:

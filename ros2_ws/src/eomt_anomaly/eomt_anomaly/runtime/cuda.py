@@ -87,12 +87,13 @@ class CudaPipeline:
             return [batch.predictions[place] for batch, place in handle]
 
     def close(self) -> None:
-        """Wait for what is under way; drop the buffers."""
+        """Wait for what is under way; drop the buffers and the network."""
         with self._lock:
             for slot in self._ring:
                 if slot.batch is not None:
                     self._collect(slot.batch)
             self._ring = [Slot() for _ in self._ring]
+            del self.setup, self._normalize
 
     def _launch(self, images: list[np.ndarray]) -> Batch:
         streams, slot = self.streams, self._ring[self._next]

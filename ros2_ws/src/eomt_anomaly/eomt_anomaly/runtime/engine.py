@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +118,16 @@ class Engine:
         return self._pipeline.result(ticket.handle)
 
     def close(self) -> None:
-        """Finish what was submitted and free threads and buffers. A second call does nothing."""
+        """Finish what was submitted; free threads, network and buffers, and the GPU memory they took.
+
+        Results of finished submissions can still be had. A second call does nothing.
+        """
         if not self._closed:
             self._closed = True
             self._pipeline.close()
+            gc.collect()
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def __enter__(self) -> Engine:
         return self

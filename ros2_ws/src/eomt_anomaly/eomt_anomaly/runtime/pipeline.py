@@ -38,7 +38,7 @@ class Pipeline(Protocol):
         """Wait for a submission: one prediction for each image, in order. Raises what the work raised."""
 
     def close(self) -> None:
-        """Wait for work under way and free what is held."""
+        """Wait for work under way and free what is held, the network too. Call it once."""
 
 
 @dataclass(frozen=True)
