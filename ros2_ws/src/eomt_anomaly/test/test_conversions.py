@@ -95,7 +95,9 @@ REFUSED = {
     "long data": (dict(data=array.array("B", bytes(1000))), "step is wrong"),
     "step below a row": (dict(step=14), "takes 15"),
     "unknown encoding": (dict(encoding="jpeg2000"), "not supported"),
-    "depth": (dict(encoding="32FC1", step=20, data=array.array("B", bytes(80))), "32FC1"),
+    "depth in metres": (dict(encoding="32FC1", step=20, data=array.array("B", bytes(80))), "'32FC1' .*depth"),
+    "depth in millimetres": (dict(encoding="16UC1", step=10, data=array.array("B", bytes(40))),
+                             "'16UC1' .* depth images: choose the camera's colour topic, .* mono16"),
     "channel order unknown": (dict(encoding="8UC3"), "order of its channels"),
     "odd sides": (dict(encoding="uyvy", step=10, data=array.array("B", bytes(40))), "even"),
     "no frame": (dict(header=Header()), "frame_id"),
@@ -159,9 +161,10 @@ def test_garbage_is_refused(data):
         to_rgb(CompressedImage(header=HEADER, format="jpeg", data=data))
 
 
-def test_a_depth_format_is_refused():
+@pytest.mark.parametrize("fmt", ["16UC1; compressedDepth png", "16UC1; png compressed "])
+def test_a_depth_format_is_refused(fmt):
     with pytest.raises(InvalidInput, match="depth"):
-        check(compressed(".png", fmt="16UC1; compressedDepth png"))
+        check(compressed(".png", fmt=fmt))
 
 
 @pytest.mark.parametrize("pixels, encoding", [

@@ -59,10 +59,16 @@ _YUV = {
     "nv21": Encoding(1, cv2.COLOR_YUV2RGB_NV21, planar=True, even=2),
 }
 _DEEP = {name[:-1] + "16": Encoding(e.channels, e.code, 2, e.planar, e.even) for name, e in _COLOR.items()}
-ENCODINGS = {**_COLOR, **_DEEP, **_YUV, "8UC1": _COLOR["mono8"], "16UC1": _DEEP["mono16"]}
+ENCODINGS = {**_COLOR, **_DEEP, **_YUV, "8UC1": _COLOR["mono8"]}
+_DEPTH = ("16UC1", "32FC1")
+_REFUSED = {   # also where cv_bridge could convert them
+    **dict.fromkeys(("8UC3", "8UC4", "16UC3", "16UC4"),
+                    "does not say the order of its channels: publish rgb8, bgr8, rgba8 or bgra8"),
+    **dict.fromkeys(_DEPTH, "is that of depth images: choose the camera's colour topic, or publish 16-bit "
+                            "grey pictures as mono16"),
+}
 
 _END_OF_IMAGE = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}   # JPEG, PNG: first bytes, last bytes
-_CHANNEL_ORDER_UNKNOWN = ("8UC3", "8UC4", "16UC3", "16UC4")
 
 
 def check(msg: Image | CompressedImage) -> None:
@@ -115,9 +121,8 @@ def byte_array(values: np.ndarray) -> array.array:
 def _check_raw(msg: Image) -> None:
     if msg.width == 0 or msg.height == 0:
         raise InvalidInput(f"the image is {msg.width} x {msg.height} pixels: it has no area")
-    if msg.encoding in _CHANNEL_ORDER_UNKNOWN:
-        raise InvalidInput(f"encoding '{msg.encoding}' does not say the order of its channels: "
-                           "publish rgb8, bgr8, rgba8 or bgra8")
+    if msg.encoding in _REFUSED:
+        raise InvalidInput(f"encoding '{msg.encoding}' {_REFUSED[msg.encoding]}")
     encoding, rows = ENCODINGS.get(msg.encoding), msg.height
     if encoding is None:
         if _cv_bridge() is None:
@@ -150,7 +155,7 @@ def _convert(msg: Image, encoding: Encoding) -> np.ndarray:
 
 
 def _check_compressed(msg: CompressedImage) -> None:
-    if "compressedDepth" in msg.format:
+    if "compressedDepth" in msg.format or msg.format.startswith(_DEPTH):
         raise InvalidInput(f"format '{msg.format}' is a depth image: choose the camera's colour topic")
     data = memoryview(msg.data)
     if len(data) == 0:
