@@ -3,100 +3,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from .keys import to_keys, to_scores
+from .spool import MAX_KEYS, Spool, slices
+
 IGNORE = 255
+LEVELS = (80, 90, 95, 99)  # TPR in %
 
 
 class PixelMetrics:
-    """Average precision, AUROC and FPR at a TPR, from counts of each distinct float32 score.
+    """Average precision, AUROC, FPR and TNR at a TPR, best F1, and curves; equal to scikit-learn's.
 
-    Memory grows with the distinct score values, not with the pixels: 20 bytes for each, and as many pixels
-    again wait to be counted (5 bytes each), so that counting stays quick however many images come.
-    Nothing is binned: results equal scikit-learn's on all pixels at once.
+    Every pixel counts by its float32 score; nothing is binned. Memory is bounded, whatever the data set:
+    ``max_pixels`` of each class wait in memory (4 bytes each), the others on disk (see `Spool`), and
+    `compute` reads back slices of ``max_pixels``; its peak is about 50 bytes times ``max_pixels``.
     """
 
-    def __init__(self) -> None:
-        self._values = np.zeros(0, np.float32)
-        self._counts = np.zeros((2, 0), np.int64)  # rows: normal, anomaly
-        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    def __init__(self, max_pixels: int = MAX_KEYS) -> None:
+        self.max_pixels = max_pixels
+        self.normal, self.anomalous = Spool(max_pixels), Spool(max_pixels)  # a run each image
 
     def update(self, scores: np.ndarray, labels: np.ndarray) -> None:
-        """Add pixels: scores float (higher = more anomalous); labels 0 normal, 1 anomaly, 255 void.
+        """Add an image: scores float (higher = more anomalous); labels 0 normal, 1 anomaly, 255 void.
 
         Raises ValueError for NaN or infinite scores, other labels, or differing shapes.
         """
         scores, labels = np.asarray(scores), np.asarray(labels)
         if scores.shape != labels.shape:
             raise ValueError(f"scores {scores.shape} and labels {labels.shape} differ in shape")
-        valid = labels != IGNORE
-        scores, labels = scores[valid].astype(np.float32), labels[valid]
-        if not np.isfinite(scores).all():
-            raise ValueError("scores hold NaN or infinite values")
-        if not np.isin(labels, (0, 1)).all():
+        normal, anomalous = labels == 0, labels == 1
+        if not (normal | anomalous | (labels == IGNORE)).all():
             raise ValueError(
-                f"labels must be 0, 1 or 255, found {sorted(set(np.unique(labels).tolist()) - {0, 1})}"
+                f"labels must be 0, 1 or 255, found {sorted(set(np.unique(labels).tolist()) - {0, 1, 255})}"
             )
-        self._waiting.append((scores + 0.0, labels == 1))  # + 0.0: -0 and 0 are one value
-        if sum(len(s) for s, _ in self._waiting) > max(len(self._values), 1_000_000):
-            self._count()
-
-    def _count(self) -> None:
-        """Merge the waiting pixels into the table of distinct values."""
-        if not self._waiting:
-            return
-        scores, anomalous = (np.concatenate(parts) for parts in zip(*self._waiting))
-        values, index = np.unique(np.concatenate([self._values, scores]), return_inverse=True)
-        old, new = index[: len(self._values)], index[len(self._values) :]
-        parts = new[~anomalous], new[anomalous]
-        counts = np.stack([np.bincount(part, minlength=len(values)) for part in parts])
-        counts[:, old] += self._counts
-        self._values, self._counts, self._waiting = values, counts, []
-
-    @property
-    def values(self) -> np.ndarray:
-        """Distinct scores, float32 [N], ascending."""
-        self._count()
-        return self._values
-
-    @property
-    def counts(self) -> np.ndarray:
-        """Pixels with each of `values`, int64 [2,N]: normal, anomalous."""
-        self._count()
-        return self._counts
+        for spool, mask in ((self.normal, normal), (self.anomalous, anomalous)):
+            if not np.isfinite(chosen := scores[mask].astype(np.float32)).all():
+                raise ValueError("scores hold NaN or infinite values (as float32)")
+            spool.add(to_keys(chosen))
 
     @property
     def has_both_classes(self) -> bool:
-        return bool((self.counts.sum(1) > 0).all())
+        return bool(len(self.normal) and len(self.anomalous))
+
+    @property
+    def prevalence(self) -> float:
+        """Share of the labelled pixels that are anomalous."""
+        return len(self.anomalous) / max(len(self.normal) + len(self.anomalous), 1)
+
+    def steps(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Thresholds from the highest score down, in slices: score float32, FP and TP counts int64, all [K].
+
+        A pixel fires where its score is >= the threshold.
+        """
+        total = np.zeros((2, 1), np.int64)
+        for keys, counts in slices((self.normal, self.anomalous), self.max_pixels):
+            fp, tp = cumulative = total + np.cumsum(counts, axis=1)
+            total = cumulative[:, -1:]
+            yield to_scores(keys), fp, tp
 
     def compute(self) -> dict[str, float]:
         """See `pixel_metrics`."""
         if not self.has_both_classes:
             raise ValueError("metrics need at least one normal and one anomalous pixel")
-        fp, tp = np.cumsum(self.counts[:, ::-1], axis=1).astype(np.float64)  # from the highest score down
-        tpr, fpr, precision = tp / tp[-1], fp / fp[-1], tp / (tp + fp)
-        f1 = 2 * precision * tpr / np.maximum(precision + tpr, 1e-12)
-        best = int(f1.argmax())
-        result = {
-            "auprc": float(np.sum(np.diff(tpr, prepend=0.0) * precision)),
-            "auroc": float(np.sum(np.diff(fpr, prepend=0.0) * (tpr + np.concatenate([[0.0], tpr[:-1]])) / 2)),
-            "fpr95": float(fpr[np.searchsorted(tpr, 0.95)]),
-            "best_f1": float(f1[best]),
-            "best_f1_threshold": float(self.values[::-1][best]),
-        }
-        for level in (80, 90, 95, 99):
-            result[f"tnr_at_tpr{level}"] = float(1 - fpr[np.searchsorted(tpr, level / 100)])
-        return result
+        result = {"auprc": 0.0, "auroc": 0.0, "best_f1": -1.0, "best_f1_threshold": 0.0}
+        fpr_at: dict[int, float] = {}
+        last_fpr = last_tpr = 0.0
+        for scores, fp, tp in self.steps():
+            tpr, fpr, precision = tp / len(self.anomalous), fp / len(self.normal), tp / (tp + fp)
+            result["auprc"] += float(np.sum(np.diff(tpr, prepend=last_tpr) * precision))
+            middle = (tpr + np.concatenate([[last_tpr], tpr[:-1]])) / 2
+            result["auroc"] += float(np.sum(np.diff(fpr, prepend=last_fpr) * middle))
+            f1 = 2 * tp / (tp + fp + len(self.anomalous))
+            best = int(f1.argmax())
+            if f1[best] > result["best_f1"]:
+                result |= {"best_f1": float(f1[best]), "best_f1_threshold": float(scores[best])}
+            for level in LEVELS:
+                if level not in fpr_at and tpr[-1] >= level / 100:
+                    fpr_at[level] = float(fpr[np.searchsorted(tpr, level / 100)])
+            last_tpr, last_fpr = tpr[-1], fpr[-1]
+        return result | {"fpr95": fpr_at[95]} | {f"tnr_at_tpr{level}": 1 - fpr_at[level] for level in LEVELS}
 
     def threshold_at_fpr(self, rate: float) -> float:
         """The lowest score that at most a share ``rate`` of the normal pixels reaches."""
-        normal = np.cumsum(self.counts[0, ::-1])
-        allowed = np.flatnonzero(normal <= rate * normal[-1])
-        if not len(allowed):
+        lowest = None
+        for scores, fp, _ in self.steps():
+            allowed = np.flatnonzero(fp <= rate * len(self.normal))
+            if len(allowed):
+                lowest = float(scores[allowed[-1]])
+        if lowest is None:
             raise ValueError(
                 f"no threshold keeps the false-positive rate at {rate}: the highest score is shared by more"
             )
-        return float(self.values[::-1][allowed[-1]])
+        return lowest
 
 
 def pixel_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
