@@ -93,6 +93,7 @@ def make_bag(
     compression: str = "",
     compressed: bool = False,
     labels: bool = True,
+    label_size: tuple[int, int] | None = None,
     info: bool = True,
     images: tuple[str, ...] = (IMAGE,),
     first: int = 5,
@@ -101,7 +102,8 @@ def make_bag(
 ) -> Path:
     """Write a recording and return its folder.
 
-    `compression`: "", "file" or "message"; `images`: the topics; `damaged`: frames whose JPEG is cut in half.
+    `compression`: "", "file" or "message"; `label_size`: width and height of the labels, where they are not
+    the pictures'; `images`: the topics; `damaged`: frames whose JPEG is cut in half.
     """
     plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[storage]
     writer = Writer(path, version=9, storage_plugin=plugin)
@@ -135,6 +137,8 @@ def make_bag(
                 if index in damaged:
                     picture.data = picture.data[: picture.data.size // 2]
                 put(connection, picture)
+            if label_size:
+                mask = cv2.resize(mask, label_size, interpolation=cv2.INTER_NEAREST)
             if truth:
                 put(truth, compressed_image(mask, ".png", stamp))
             put(text, TYPES.types["std_msgs/msg/String"](data=f"frame {index}"))

@@ -13,10 +13,12 @@ pytest.importorskip("rclpy")
 pytest.importorskip("rosbags")
 pytest.importorskip("eomt_anomaly_msgs")
 
-from bag_fixtures import IMAGE, LABELS, make_bag  # noqa: E402
+from bag_fixtures import IMAGE, LABELS, START_NS, make_bag  # noqa: E402
 from bag_tools import children_of, run, start, summary_of  # noqa: E402
+from report_fixtures import make_recording  # noqa: E402
 
 from eomt_anomaly.ros import bag_benchmark  # noqa: E402
+from eomt_anomaly.ros.bag_io import Bag  # noqa: E402
 
 KEYS = {
     "frames_in",
@@ -101,6 +103,24 @@ def test_wrong_options_are_refused_before_anything_starts(tmp_path, capsys, monk
     ):
         assert bag_benchmark.main([str(path), *args, "--output", str(tmp_path / "out")]) == 1
         assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("made", [{"label_size": (56, 42)}, {"road": 3}])
+def test_a_ground_truth_that_cannot_be_used_leaves_the_quality_open_and_says_why(tmp_path, made):
+    recording, _ = make_recording(frames=6, first=2)
+    for frame in recording.frames:
+        frame.source_ns += START_NS
+    said = []
+    with Bag(make_bag(tmp_path / "bag", frames=6, first=2, **made)) as bag:
+        labels, found, notes = bag_benchmark._quality(
+            bag, bag.topics[LABELS], recording, ("mask", "heatmap"), said.append
+        )
+    if "label_size" not in made:
+        assert len(labels) == 6 and notes == [] and found["obstacles"]["encounters"] == 1
+        return
+    assert (labels, found) == ({}, None) and notes[0] == said[-1]
+    assert notes[0].startswith(f"Quality is not known, as the ground truth {LABELS} cannot be used: ")
+    assert "56 x 42 px, but the heatmap is 112 x 84" in notes[0]
 
 
 @pytest.mark.slow

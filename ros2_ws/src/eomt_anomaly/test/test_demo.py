@@ -63,6 +63,20 @@ def test_a_bag_without_ground_truth_or_calibration_is_enough(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_ground_truth_that_cannot_be_used_costs_only_the_quality(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=6, label_size=(56, 42))
+    out = tmp_path / "out"
+    status, output = run("demo", "--device", "cpu", "--short-side", 0, "--bag", path, "--output", out)
+    assert status == 0 and "Traceback" not in output, output
+    summary = summary_of(out)
+    assert summary["quality"] is None
+    note = next(note for note in summary["notes"] if "Quality is not known" in note)
+    assert "the ground truth is 56 x 42 px, but the heatmap is 112 x 84" in note
+    html = (out / "report.html").read_text()
+    assert note in html and "could not be compared" in html and "no ground truth" not in html
+
+
+@pytest.mark.slow
 def test_a_demo_of_which_nothing_comes_out_fails_and_leaves_no_old_report(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -76,13 +90,24 @@ def test_a_demo_of_which_nothing_comes_out_fails_and_leaves_no_old_report(tmp_pa
 def test_a_bag_that_cannot_be_used_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(demo, "end_on_sigterm", lambda: None)
     path = make_bag(tmp_path / "bag", frames=2)
+    blind = make_bag(tmp_path / "blind", frames=2, images=(), labels=False)
+    cut = make_bag(tmp_path / "cut", frames=2) / "cut.mcap"
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    torn = make_bag(tmp_path / "torn", frames=2, storage="sqlite3", compression="message")
+    (torn / "metadata.yaml").unlink()      # nobody knows now that the messages are compressed
     monkeypatch.setattr(demo, "on_gpu", lambda device: False)
     for args, text in (
         (("--bag", str(tmp_path / "absent")), "does not exist"),
         (("--bag", str(path), "--topic", "/chatter"), "not pictures"),
+        (("--bag", str(path), "--topic", "/nothing"), "no topic /nothing; it has:"),
+        (("--bag", str(blind)), "no topic with pictures"),
+        (("--bag", str(cut.parent)), "cut off, or not a bag): File end magic is invalid. Recover it"),
+        (("--bag", str(cut)), "cut off, or not a bag)"),
+        (("--bag", str(torn)), "the bag is damaged, or it is compressed"),
     ):
         assert demo.main([*args, "--output", str(tmp_path / "out")]) == 1
-        assert text in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert error.startswith("demo: ") and text in error
 
 
 def test_on_a_cpu_the_demo_asks_for_less_and_says_so():

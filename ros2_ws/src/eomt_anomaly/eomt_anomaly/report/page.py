@@ -40,7 +40,7 @@ def page(
         _section("Moments", _moments(recording, labels_of, quality is not None)),
         _section("Frames: in = judged + dropped", frames(summary)),
         _section("Latency", latency(recording, summary)),
-        _section("Quality against ground truth", quality_table(quality)),
+        _section("Quality against ground truth", quality_table(quality, summary.get("ground_truth"))),
         _section("How this was measured", origin(summary)),
         _section("Read this before you rely on it", notes(summary["notes"])),
     ]

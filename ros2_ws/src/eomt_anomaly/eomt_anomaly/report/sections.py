@@ -76,8 +76,13 @@ def latency(recording: Recording, summary: dict) -> str:
     )
 
 
-def quality_table(quality: dict | None) -> str:
-    """Quality against ground truth (None: there is none), each number with its meaning."""
+def quality_table(quality: dict | None, truth: str | None = None) -> str:
+    """Quality against ground truth, each number with its meaning. `truth` is its topic, None for none."""
+    if quality is None and truth:
+        return (
+            f"<p>Quality is not known: the ground truth <code>{escape(truth)}</code> could not be compared "
+            "with the outputs. The notes below say why.</p>"
+        )
     if quality is None:
         return (
             "<p>This bag has no ground truth (a topic named <code>…/ground_truth</code>), so quality is not "

@@ -26,9 +26,11 @@ from ..report import quality
 from ..report.recording import Recording
 from ..report.statistics import summarize
 from .bag_io import Bag, BagError, Topic
+from .conversions import InvalidInput, to_rgb
 from .describe import host, report_lines, versions, write_json
 from .ground_truth import Labels, mounting
 from .parameters import all_specs
+from .player import positive, ros_message
 from .processes import ChildError
 from .replay import ReplayError, Settings, replay
 
@@ -47,7 +49,7 @@ class Result:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that the benchmark and the demo share."""
     parser.add_argument("--topic", help="topic of the pictures, where the bag has several")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="times the recorded speed (default 1)")
+    parser.add_argument("--rate", type=positive, default=1.0, help="times the recorded speed (default 1)")
     parser.add_argument(
         "--start-offset", type=float, default=0.0, metavar="S", help="skip the first S seconds"
     )
@@ -79,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another parameter of the detector, value as JSON; may be repeated",
     )
     parser.add_argument(
-        "--startup-timeout", type=_positive, default=180.0, metavar="S", help="for the detector to start"
+        "--startup-timeout", type=positive, default=180.0, metavar="S", help="for the detector to start"
     )
     parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID of the replay (default: one of its own)")
 
@@ -156,8 +158,8 @@ def measured(
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         with replay(settings, bag, topic, say) as outcome:
             recording = outcome.recording
-            labels = Labels(bag, truth, recording.frames) if truth is not None else {}
-            recording.notes = notes + _notes(recording, truth, labels)
+            labels, found, problems = _quality(bag, truth, recording, pictures, say)
+            recording.notes = notes + problems + _notes(recording)
             model = outcome.recorder.model
             recording.info = {
                 "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -180,12 +182,6 @@ def measured(
                 "versions": versions(),
                 "parameters": settings.parameters,
             }
-            found = None
-            if labels and {"mask", "heatmap"} <= set(pictures):
-                say("comparing with the ground truth")
-                found = quality.evaluate(
-                    recording.frames, labels, recording.class_names, recording.drivable_ids
-                )
             yield Result(bag, topic, recording, labels, summarize(recording, found))
 
 
@@ -243,7 +239,32 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _notes(recording: Recording, truth: Topic | None, labels: Mapping) -> list[str]:
+def _quality(
+    bag: Bag,
+    truth: Topic | None,
+    recording: Recording,
+    pictures: tuple[str, ...],
+    say: Callable[[str], Any],
+) -> tuple[Mapping[int, np.ndarray], dict | None, list[str]]:
+    """The labels, the quality (None: not known) and notes on what is wrong with the ground truth."""
+    if truth is None:
+        return {}, None, []
+    try:
+        labels, found = Labels(bag, truth, recording.frames), None
+        if labels and {"mask", "heatmap"} <= set(pictures):
+            say("comparing with the ground truth")
+            found = quality.evaluate(recording.frames, labels, recording.class_names, recording.drivable_ids)
+    except ValueError as error:  # BagError too: unreadable labels must not cost the rest of the report
+        note = f"Quality is not known, as the ground truth {truth.name} cannot be used: {error}."
+        say(note)
+        return {}, None, [note]
+    if len(labels) == len(recording.frames):
+        return labels, found, []
+    share = f"{len(labels)} of {len(recording.frames)} frames (equal stamps)"
+    return labels, found, [f"The ground truth has a label picture for {share}."]
+
+
+def _notes(recording: Recording) -> list[str]:
     notes = []
     if recording.dropped:
         notes.append(
@@ -253,23 +274,15 @@ def _notes(recording: Recording, truth: Topic | None, labels: Mapping) -> list[s
             "queueing; an "
             "obstacle can pass unseen between two judged frames."
         )
-    if truth is not None and len(labels) < len(recording.frames):
-        notes.append(
-            f"The ground truth has a label picture for {len(labels)} of {len(recording.frames)} frames "
-            "(equal stamps)."
-        )
     return notes
 
 
 def _picture_size(bag: Bag, topic: Topic) -> tuple[int, int] | None:
-    from rclpy.serialization import deserialize_message
-
-    from .conversions import InvalidInput, to_rgb
-    from .player import message_class
-
-    first = next(bag.records([topic.name]))
+    first = next(bag.records([topic.name]), None)
+    if first is None:
+        raise BagError(f"{bag.path} is damaged: {topic.name} should have {topic.count} messages and has none")
     try:
-        height, width = to_rgb(deserialize_message(first.data, message_class(topic.msgtype))).shape[:2]
+        height, width = to_rgb(ros_message(first)).shape[:2]
         return width, height
     except InvalidInput:
         return None  # the detector will say what is wrong with it
@@ -283,12 +296,6 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
-
-
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
 
 
 def _say(text: str) -> None:

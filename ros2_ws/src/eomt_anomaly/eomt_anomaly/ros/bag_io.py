@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos
 from rosbags.typesys import Stores, get_typestore
 
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = (RAW, COMPRESSED)
 STORAGE_SUFFIXES = (".mcap", ".db3")
+REMEDY = "Recover it (`mcap recover`, or `ros2 bag reindex` for a folder) or record it again"
 GROUND_TRUTH = "ground_truth"  # an image topic whose last name is this holds labels, not pictures
 
 
@@ -95,10 +96,7 @@ class Bag:
         except (
             Exception
         ) as error:  # rosbags lets sqlite, zstd, struct and lz4 errors of damaged files through
-            raise BagError(
-                f"{self.path} is damaged: {_text(error)}. Recover it (`mcap recover`, or `ros2 bag "
-                "reindex` for a folder) or record it again"
-            ) from error
+            raise BagError(f"{self.path} is damaged: {_text(error)}. {REMEDY}") from error
 
     def deserialize(self, record: Record) -> Any:
         """The record as a message with the fields of its type. Raises BagError if the bytes do not fit."""
@@ -293,10 +291,10 @@ def _open(path: Path) -> AnyReader:
         reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
         reader.open()
         return reader
-    except AnyReaderError as error:
-        raise BagError(f"{path} cannot be read as rosbag2: {_text(error)}") from error
-    except Exception as error:  # damaged files surface as sqlite, struct, zstd, YAML or OS errors
-        raise BagError(f"{path} cannot be read as rosbag2 (damaged, or not a bag): {_text(error)}") from error
+    except Exception as error:  # damaged files surface as sqlite, struct, zstd, YAML or OS errors too
+        raise BagError(
+            f"{path} cannot be read as rosbag2 (damaged, cut off, or not a bag): {_text(error)}. {REMEDY}"
+        ) from error
 
 
 def _recorded_qos(info: Any) -> Qos | None:
@@ -305,4 +303,4 @@ def _recorded_qos(info: Any) -> Qos | None:
 
 
 def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return str(error).rstrip(".") or type(error).__name__

@@ -13,7 +13,7 @@ from rclpy.duration import Duration
 from rclpy.signals import SignalHandlerOptions
 
 from .bag_io import Bag, BagError
-from .player import Player, has_header, message_class
+from .player import Player, has_header, message_class, positive
 
 PROGRESS_S = 1.0  # seconds between two lines of progress
 
@@ -22,7 +22,7 @@ def arguments(own: list[str]) -> argparse.Namespace:
     """The command line, without what follows --ros-args."""
     parser = argparse.ArgumentParser(prog="bag_player", description=__doc__.split(":")[0] + ".")
     parser.add_argument("bag", help="rosbag2 folder, or an .mcap or .db3 file")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="times the recorded speed (default 1)")
+    parser.add_argument("--rate", type=positive, default=1.0, help="times the recorded speed (default 1)")
     parser.add_argument("--loop", action="store_true", help="begin again at the end, until interrupted")
     parser.add_argument(
         "--start-offset", type=_not_negative, default=0.0, metavar="S", help="skip the first S seconds"
@@ -49,7 +49,7 @@ def arguments(own: list[str]) -> argparse.Namespace:
         help="wait up to S seconds until each topic of --topics has a subscriber, else give up",
     )
     parser.add_argument(
-        "--buffer-mb", type=_positive, default=1024.0, help="read ahead at most this much (default 1024)"
+        "--buffer-mb", type=positive, default=1024.0, help="read ahead at most this much (default 1024)"
     )
     args = parser.parse_args(own)
     args.remap = dict(_pair(parser, text) for text in args.remap)
@@ -155,12 +155,6 @@ def _pair(parser: argparse.ArgumentParser, text: str) -> tuple[str, str]:
     if not (source and mark and target):
         parser.error(f"--remap {text}: write FROM:=TO")
     return source, target
-
-
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-    return value
 
 
 def _not_negative(text: str) -> float:

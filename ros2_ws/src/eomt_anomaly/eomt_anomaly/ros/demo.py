@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from rclpy.serialization import deserialize_message
 
 from ..report.page import page
 from ..report.video import VideoError, find_ffmpeg, frame_rate, operator_view, write_video
 from .bag_benchmark import Result, add_arguments, end_on_sigterm, measured
-from .bag_io import BagError
+from .bag_io import BagError, stamp_of
 from .conversions import InvalidInput, to_rgb
 from .describe import report_lines, write_json
-from .player import message_class
+from .player import ros_message
 from .processes import ChildError
 from .replay import ReplayError
 
@@ -147,14 +146,13 @@ def write(result: Result, output: Path, say) -> None:
 def _pictures(result: Result) -> Iterator[np.ndarray]:
     """The published pictures as RGB; grey where one cannot be decoded."""
     wanted = {frame.source_ns for frame in result.recording.frames}
-    kind, last = message_class(result.topic.msgtype), np.full((360, 640, 3), 128, np.uint8)
+    last = np.full((360, 640, 3), 128, np.uint8)
     for record in result.bag.records([result.topic.name]):
-        message = deserialize_message(record.data, kind)
-        if message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec in wanted:
+        if stamp_of(record.data) in wanted:
             try:
-                last = to_rgb(message)
+                last = to_rgb(ros_message(record))
                 yield last
-            except InvalidInput:
+            except (InvalidInput, BagError):
                 yield np.full_like(last, 128)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rosbags.interfaces import QosDurability, QosReliability
 from rosgraph_msgs.msg import Clock
 
@@ -124,6 +126,25 @@ def message_class(msgtype: str) -> type:
             f"message type {msgtype} is not installed here: install its package, or leave its topics "
             "out (--topics)"
         ) from error
+
+
+def ros_message(record: Record) -> Any:
+    """The record as a message of its ROS type. Raises BagError if its bytes are not one."""
+    kind = message_class(record.msgtype)
+    try:
+        return deserialize_message(record.data, kind)
+    except Exception as error:  # of the middleware; its type differs between them
+        raise BagError(
+            f"a message of {record.topic} is not a {record.msgtype} ({error}): the bag is damaged, or it is "
+            "compressed and its metadata.yaml is missing"
+        ) from error
+
+
+def positive(text: str) -> float:
+    """A finite number above 0, as an argument of the command line."""
+    if not 0 < (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
 
 
 def has_header(msgtype: str) -> bool:

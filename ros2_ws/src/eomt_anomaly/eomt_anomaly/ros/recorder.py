@@ -12,13 +12,14 @@ from functools import partial
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
 from eomt_anomaly_msgs.msg import ModelInfo, ObstacleAlertArray
 
 from ..report.recording import UNKNOWN, Box, Reason
+from . import qos
 from .bag_io import stamp_of
 
 PIXELS = {
@@ -27,9 +28,6 @@ PIXELS = {
     "heatmap": ("32FC1", np.float32, 1),
 }
 DEEP = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
-LATCHED = QoSProfile(
-    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Recorder:
         self.engine: DiagnosticStatus | None = None
         base = f"{detector}/{camera}"
         node.create_subscription(ObstacleAlertArray, f"{base}/alerts", self._on_alerts, DEEP)
-        node.create_subscription(ModelInfo, f"{detector}/model_info", self._on_model, LATCHED)
+        node.create_subscription(ModelInfo, f"{detector}/model_info", self._on_model, qos.LATCHED)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DEEP)
         for name in pictures:
             picture_node.create_subscription(
