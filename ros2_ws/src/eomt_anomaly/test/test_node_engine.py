@@ -16,12 +16,12 @@ pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its in
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from node_rig import SIZE, detector, picture
-from test_node_live import LATCHED
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
 from eomt_anomaly.ros.engines import make_engine
 from eomt_anomaly.ros.fallback import EngineSettings
+from eomt_anomaly.ros.qos import LATCHED
 from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
 
 

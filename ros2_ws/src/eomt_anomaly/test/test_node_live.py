@@ -16,19 +16,18 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from node_rig import SIZE, detector, picture
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import LivelinessPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import Marker, MarkerArray
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.ros.publishers import DENSE
+from eomt_anomaly.ros.qos import LATCHED
 from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
 from eomt_anomaly_msgs.srv import SetThreshold
 
 UNKNOWN, CLEAR, CAUTION, STOP = Level
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL,
-                     reliability=ReliabilityPolicy.RELIABLE)
 QUICK = {"monitor__clear_frames": 3}
 
 
@@ -127,11 +126,6 @@ def test_the_cloud_and_the_markers_lie_where_the_alert_says(node):
     assert np.isfinite(points).all() and (points[:, 3] == np.float32(0.9)).all()
     assert markers[-1].markers[0].action == Marker.DELETEALL
     assert markers[-1].markers[1].pose.position.z == pytest.approx(place.z, abs=0.2)
-    try:
-        from sensor_msgs_py.point_cloud2 import read_points_numpy
-    except ImportError:
-        return
-    np.testing.assert_array_equal(read_points_numpy(clouds[-1], ["x", "y", "z", "score"]), points)
 
 
 WRONG = {

@@ -54,6 +54,14 @@ def test_the_cloud_stands_on_the_obstacles_lower_edge():
     assert pixels[:, 1].min() < 300      # the posts rise above the ground
 
 
+def test_the_readers_of_ros_understand_the_cloud():
+    reader = pytest.importorskip(
+        "sensor_msgs_py.point_cloud2", reason="sensor_msgs_py comes with a full ROS 2 only, not from PyPI")
+    points = np.arange(20, dtype=np.float32).reshape(5, 4)
+    read = reader.read_points_numpy(cloud_message(points, HEADER), ["x", "y", "z", "score"])
+    np.testing.assert_array_equal(read, points)
+
+
 def test_a_cloud_without_obstacles_is_well_formed():
     cloud = cloud_message(obstacle_points([], camera()), HEADER)
     assert (cloud.width, cloud.height, cloud.row_step, len(cloud.data)) == (0, 1, 0, 0)
