@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""What every network that can be evaluated offers, and EoMT-EXT behind the same interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from eomt_anomaly.model import EomtExt, EomtExtConfig, EomtExtOutput, scores
+
+
+class AnomalyPredictor(Protocol):
+    """A network with anomaly scores.
+
+    ``config`` has ``labels``, ``num_classes``, ``pixel_mean``, ``pixel_std`` (how pixels come in),
+    ``patch_size`` (both image sides must be multiples of it) and ``image_size`` (short side, px, as trained).
+    """
+
+    config: Any
+    score_names: tuple[str, ...]
+
+    def predict_scores(
+        self, pixels: Tensor, names: Sequence[str] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """pixels float [B,3,H,W], normalised -> semantic [B,C,h,w] and the named scores (None: all), [B,h,w].
+
+        ``semantic`` is float32, its argmax the class map: probabilities, for mask models the map U of
+        `scores.semantic_map`, which is not normalised. h and w may be smaller than H and W.
+        """
+        ...
+
+
+class EomtExtPredictor(nn.Module):
+    """EoMT-EXT, or plain EoMT, with all mask-based scores.
+
+    A checkpoint that names another score than ``eomt_ext`` in its configuration has no trained anomaly head:
+    it offers the heuristics only.
+    """
+
+    def __init__(self, net: EomtExt):
+        super().__init__()
+        self.net = net
+        self.score_names = mask_score_names(net.config)
+
+    @property
+    def config(self) -> EomtExtConfig:
+        return self.net.config
+
+    @torch.no_grad()
+    def predict_scores(
+        self, pixels: Tensor, names: Sequence[str] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `AnomalyPredictor.predict_scores`; ``eomt_ext`` is the unbounded AnomalyMap."""
+        return mask_scores(self.net(pixels), self.score_names if names is None else names)
+
+    def save_pretrained(self, folder: str, **options: Any) -> None:
+        self.net.save_pretrained(folder, **options)
+
+
+def mask_score_names(config: EomtExtConfig) -> tuple[str, ...]:
+    """Scores that a checkpoint's weights were trained for."""
+    return tuple(name for name in scores.SCORES if name != "eomt_ext" or config.score == "eomt_ext")
+
+
+def mask_scores(output: EomtExtOutput, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Semantic map U [B,C,h,w] and the named scores [B,h,w] of one forward pass, in float32."""
+    logits = (output.mask_logits.float(), output.class_logits.float(), output.anomaly_logits.float())
+    return scores.semantic_map(*logits[:2]), {name: scores.SCORES[name](*logits) for name in names}
