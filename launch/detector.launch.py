@@ -7,12 +7,23 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import matches_action
+from launch.events.process import ShutdownProcess
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from eomt_anomaly.ros.launch_helpers import (
     camera_parameters,
+    file_cameras,
+    full_name,
     parse_cameras,
     render_rviz,
 )
@@ -21,7 +32,8 @@ SHARE = Path(get_package_share_directory("eomt_anomaly"))
 # Fast DDS loses big pictures with its default transports. Jazzy reads the second, later ones the first.
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = (
-    ("cameras", "front", "NAME or NAME=TOPIC, comma separated (a topic ending in /compressed is compressed)"),
+    ("cameras", "", "NAME or NAME=TOPIC, comma separated (a topic ending in /compressed is compressed); "
+     "empty: what params_file says, or front"),
     ("checkpoint", "", "checkpoint folder; empty: what params_file says, or the one inside the package"),
     ("backbone", "", "file or folder of the frozen backbone; empty: as in params_file, or the usual places"),
     ("device", "", "auto, cpu, cuda, cuda:0, …; empty: what params_file says"),
@@ -30,7 +42,7 @@ ARGUMENTS = (
     ("use_sim_time", "false", "true: take the time from /clock, as bags are played with"),
     ("namespace", "", "namespace of the node and of relative topics"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
-    ("respawn", "true", "true: start the detector again when it dies"),
+    ("respawn", "true", "true: start the detector again when it dies or ends with an error"),
 )
 
 
@@ -43,13 +55,19 @@ def start(context):
     overrides |= {name: given[name] for name in ("checkpoint", "backbone", "device") if given[name]}
     actions = [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds_shm.xml"))
                for name in PROFILE_VARIABLES if name not in os.environ]
-    actions.append(LifecycleNode(
+    detector = LifecycleNode(
         package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],
         parameters=[given["params_file"], overrides], ros_arguments=["--log-level", given["log_level"]],
         output="screen", emulate_tty=True, respawn=given["respawn"].lower() in ("true", "1"),
-        respawn_delay=2.0))
+        respawn_delay=2.0)
+    # launch starts again whatever has ended; a detector that was asked to end (status 0) stays so.
+    at_rest = OnProcessExit(target_action=detector, on_exit=lambda event, _: None if event.returncode else [
+        EmitEvent(event=ShutdownProcess(process_matcher=matches_action(detector)))])
+    actions += [RegisterEventHandler(at_rest), detector]
     if given["rviz"].lower() in ("true", "1"):
-        text = render_rviz((SHARE / "rviz" / "detector.rviz").read_text(), given["namespace"], list(cameras))
+        shown = list(cameras) or file_cameras(Path(given["params_file"]).read_text(encoding="utf-8"),
+                                              full_name(given["namespace"]))
+        text = render_rviz((SHARE / "rviz" / "detector.rviz").read_text(), given["namespace"], shown)
         with tempfile.NamedTemporaryFile("w", prefix="detector_", suffix=".rviz", delete=False) as file:
             file.write(text)
         actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", file.name],

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
-from eomt_anomaly.ros.launch_helpers import camera_parameters, parse_cameras
+from eomt_anomaly.alerts import Reason
+from eomt_anomaly.ros.launch_helpers import camera_parameters, file_cameras, full_name, parse_cameras
 
 PACKAGE = Path(__file__).parents[1]
 LAUNCH = next(place for place in (PACKAGE / "launch", PACKAGE.parents[2] / "launch") if place.is_dir())
@@ -46,7 +47,29 @@ def test_cameras_are_names_with_or_without_topics():
                                           "rear.image_topic": "/rear/image_raw/compressed"}
 
 
-@pytest.mark.parametrize("text", ["", "a,,b", "a,a", "=topic"])
+def test_without_cameras_those_of_the_parameter_file_stand():
+    assert camera_parameters(parse_cameras("")) == {}
+
+
+PARAMETERS = """
+/**: {ros__parameters: {cameras: [a], device: cpu}}
+other: {ros__parameters: {cameras: [b]}}
+/detector: {ros__parameters: {device: cuda}}
+/*/detector: {ros__parameters: {cameras: [c, d]}}
+robot: {detector: {ros__parameters: {cameras: [e]}}}
+/**/camera_2/detector: {ros__parameters: {cameras: [f]}}
+"""
+
+
+@pytest.mark.parametrize("text, namespace, cameras", [
+    (PARAMETERS, "", ["a"]), (PARAMETERS, "van", ["c", "d"]), (PARAMETERS, "/robot/", ["e"]),
+    (PARAMETERS, "/x/y/camera_2", ["f"]), ("", "", ["front"]),
+    ("detector:\n  ros__parameters:", "", ["front"])])
+def test_rviz_shows_the_cameras_that_the_parameter_file_gives_the_node(text, namespace, cameras):
+    assert file_cameras(text, full_name(namespace)) == cameras
+
+
+@pytest.mark.parametrize("text", [",", "a,,b", "a,a", "=topic"])
 def test_wrong_cameras_are_refused(text):
     with pytest.raises(ValueError, match="NAME"):
         parse_cameras(text)
@@ -185,6 +208,28 @@ def test_a_detector_that_dies_is_started_again(launched, checkpoint):
     client.level(0)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) == 0
+
+
+def test_a_detector_that_ends_with_an_error_is_started_again(launched, tmp_path):
+    (tmp_path / "p.yaml").write_text("/**: {ros__parameters: {max_age: -1.0}}")
+    _, log, client = launched("detector", params_file=tmp_path / "p.yaml")
+    client.until(lambda: log.read_text().count("exit code 2") >= 2, 60)
+
+
+def test_a_detector_that_was_asked_to_end_is_not_started_again(launched, checkpoint):
+    process, log, client = launched("detector", checkpoint=checkpoint, device="cpu", respawn="true")
+    client.level(0, reasons=Reason.NO_INPUT)      # it is active
+    first, = children(process.pid)
+    os.kill(first, signal.SIGINT)
+    assert process.wait(30) == 0      # launch ends with its last process
+    assert log.read_text().count("process started with pid") == 1 and "Traceback" not in log.read_text()
+
+
+def test_the_cameras_of_the_parameter_file_are_used(launched, checkpoint, tmp_path):
+    (tmp_path / "p.yaml").write_text("/**: {ros__parameters: {cameras: [left, right]}}")
+    _, _, client = launched("detector", params_file=tmp_path / "p.yaml", checkpoint=checkpoint, device="cpu")
+    for name in ("left", "right"):
+        client.level(0, topic=f"/detector/{name}/alerts")
 
 
 def test_a_wrong_argument_is_said(launched):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""What the launch files compute: parameters from camera arguments, and an RViz configuration for these."""
+"""What the launch files compute: the cameras, their parameters, and an RViz configuration for them."""
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 
 import yaml
@@ -14,10 +15,10 @@ NODE, CAMERA = "/detector", "front"   # whose topics rviz/detector.rviz shows
 def parse_cameras(text: str) -> dict[str, str]:
     """`front, rear=/rear/image_raw/compressed` → {"front": "", "rear": "/rear/image_raw/compressed"}.
 
-    Raises ValueError for an empty list, an empty name or a name that comes twice.
+    An empty text names no camera. Raises ValueError for an empty name or a name that comes twice.
     """
     cameras: dict[str, str] = {}
-    for item in text.split(","):
+    for item in text.split(",") if text.strip() else ():
         name, _, topic = (part.strip() for part in item.partition("="))
         if not name or name in cameras:
             raise ValueError(f"cameras is {text!r}: give NAME or NAME=TOPIC, comma separated, each name once")
@@ -26,9 +27,35 @@ def parse_cameras(text: str) -> dict[str, str]:
 
 
 def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
-    """The node's parameters; a camera without a topic keeps the default or the params file's."""
-    return {"cameras": list(cameras),
+    """The node's parameters; without cameras, and of a camera without a topic, the params file's stand."""
+    return {**({"cameras": list(cameras)} if cameras else {}),
             **{f"{name}.image_topic": topic for name, topic in cameras.items() if topic}}
+
+
+def full_name(namespace: str) -> str:
+    """The detector's full name: "robot" → "/robot/detector"."""
+    return "/".join(["", *filter(None, namespace.split("/")), NODE.lstrip("/")])
+
+
+def file_cameras(text: str, node: str) -> list[str]:
+    """The cameras that a parameter file (its text) gives the node of this full name, or the node's default.
+
+    As in ROS, `*` stands for one part of the name and `**` for any number, and the last entry wins.
+    """
+    cameras = [CAMERA]
+
+    def visit(tree: Mapping, name: str) -> None:
+        nonlocal cameras
+        for key, value in tree.items():
+            if key == "ros__parameters":
+                pattern = name.replace("/**", r"(/\w+)*").replace("/*", r"/\w+")
+                if re.fullmatch(pattern, node):
+                    cameras = list((value or {}).get("cameras", cameras))
+            elif isinstance(value, Mapping):
+                visit(value, f"{name}/{key.strip('/')}")
+
+    visit(yaml.safe_load(text) or {}, "")
+    return cameras
 
 
 def render_rviz(text: str, namespace: str, cameras: Sequence[str]) -> str:
@@ -39,9 +66,7 @@ def render_rviz(text: str, namespace: str, cameras: Sequence[str]) -> str:
     """
     config = yaml.safe_load(text)
     manager = config["Visualization Manager"]
-    prefix = "/".join(part for part in ("", *namespace.strip("/").split("/")) if part)
-    prefix = f"/{prefix}" if prefix else ""
-    displays = []
+    displays, node = [], full_name(namespace)
     for display in manager["Displays"]:
         topic = display.get("Topic", {}).get("Value", "")
         if not topic.startswith(f"{NODE}/{CAMERA}/"):
@@ -49,7 +74,7 @@ def render_rviz(text: str, namespace: str, cameras: Sequence[str]) -> str:
             continue
         for number, camera in enumerate(cameras):
             new = copy.deepcopy(display)
-            new["Topic"]["Value"] = f"{prefix}{NODE}/{camera}/{topic.removeprefix(f'{NODE}/{CAMERA}/')}"
+            new["Topic"]["Value"] = f"{node}/{camera}/{topic.removeprefix(f'{NODE}/{CAMERA}/')}"
             new["Name"] = display["Name"].replace(CAMERA, camera)
             if number:
                 new["Enabled"] = new["Value"] = False
