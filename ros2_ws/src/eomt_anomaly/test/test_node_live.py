@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The node over real DDS, in a process of its own: pictures in, alerts and maps out, and faults."""
 
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -13,7 +16,7 @@ pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its in
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from node_rig import SIZE, detector, picture
+from node_rig import HERE, SIZE, detector, picture
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import LivelinessPolicy, ReliabilityPolicy
@@ -347,6 +350,27 @@ def test_signals_end_it_cleanly_with_a_last_unknown(sign, moment):
         assert "Traceback" not in log.read_text()
         last = client.messages["/detector/front/alerts"][-1]
         assert last.level == UNKNOWN and last.reasons & Reason.INACTIVE
+
+
+EARLY = """
+import os, signal, sys
+from eomt_anomaly.ros import detector
+from node_rig import FakeEngine
+class Heartbeat(detector.Heartbeat):
+    def start(self):
+        os.kill(os.getpid(), signal.%s)
+        super().start()
+detector.Heartbeat = Heartbeat
+sys.exit(detector.main(make_engine=FakeEngine))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_node_is_being_made_ends_it_cleanly(name):
+    path = os.pathsep.join([str(HERE), *filter(None, sys.path)])
+    done = subprocess.run([sys.executable, "-c", EARLY % name], env=os.environ | {"PYTHONPATH": path},
+                          timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
 def test_a_hung_worker_is_unknown_and_then_the_process_ends_with_an_error():

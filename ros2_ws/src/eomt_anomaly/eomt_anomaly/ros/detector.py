@@ -47,12 +47,13 @@ RULES = ("threshold", "drivable_labels", "corridor.", "monitor.")
 class Detector(LifecycleNode):
     """Camera topics in; masks, heatmaps and obstacle alerts out. Alerts say UNKNOWN from construction on."""
 
-    def __init__(self, make_engine: Callable[[EngineSettings], Any] = make_engine, **kwargs):
-        """Raises ValueError, or rclpy's exceptions, for bad parameters."""
+    def __init__(self, make_engine: Callable[[EngineSettings], Any] = make_engine,
+                 stopping: threading.Event | None = None, **kwargs):
+        """`stopping` ends a configuration early. Raises ValueError or rclpy's exceptions for bad parameters."""
         super().__init__("detector", enable_logger_service=True, **kwargs)
         self._built = False   # rclpy destroys what a constructor left behind, too
         self.parameters = Parameters(self)
-        self.stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._make_engine, self._worker, self._problem = make_engine, None, ""
         self._gate = Gate(self._worker_reasons)
         self._mailbox = Mailbox(self.parameters.cameras)
@@ -88,7 +89,7 @@ class Detector(LifecycleNode):
                                   self._mailbox, self._pipeline, self._batching, p["oom_fallback"])
             self._worker.start()
             while not self._worker.settled.wait(0.1):
-                if self.stopping.is_set():
+                if self._stopping.is_set():
                     return FAILURE
             if self._worker.failure is not None:
                 raise self._worker.failure
@@ -265,20 +266,21 @@ class Detector(LifecycleNode):
 def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], Any] = make_engine) -> int:
     """Run the node until SIGINT or SIGTERM (status 0). Status 2: bad parameters; 70: inference hangs."""
     # Signals are handled here, so that the last UNKNOWN is published while the ROS context still lives.
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = Detector(make_engine)
+        node = Detector(make_engine, stopping)
     except (ValueError, InvalidParameterTypeException, InvalidParameterValueException) as error:
         print(f"detector: {error}", file=sys.stderr)
         rclpy.shutdown()
         return EXIT_BAD_PARAMETER
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: node.stopping.set())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    if node.parameters["autostart"] and node.trigger_configure() == SUCCESS and not node.stopping.is_set():
+    if node.parameters["autostart"] and node.trigger_configure() == SUCCESS and not stopping.is_set():
         node.trigger_activate()
-    while not node.stopping.is_set():
+    while not stopping.is_set():
         executor.spin_once(timeout_sec=0.1)   # Python runs signal handlers between waits
     executor.remove_node(node)
     node.destroy_node()
