@@ -45,7 +45,7 @@ class FakeEngine:
     labels = (SimpleNamespace(id=0, name="sky", color=(70, 130, 180), drivable=False),
               SimpleNamespace(id=1, name="road", color=(128, 64, 128), drivable=True))
     score, threshold, drivable_ids = "eomt_ext", 0.5, (1,)
-    calibration = {"method": "quantile"}
+    calibration = {"dataset": "fake val", "false_positive_rate": 0.003}
     checkpoint_sha256, model_id, device, precision, short_side = "0" * 64, "fake", "cpu", "fp32", 60
 
     def __init__(self, settings):

@@ -48,6 +48,13 @@ def threshold(engine: Any, wanted: float) -> float:
     return float(engine.threshold)
 
 
+def calibrated_on(calibration: dict[str, Any]) -> str:
+    """Where the checkpoint's threshold comes from, in words."""
+    share = calibration.get("false_positive_rate")
+    wanted = f": at most {100 * share:g} % of normal pixels reach it" if isinstance(share, float) else ""
+    return f"calibration on {calibration.get('dataset', 'data it does not name')}{wanted}"
+
+
 def rules(engine: Any, parameters: Parameters, new: dict[str, Any] | None = None) -> MonitorParams:
     """The Monitor's parameters, with `new` values in place of those in force. Raises ValueError."""
     new = new or {}
@@ -66,7 +73,7 @@ def look(engine: Any, parameters: Parameters) -> Look:
 def model_info(engine: Any, parameters: Parameters) -> ModelInfo:
     """What is running, for late joiners too."""
     wanted = parameters["threshold"]
-    source = "parameter" if wanted != -1.0 else str((engine.calibration or {}).get("method", "calibration"))
+    source = "parameter" if wanted != -1.0 else calibrated_on(engine.calibration or {})
     return ModelInfo(
         model_id=engine.model_id, class_names=[label.name for label in engine.labels],
         class_colors=[channel for label in engine.labels for channel in label.color],
