@@ -7,8 +7,10 @@
   python training/evaluate.py control   --checkpoint DIR --data camvid --root DIR --split val
   python training/evaluate.py calibrate --checkpoint DIR --data camvid --root DIR --split val --fpr 0.005
 
-``--data drives`` reads frames of render_drives.py, which hold outliers of their own. Each command prints a
-table and, with --output, writes the same numbers as JSON.
+``--data drives`` (frames of render_drives.py) and ``generic_anomaly`` (SegmentMeIfYouCan, Fishyscapes, ...)
+hold outliers of their own; into others the cut-outs of --stamps are pasted. Each command prints a table and,
+with --output, writes the same numbers as JSON. `semantic` and `anomaly` also take --degraded and --baseline,
+append their rows to --results, and write an HTML report with --report.
 """
 
 from __future__ import annotations
@@ -18,57 +20,67 @@ import datetime
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from eomt_anomaly.model import EomtExt  # noqa: E402
-from eomt_anomaly.model.checkpoint import read_config  # noqa: E402
+from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
+from eomt_training import evaluation, report  # noqa: E402
+from eomt_training.baselines import open_predictor  # noqa: E402
+from eomt_training.data.ade20k import ade20k  # noqa: E402
+from eomt_training.data.cityscapes import cityscapes  # noqa: E402
+from eomt_training.data.coco import coco, coco_stuff  # noqa: E402
 from eomt_training.data.cutouts import load_cutouts  # noqa: E402
-from eomt_training.data.folders import SegmentationFolder, camvid, drives  # noqa: E402
-from eomt_training.evaluation import (  # noqa: E402
-    Predictor,
-    evaluate_anomaly,
-    evaluate_control,
-    evaluate_semantic,
-    normal_scores,
-)
+from eomt_training.data.folders import camvid, drives  # noqa: E402
+from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
+from eomt_training.evaluation import Predictor, Predicts, results  # noqa: E402
+from eomt_training.evaluation.frames import Frames, degraded, every, pasted  # noqa: E402
+from eomt_training.evaluation.provenance import git_commit  # noqa: E402
+from eomt_training.labels import LABELS, ground_ids  # noqa: E402
+from eomt_training.metrics.components import TRACKS  # noqa: E402
+
+DATA: dict[str, Callable[..., Frames]] = {
+    f.__name__: f for f in (camvid, drives, cityscapes, ade20k, coco, coco_stuff, generic_anomaly)
+}
+CLASSES = {**LABELS, "drives": LABELS["camvid"]}  # generic_anomaly has none
+OWN_OUTLIERS = ("drives", "generic_anomaly")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("semantic", "anomaly", "control", "calibrate"))
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="folder with config.json and model.safetensors"
-    )
-    parser.add_argument(
-        "--backbone", help="file or folder of the frozen backbone, if it is in no usual place"
-    )
-    parser.add_argument("--data", choices=("camvid", "drives"), default="camvid")
-    parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--stamps", type=Path, help="folder of RGBA cut-outs; its evaluation half is pasted")
-    parser.add_argument("--every", type=int, default=1, help="use every n-th frame")
-    parser.add_argument("--short-side", type=int, help="px; default: as trained")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--fpr",
-        type=float,
-        default=0.005,
-        help="calibrate: wanted share of normal pixels that fire, in (0, 1)",
-    )
-    parser.add_argument("--threshold", type=float, help="control: default is the checkpoint's calibrated one")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--output", type=Path, help="also write the result to this JSON file")
+    add = parser.add_argument
+    add("command", choices=("semantic", "anomaly", "control", "calibrate"))
+    add("--checkpoint", type=Path, required=True, help="folder with config.json and model.safetensors")
+    add("--backbone", help="file or folder of the frozen backbone, if it is in no usual place")
+    add("--baseline", type=Path, nargs="+", default=[], help="folders of baselines to measure beside it")
+    add("--data", choices=tuple(DATA), default="camvid")
+    add("--root", type=Path, required=True, help="the data set's folder")
+    add("--split", default="val")
+    add("--stamps", type=Path, help="folder of RGBA cut-outs; its evaluation half is pasted")
+    add("--every", type=int, default=1, help="use every n-th frame")
+    add("--short-side", type=int, help="px; default: as trained")
+    add("--seed", type=int, default=0)
+    add("--degraded", nargs="+", default=[], metavar="KIND", help="also on such copies: dark noise fog ...")
+    add("--severity", type=float, default=0.5, help="of --degraded, in [0, 1]")
+    add("--temperature", type=float, default=1.0, help="anomaly: of msp's and max_entropy's softmax")
+    add("--track", choices=tuple(TRACKS), default="obstacle", help="anomaly: SMIYC's sizes of components")
+    add("--predictions", type=Path, help="semantic: write coloured predictions into this folder")
+    add("--fpr", type=float, default=0.005, help="calibrate: wanted share of normal pixels that fire, (0, 1)")
+    add("--threshold", type=float, help="control: default is the checkpoint's calibrated one")
+    add("--precision", choices=tuple(DTYPES), default="fp32")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--output", type=Path, help="also write the result to this JSON file")
+    add("--report", type=Path, help="semantic, anomaly: write report.html into this folder")
+    add("--results", type=Path, default=Path("results/results.csv"), help="append rows here; '' for nowhere")
     return parser.parse_args(argv)
 
 
@@ -76,113 +88,207 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     started = time.monotonic()
     try:
-        model = EomtExt.from_pretrained(
-            args.checkpoint, **({"backbone": args.backbone} if args.backbone else {})
-        )
-        frames = open_frames(args)
-        predict = Predictor(
-            model,
-            args.short_side,
-            {"fp32": torch.float32, "bf16": torch.bfloat16}[args.precision],
-            args.device,
-        )
-        result = {"semantic": semantic, "anomaly": anomaly, "control": control, "calibrate": calibrate}[
-            args.command
-        ](args, predict, frames)
+        predict = open_model(args, args.checkpoint)
+        frames = every(DATA[args.data](args.root, args.split), args.every)
+        about = provenance(args, predict)
+        result, show = COMMANDS[args.command](args, predict, frames)
+        result |= about | {"minutes": round((time.monotonic() - started) / 60, 1)}
+        write(args, result, show)
     except (FileNotFoundError, ValueError, KeyError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    result |= {
+    return 0
+
+
+def open_model(args: argparse.Namespace, folder: Path) -> Predictor:
+    network = open_predictor(folder, args.backbone)
+    return Predictor(network, args.short_side, DTYPES[args.precision], args.device, args.temperature)
+
+
+def provenance(args: argparse.Namespace, predict: Predicts) -> dict[str, Any]:
+    """What a result says of its making; no path of this machine."""
+    return {
         "command": args.command,
         "data": args.data,
+        "dataset": args.data,
         "split": args.split,
         "every": args.every,
         "short_side": predict.short_side,
         "precision": args.precision,
         "device": args.device,
-        "checkpoint": args.checkpoint.name,
-        "minutes": round((time.monotonic() - started) / 60, 1),
+        "checkpoint": args.checkpoint.resolve().name,
+        "weights_sha256": file_sha256(args.checkpoint / WEIGHTS),
+        "commit": git_commit(),
+        "date": datetime.date.today().isoformat(),
     }
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(result, indent=2) + "\n")
-    return 0
 
 
-def open_frames(args: argparse.Namespace) -> SegmentationFolder:
-    frames = (camvid if args.data == "camvid" else drives)(args.root, args.split)
-    frames.names = frames.names[:: args.every]
-    return frames
+def write(args: argparse.Namespace, result: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> None:
+    """--output, and for tables of quality --results and --report."""
+    files = {args.output: lambda: json.dumps(result, indent=2) + "\n"} if args.output else {}
+    if args.command in ("semantic", "anomaly"):
+        if args.report:
+            files[args.report / "report.html"] = lambda: show(result)
+        if str(args.results) not in ("", "."):
+            print(f"{results.append(args.results, result)} rows appended to {args.results}")
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text(), encoding="utf-8")
+        print(f"written: {path}")
 
 
 def progress(items: Any) -> Any:
     return tqdm(items, unit="frame", leave=False)
 
 
-def semantic(args: argparse.Namespace, predict: Predictor, frames: SegmentationFolder) -> dict[str, Any]:
-    result = evaluate_semantic(predict, frames, progress)
+def models(args: argparse.Namespace, predict: Predicts) -> Iterator[tuple[str, Predicts]]:
+    """The checkpoint (named "") and the baselines."""
+    yield "", predict
+    for folder in args.baseline:
+        yield folder.resolve().name, open_model(args, folder)
+
+
+def conditions(args: argparse.Namespace, frames: Frames) -> Iterator[tuple[str, Frames]]:
+    """The frames as they are, and degraded."""
+    yield "clean", frames
+    for kind in args.degraded:
+        yield kind, degraded(frames, kind, args.severity, args.seed)
+
+
+def over_all(
+    args: argparse.Namespace,
+    predict: Predicts,
+    frames: Frames,
+    measure: Callable[[str, Predicts, str, Frames], dict[str, Any]],
+) -> dict[str, Any]:
+    """``measure`` of each model in each condition, nested as in the JSON."""
+    result: dict[str, Any] = {}
+    for model, predictor in models(args, predict):
+        of_model: dict[str, Any] = {}
+        for condition, seen in conditions(args, frames):
+            measured = measure(model, predictor, condition, seen)
+            if condition == "clean":
+                of_model = measured
+            else:
+                of_model.setdefault("degraded", {})[condition] = measured
+        if model:
+            result.setdefault("baselines", {})[model] = of_model
+        else:
+            result = of_model
+    return result | ({"degraded_severity": args.severity} if args.degraded else {})
+
+
+def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
+    def measure(model: str, predictor: Predicts, condition: str, seen: Frames) -> dict[str, Any]:
+        check_classes(args, predictor)
+        folder = args.predictions / model / condition if args.predictions else None
+        return evaluation.evaluate_semantic(predictor, seen, progress, folder)
+
+    result = over_all(args, predict, frames, measure)
     print("| class | IoU % |\n|---|---|")
     for name, value in result["iou"].items():
         print(f"| {name} | {value:.1f} |")
+    print()
+    for model, condition, m in results.measurements({"checkpoint": args.checkpoint.resolve().name} | result):
+        print(f"{model}, {condition}: mIoU {m['miou']:.1f}, mAcc {m['macc']:.1f}, aAcc {m['aacc']:.1f} "
+              f"on {m['frames']} frames")  # fmt: skip
+
+    def show(complete: dict[str, Any]) -> str:
+        panels = report.semantic_panels(predict, frames, result["frame_miou"])
+        return report.page(complete, panels=panels, labels=predict.labels)
+
+    return result, show
+
+
+def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
+    if args.data not in OWN_OUTLIERS and not args.stamps:
+        raise ValueError(f"{args.data} has no outliers: give --stamps DIR to paste unseen objects")
+    if args.stamps:
+        surface = ground_ids(CLASSES[args.data])
+        frames = pasted(frames, list(load_cutouts(str(args.stamps), "eval").values()), args.seed, surface)
+    drivable = [label.id for label in CLASSES.get(args.data, ()) if label.drivable]
+    main_score = "eomt_ext" if "eomt_ext" in predict.scores else predict.scores[0]
+    alerts = calibrated(args.checkpoint)
+    figures: dict[str, report.AnomalyFigures] = {}
+
+    def measure(model: str, predictor: Predicts, condition: str, seen_frames: Frames) -> dict[str, Any]:
+        seen = evaluation.Anomalies(predictor, seen_frames, None, drivable, progress)
+        try:
+            thresholds = {} if model else alerts
+            if args.report and not model:
+                figures[condition] = report.anomaly_figures(
+                    seen, main_score, predictor.labels, alerts.get(main_score)
+                )
+            return evaluation.summary(seen, args.seed, args.track, thresholds)
+        finally:
+            seen.close()
+
+    result = over_all(args, predict, frames, measure) | {"temperature": args.temperature}
+    named = {"checkpoint": args.checkpoint.resolve().name} | result
     print(
-        f"\nmIoU {result['miou']:.1f}, mAcc {result['macc']:.1f}, aAcc {result['aacc']:.1f} "
-        f"on {result['frames']} frames"
+        "| model | frames | score | AuPRC % (95 % interval) | AUROC % | FPR95 % | F1* % |\n"
+        + "|---" * 7
+        + "|"
     )
-    return result
-
-
-def anomaly(args: argparse.Namespace, predict: Predictor, frames: SegmentationFolder) -> dict[str, Any]:
-    if args.data == "camvid" and not args.stamps:
-        raise ValueError("CamVid has no outliers: give --stamps DIR to paste unseen objects")
-    cutouts = list(load_cutouts(str(args.stamps), "eval").values()) if args.stamps else None
-    result = evaluate_anomaly(predict, frames, cutouts, args.seed, progress=progress)
-    print("| score | AuPRC % (95 % interval) | AUROC % | FPR95 % |\n|---|---|---|---|")
-    for name, row in sorted(result["scores"].items(), key=lambda item: -item[1]["auprc"]):
-        print(
-            f"| {name} | {row['auprc']:.1f} ({row['auprc_low']:.1f} to {row['auprc_high']:.1f}) "
-            f"| {row['auroc']:.1f} | {row['fpr95']:.1f} |"
-        )
+    for model, condition, measured in results.measurements(named):
+        for name, row in sorted(measured["scores"].items(), key=lambda item: -item[1]["auprc"]):
+            print(f"| {model} | {condition} | {name} | {row['auprc']:.1f} ({row['auprc_low']:.1f} to "
+                  f"{row['auprc_high']:.1f}) | {row['auroc']:.1f} | {row['fpr95']:.1f} "
+                  f"| {row['f1_star']:.1f} |")  # fmt: skip
     print(f"\n{result['frames']} frames, {result['prevalence']:.2f} % of pixels anomalous")
-    return result
+    return result, lambda complete: report.page(complete, figures, labels=predict.labels)
 
 
-def control(args: argparse.Namespace, predict: Predictor, frames: SegmentationFolder) -> dict[str, Any]:
+def check_classes(args: argparse.Namespace, predict: Predicts) -> None:
+    """Refuse to compare class ids that mean different things."""
+    known, meant = [x.name for x in predict.labels], [x.name for x in CLASSES.get(args.data, ())]
+    if known != meant:
+        raise ValueError(
+            f"the checkpoint's classes are not those of {args.data}: {len(known)} ({known[0]}, ...) against "
+            f"{len(meant)} ({', '.join(meant[:1]) or 'no classes'}, ...)"
+        )
+
+
+def calibrated(checkpoint: Path) -> dict[str, float]:
+    """{score: threshold} of a checkpoint that was calibrated."""
+    path = checkpoint / CALIBRATION
+    if not path.is_file():
+        return {}
+    values = json.loads(path.read_text())
+    return {values["score"]: values["threshold"]}
+
+
+def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
     threshold = args.threshold
     if threshold is None:
-        threshold = json.loads((args.checkpoint / "calibration.json").read_text())["threshold"]
-    result = evaluate_control(predict, frames, threshold, args.seed, progress)
+        threshold = json.loads((args.checkpoint / CALIBRATION).read_text())["threshold"]
+    result = evaluation.evaluate_control(predict, frames, threshold, args.seed, progress)
     print(
         f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: "
         f"pasted {result['pasted']:.2f} %, around {result['around']:.2f} %, "
         f"same place before {result['before']:.2f} %; pasted less around {result['excess']:.2f} points "
         f"({result['excess_low']:.2f} to {result['excess_high']:.2f})"
     )
-    return result
+    return result, None
 
 
-def calibrate(args: argparse.Namespace, predict: Predictor, frames: SegmentationFolder) -> dict[str, Any]:
-    if not 0 < args.fpr < 1:
-        raise ValueError(f"--fpr {args.fpr}: give a share in (0, 1)")
-    metrics = normal_scores(predict, frames, progress)
-    threshold = float(np.clip(metrics.threshold_at_fpr(args.fpr), 1e-6, 1 - 1e-6))
-    calibration = {
-        "score": "eomt_ext",
-        "threshold": threshold,
-        "method": "lowest threshold that at most the wanted share of normal pixels reaches",
-        "false_positive_rate": args.fpr,
-        "dataset": f"{args.data} {args.split}",
-        "frames": len(frames),
-        "short_side": predict.short_side,
-        "weights_sha256": read_config(args.checkpoint)[1],
-        "date": datetime.date.today().isoformat(),
-    }
-    (args.checkpoint / "calibration.json").write_text(json.dumps(calibration, indent=2) + "\n")
+def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
+    if "eomt_ext" not in predict.scores:
+        raise ValueError(f"{args.checkpoint} has no trained anomaly head: only eomt_ext can be calibrated")
+    result = evaluation.calibration(evaluation.normal_scores(predict, frames, progress), args.fpr)
+    about = provenance(args, predict)
+    kept = ("data", "split", "every", "short_side", "precision", "weights_sha256", "commit", "date")
+    result |= {"dataset": f"{args.data} {args.split}", "seed": args.seed} | {k: about[k] for k in kept}
+    (args.checkpoint / CALIBRATION).write_text(json.dumps(result, indent=2) + "\n")
     print(
-        f"threshold {threshold:.4g}: at most {100 * args.fpr:g} % of normal pixels on "
-        f"{calibration['dataset']} reach it; written to {args.checkpoint / 'calibration.json'}"
+        f"threshold {result['threshold']:.4g}: on average {100 * result['calibration_rate']:.3g} % of a "
+        f"frame's normal pixels on {result['dataset']} reach it. Guarantee: {result['guarantee']}.\n"
+        f"Written to {args.checkpoint / CALIBRATION}"
     )
-    return calibration
+    return result, None
 
+
+COMMANDS = {"semantic": semantic, "anomaly": anomaly, "control": control, "calibrate": calibrate}
 
 if __name__ == "__main__":
     sys.exit(main())

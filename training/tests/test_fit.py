@@ -88,6 +88,7 @@ def test_a_run_leaves_everything_to_repeat_and_to_use_it(trained):
 
 def test_evaluate_and_calibrate_read_the_checkpoint(trained, camvid_root, stamps_root, tmp_path):
     common = ("--checkpoint", trained / "checkpoint", "--root", camvid_root, "--short-side", 56)
+    common += ("--results", tmp_path / "results.csv")
     semantic = run("evaluate.py", "semantic", *common, "--output", tmp_path / "semantic.json")
     assert semantic.returncode == 0 and "mIoU" in semantic.stdout, semantic.stderr[-2000:]
     assert json.loads((tmp_path / "semantic.json").read_text())["frames"] == 4

@@ -64,6 +64,24 @@ class PixelMetrics:
             total = cumulative[:, -1:]
             yield to_scores(keys), fp, tp
 
+    def by_image(self) -> Iterator[PixelMetrics]:
+        """The metrics of each image alone, in the order they came."""
+        for normal, anomalous in zip(self.normal.runs, self.anomalous.runs):
+            one = PixelMetrics(self.max_pixels)
+            one.normal.add(normal)
+            one.anomalous.add(anomalous)
+            yield one
+
+    def rates_at(self, threshold: float) -> tuple[float, float]:
+        """FPR and TPR of pixels with a score >= ``threshold``; NaN for a class without pixels."""
+        key = to_keys(np.array([threshold]))[0]
+
+        def rate(spool: Spool) -> float:
+            fired = sum(len(run) - int(np.searchsorted(run, key)) for run in spool.runs)
+            return fired / len(spool) if len(spool) else float("nan")
+
+        return rate(self.normal), rate(self.anomalous)
+
     def compute(self) -> dict[str, float]:
         """See `pixel_metrics`."""
         if not self.has_both_classes:

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The alert threshold of a checkpoint, and what it promises."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..metrics.anomaly import PixelMetrics
+from ..metrics.conformal import control_risk
+from .frames import Frames, anomaly_truth
+from .predictor import Predicts
+from .semantic import Progress
+
+LOWEST, HIGHEST = 1e-6, 1.0  # the node takes thresholds between them
+METHOD = "conformal risk control of the share of normal pixels that fire in a frame"
+METHOD_TOO_FEW = "lowest threshold that at most the wanted share of normal pixels reaches"
+
+
+def normal_scores(predict: Predicts, frames: Frames, progress: Progress = iter) -> PixelMetrics:
+    """Counts of the published eomt_ext score over the known pixels of frames as they are (calibration)."""
+    metrics = PixelMetrics()
+    for i in progress(range(len(frames))):
+        sample = frames[i]
+        metrics.update(predict(sample, ("eomt_ext",))[1]["eomt_ext"], anomaly_truth(sample.labels))
+    return metrics
+
+
+def calibration(metrics: PixelMetrics, rate: float) -> dict[str, Any]:
+    """Threshold on eomt_ext for a wanted false-positive rate in (0,1), with the guarantee it carries.
+
+    Rates are shares of a frame's normal pixels in [0,1]; see `metrics.conformal`.
+    Raises ValueError where no threshold below 1 keeps the rate.
+    """
+    chosen = control_risk(metrics.normal, rate)
+    if chosen.threshold >= HIGHEST:
+        raise ValueError(f"no threshold below 1 keeps the false-positive rate at {rate}: the score saturates")
+    promise = (
+        f"on a new frame drawn like the {chosen.frames} calibration frames (exchangeable with them), the "
+        f"expected share of normal pixels at or above the threshold is at most {chosen.guaranteed_rate:.4g}"
+    )
+    if not chosen.within_target:
+        needed = math.ceil(1 / rate - 1)
+        promise += (
+            f"; {chosen.frames} frames are too few to guarantee {rate:g}, which takes at least {needed}: the "
+            "threshold keeps it on the calibration frames themselves"
+        )
+    return {
+        "score": "eomt_ext",
+        "threshold": max(chosen.threshold, LOWEST),
+        "method": METHOD if chosen.within_target else METHOD_TOO_FEW,
+        "false_positive_rate": rate,
+        "calibration_rate": chosen.mean_rate,
+        "guaranteed_rate": chosen.guaranteed_rate,
+        "within_target": chosen.within_target,
+        "guarantee": promise,
+        "frames": chosen.frames,
+    }

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""A network on whole frames: class map and scores at the frame's own size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eomt_anomaly.model import EomtExt, Label
+from eomt_anomaly.model.scores import bounded
+
+from ..baselines import AnomalyPredictor, EomtExtPredictor
+from ..data.folders import Sample
+from ..data.transforms import fit_short_side, to_tensors
+
+
+class Predicts(Protocol):
+    """What the measurements ask of a predictor."""
+
+    labels: tuple[Label, ...]
+    scores: tuple[str, ...]
+    short_side: int
+
+    def __call__(self, sample: Sample, names: Sequence[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Class map uint8 [H,W] and the named scores, float32 [H,W], higher = more anomalous."""
+
+
+class Predictor:
+    """Runs a network on whole frames and returns maps at the frame's own size.
+
+    Args:
+        network: an `EomtExt`, or whatever `baselines.open_predictor` opens.
+        short_side: px to which a frame's short side is scaled; None: as the network was trained.
+        dtype: autocast type; scores are always float32.
+        temperature: T > 0 of the softmax in msp and max_entropy; see `tempered`.
+    """
+
+    def __init__(
+        self,
+        network: EomtExt | AnomalyPredictor,
+        short_side: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+        temperature: float = 1.0,
+    ):
+        if not temperature > 0:
+            raise ValueError(f"temperature {temperature}: must be above 0")
+        network = EomtExtPredictor(network) if isinstance(network, EomtExt) else network
+        self.network = network.eval().to(device)
+        self.dtype, self.device, self.temperature = dtype, device, temperature
+        self.labels: tuple[Label, ...] = tuple(network.config.labels)
+        self.scores = tuple(network.score_names)
+        self.short_side = short_side or network.config.image_size
+
+    @torch.inference_mode()
+    def __call__(self, sample: Sample, names: Sequence[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Class map uint8 [H,W] and the named scores, float32 [H,W]; ``eomt_ext`` is bounded to [0,1)."""
+        config = self.network.config
+        fitted = fit_short_side(sample, self.short_side, config.patch_size)
+        pixels = to_tensors(fitted, config.pixel_mean, config.pixel_std)["pixels"][None].to(self.device)
+        with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+            semantic, found = self.network.predict_scores(pixels, tuple(names))
+        if self.temperature != 1:
+            logits = (
+                semantic if isinstance(self.network, EomtExtPredictor) else semantic.clamp_min(1e-30).log()
+            )
+            found |= {k: v for k, v in tempered(logits, self.temperature).items() if k in found}
+
+        def full_size(maps: Tensor) -> Tensor:  # [1,K,h,w] -> [K,H,W]
+            return F.interpolate(maps, size=sample.labels.shape, mode="bilinear", align_corners=False)[0]
+
+        classes = full_size(semantic).argmax(0).byte().cpu().numpy()
+        maps = {name: full_size(value.float()[:, None])[0] for name, value in found.items()}
+        if "eomt_ext" in maps:
+            maps["eomt_ext"] = bounded(maps["eomt_ext"])
+        return classes, {name: value.cpu().numpy() for name, value in maps.items()}
+
+
+def tempered(logits: Tensor, temperature: float) -> dict[str, Tensor]:
+    """msp and max_entropy [B,h,w] of softmax(logits / T), logits float32 [B,C,h,w] (Liang et al., 2018).
+
+    The logits of a mask network are its semantic map U; those of a per-pixel classifier, log p.
+    """
+    log_p = (logits / temperature).log_softmax(1)
+    entropy = -(log_p.exp() * log_p).sum(1) / math.log(logits.shape[1])
+    return {"msp": 1 - log_p.exp().amax(1), "max_entropy": entropy}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""One table of all results: a row for each model, condition and score of a run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ABOUT = ("date", "commit", "command", "checkpoint", "weights_sha256", "dataset", "split", "frames", "seed")
+HOW = ("short_side", "precision", "temperature", "device")
+METRICS = (
+    *("miou", "macc", "aacc", "auprc", "auprc_low", "auprc_high", "auroc", "fpr95"),
+    *("tnr_at_tpr80", "tnr_at_tpr90", "tnr_at_tpr95", "tnr_at_tpr99", "best_f1", "best_f1_threshold"),
+    *("auprc_surface", "fpr95_surface", "siou", "ppv", "f1_star"),
+    *("threshold", "fpr_at_threshold", "tpr_at_threshold"),
+)
+COLUMNS = (*ABOUT, "model", "condition", "score", *METRICS, *HOW)  # metrics in %, thresholds as they are
+
+
+def rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of one result as `evaluate.py --output` writes it (semantic or anomaly)."""
+    about = {k: result.get(k) for k in (*ABOUT, *HOW)}
+    for model, condition, measured in measurements(result):
+        about["frames"] = measured["frames"]
+        for score, numbers in measured.get("scores", {"": measured}).items():
+            kept = {k: numbers[k] for k in METRICS if k in numbers}
+            yield {**about, "model": model, "condition": condition, "score": score, **kept}
+
+
+def measurements(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(model, condition, measurement) of a result: itself and its baselines, each clean and degraded."""
+    for model, of_model in {result["checkpoint"]: result, **result.get("baselines", {})}.items():
+        yield model, "clean", of_model
+        for condition, measured in of_model.get("degraded", {}).items():
+            yield model, condition, measured
+
+
+def append(path: Path, result: dict[str, Any]) -> int:
+    """Append the rows of ``result`` to a CSV file, with a header where it is new; returns how many.
+
+    Raises ValueError for a file with other columns: nothing is written into it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists() or not path.stat().st_size
+    if not new:
+        with path.open(newline="") as file:
+            if tuple(next(csv.reader(file))) != COLUMNS:
+                raise ValueError(f"{path} has other columns than these results: name another file")
+    found = list(rows(result))
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in found
+        )
+    return len(found)

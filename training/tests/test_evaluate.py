@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""`evaluate.py`: every command on miniatures and a tiny untrained network."""
+
+import csv
+import importlib.util
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_anomaly.runtime.checkpoints import read_calibration
+from eomt_training.data.folders import Sample, camvid
+from eomt_training.evaluation import Predictor, calibration, evaluate_anomaly
+from eomt_training.evaluation.predictor import tempered
+from eomt_training.evaluation.results import COLUMNS, append
+from eomt_training.labels import CAMVID
+from eomt_training.metrics.anomaly import PixelMetrics, pixel_metrics
+from eomt_training.metrics.conformal import control_risk
+
+SCRIPT = Path(__file__).resolve().parents[1] / "evaluate.py"
+spec = importlib.util.spec_from_file_location("evaluate_script", SCRIPT)
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+
+
+def tiny_network(seed=0):
+    torch.manual_seed(seed)
+    options = {"labels": CAMVID, "num_queries": 8, "image_size": 56, "upscale_channels": (24, 16)}
+    return EomtExt(EomtExtConfig.preset("tiny", **options)).eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    tiny_network().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def evaluate(checkpoint, camvid_root, tmp_path, monkeypatch):
+    """Runs a command; returns its JSON."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(command, *options):
+        output = tmp_path / f"{command}.json"
+        done = script.main([command, "--checkpoint", str(checkpoint), "--root", str(camvid_root), "--device",
+                            "cpu", "--output", str(output), *map(str, options)])  # fmt: skip
+        assert done == 0
+        return json.loads(output.read_text())
+
+    return run
+
+
+def test_semantic_writes_confusion_pictures_rows_and_a_report(evaluate, tmp_path):
+    result = evaluate("semantic", "--predictions", "pictures", "--report", "report", "--degraded", "fog")
+    assert result["frames"] == 4 and len(result["frame_miou"]) == 4
+    counts = np.array(result["confusion"])
+    assert counts.shape == (11, 11) and counts.sum() == 4 * 47 * 64, "one row of each frame is void"
+    picture = cv2.imread(str(next((tmp_path / "pictures/clean").glob("*.png"))))[..., ::-1]
+    assert {tuple(c) for c in picture.reshape(-1, 3)} <= {label.color for label in CAMVID}
+    rows = list(csv.DictReader((tmp_path / "results/results.csv").open()))
+    assert [(r["model"], r["condition"]) for r in rows] == [("tiny", "clean"), ("tiny", "fog")]
+    assert float(rows[0]["miou"]) == pytest.approx(result["miou"], rel=1e-5) and rows[0]["auprc"] == ""
+    page = (tmp_path / "report/report.html").read_text()
+    assert "Confusion" in page and "Worst frames" in page and "data:image/jpeg" in page
+
+
+def test_anomaly_measures_every_score_clean_and_degraded(evaluate, stamps_root, tmp_path):
+    options = ("--stamps", stamps_root, "--every", 2, "--degraded", "dark", "--report", "report")
+    result = evaluate("anomaly", *options)
+    row = result["scores"]["eomt_ext"]
+    assert result["frames"] == 2 and len(result["scores"]) == 8 and set(result["degraded"]) == {"dark"}
+    for key in (
+        "auprc",
+        "auprc_low",
+        "auprc_high",
+        "auroc",
+        "fpr95",
+        "tnr_at_tpr80",
+        "auprc_surface",
+        "f1_star",
+    ):
+        assert 0 <= row[key] <= 100, key
+    assert row["tnr_at_tpr95"] == pytest.approx(100 - row["fpr95"])
+    rows = list(csv.DictReader((tmp_path / "results/results.csv").open()))
+    assert len(rows) == 16 and {r["condition"] for r in rows} == {"clean", "dark"}
+    page = (tmp_path / "report/report.html").read_text()
+    assert page.count("<svg") == 2 + 8 + 2 and "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_baseline_stands_beside_the_checkpoint(evaluate, stamps_root, tmp_path):
+    tiny_network(seed=1).save_pretrained(tmp_path / "other")
+    result = evaluate("anomaly", "--stamps", stamps_root, "--every", 4, "--baseline", tmp_path / "other")
+    other = result["baselines"]["other"]["scores"]
+    assert set(other) == set(result["scores"]) and other["rba"]["auprc"] != result["scores"]["rba"]["auprc"]
+
+
+def test_calibrate_leaves_what_the_node_reads_and_where_it_came_from(evaluate, checkpoint):
+    told = evaluate("calibrate", "--fpr", 0.3)
+    digest = json.loads((checkpoint / "config.json").read_text())["weights_sha256"]
+    values = read_calibration(checkpoint, digest)
+    assert values["within_target"] and values["guaranteed_rate"] == 0.3 and values["frames"] == 4
+    for key in (
+        "data",
+        "split",
+        "every",
+        "short_side",
+        "seed",
+        "date",
+        "commit",
+        "weights_sha256",
+        "dataset",
+    ):
+        assert values[key] == told[key] or key == "dataset", key
+    assert "/" not in json.dumps(values), "no path of this machine"
+    (checkpoint / "calibration.json").unlink()
+
+
+def test_too_few_frames_are_told_in_the_calibration():
+    metrics = PixelMetrics()
+    for frame in np.random.default_rng(0).random((10, 40, 40)).astype(np.float32):
+        metrics.update(frame, np.zeros((40, 40), np.uint8))
+    values = calibration(metrics, 0.01)
+    assert not values["within_target"] and values["guaranteed_rate"] == pytest.approx((10 * 0.01 + 1) / 11)
+    assert "at least 99" in values["guarantee"] and values["calibration_rate"] <= 0.01
+    assert control_risk(metrics.normal, 0.01).threshold == values["threshold"]
+
+
+def test_a_saturated_score_cannot_be_calibrated():
+    metrics = PixelMetrics()
+    metrics.update(np.ones((8, 8)), np.zeros((8, 8)))
+    with pytest.raises(ValueError, match="saturates"):
+        calibration(metrics, 0.5)
+
+
+def test_control_runs_with_a_threshold_of_its_own(evaluate):
+    result = evaluate("control", "--threshold", 0.5)
+    assert result["pastes"] > 0 and 0 <= result["pasted"] <= 100
+
+
+def test_errors_are_one_sentence(checkpoint, camvid_root, capsys):
+    common = ["--checkpoint", str(checkpoint), "--root", str(camvid_root)]
+    for options, message in (
+        (["anomaly"], "has no outliers"),
+        (["calibrate", "--fpr", "2"], "share in"),
+        (["semantic", "--degraded", "locusts", "--results", ""], "locusts"),
+        (["semantic", "--temperature", "0"], "above 0"),
+    ):
+        assert script.main([options[0], *common, *options[1:]]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_streamed_scores_equal_all_pixels_at_once(camvid_root):
+    """The whole way of evaluate_anomaly against pixel_metrics on the maps themselves."""
+    predict, frames = Predictor(tiny_network()), camvid(camvid_root, "val")
+    objects = [
+        Sample(f.image, np.where(f.labels == 8, 254, f.labels).astype(np.uint8), f.name) for f in frames
+    ]
+    row = evaluate_anomaly(predict, objects, None, 0, ("rba",))["scores"]["rba"]
+    maps = np.stack([predict(f, ("rba",))[1]["rba"] for f in objects])
+    truth = np.stack([np.where(f.labels == 254, 1, np.where(f.labels == 255, 255, 0)) for f in objects])
+    expected = pixel_metrics(maps, truth)
+    assert row["auprc"] == pytest.approx(100 * expected["auprc"])
+    assert row["fpr95"] == pytest.approx(100 * expected["fpr95"])
+
+
+def test_temperature_flattens_and_one_changes_nothing():
+    logits = torch.randn(1, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(tempered(logits, 1.0)["msp"], 1 - logits.softmax(1).amax(1))
+    hot = tempered(logits, 1e6)
+    assert torch.allclose(hot["msp"], torch.tensor(0.8)) and torch.allclose(
+        hot["max_entropy"], torch.tensor(1.0)
+    )
+
+
+def test_results_of_other_columns_are_not_mixed(tmp_path):
+    (tmp_path / "results.csv").write_text("a,b\n1,2\n")
+    result = {"checkpoint": "x", "frames": 1, "miou": 50.0, "macc": 1.0, "aacc": 1.0}
+    with pytest.raises(ValueError, match="other columns"):
+        append(tmp_path / "results.csv", result)
+    assert append(tmp_path / "new.csv", result) == append(tmp_path / "new.csv", result) == 1
+    assert (tmp_path / "new.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
