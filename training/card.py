@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
 from eomt_anomaly.model.fetch_backbone import NOTICE  # noqa: E402
+from eomt_training.evaluation.results import measurements  # noqa: E402
 
 INTRODUCTION = """\
 # EoMT-EXT, ViT-S/14, CamVid classes
@@ -87,49 +88,110 @@ def measured_with(command: str, m: dict[str, Any]) -> str:
 
 
 def semantic(columns: dict[str, dict[str, Any]]) -> str:
-    """IoU by class, a column for each measurement."""
+    """IoU by class, a column for each measurement; then mIoU on degraded copies and of baselines."""
     if not columns:
         return ""
     rows = [["class", *columns], ["---"] * (len(columns) + 1)]
     first = next(iter(columns.values()))
-    rows += [[name, *(f"{m['iou'][name]:.1f}" for m in columns.values())] for name in first["iou"]]
+    rows += [[name, *(number(m["iou"].get(name)) for m in columns.values())] for name in first["iou"]]
     rows += [
         [f"**{label}**", *(f"**{m[key]:.1f}**" for m in columns.values())]
         for label, key in (("mIoU", "miou"), ("mAcc", "macc"), ("aAcc", "aacc"))
     ]
     commands = "".join(f"- {title}: {measured_with('semantic', m)}\n" for title, m in columns.items())
-    return (
-        "## Classes (IoU, %)\n"
-        + commands
-        + "\n"
-        + table(rows)
-        + """
+    note = """
 CamVid's val is one clip (0016E5) of a drive that training frames come from too: its figure says nothing about other
 drives and must not stand beside published test figures.
 """
-    )
+    more = [[title, *row] for title, m in columns.items() for row in others(m, ("miou",))]
+    if more:
+        head = [["measurement", "model", "frames", "mIoU %"], ["---"] * 4]
+        note += "\n" + table(head + more)
+    return "## Classes (IoU, %)\n" + commands + "\n" + table(rows) + note
+
+
+SCORE_COLUMNS = {
+    "auroc": "AUROC %",
+    "fpr95": "FPR95 %",
+    "tnr_at_tpr99": "TNR at TPR 99 %",
+    "auprc_surface": "AuPRC on road %",
+    "siou": "sIoU %",
+    "ppv": "PPV %",
+    "f1_star": "F1* %",
+}
 
 
 def anomaly(columns: dict[str, dict[str, Any]]) -> str:
-    """AuPRC with its interval and FPR95 of every score."""
+    """Every score with its interval; then each score on degraded copies, and the baselines."""
     text = ""
     for title, m in columns.items():
-        rows = [["score", "AuPRC % (95 % interval over frames)", "AUROC %", "FPR95 %"], ["---"] * 4]
+        shown = {k: v for k, v in SCORE_COLUMNS.items() if any(k in row for row in m["scores"].values())}
+        rows = [["score", "AuPRC % (95 % interval over frames)", *shown.values()], ["---"] * (len(shown) + 2)]
         rows += [
-            [
-                name,
-                f"{r['auprc']:.1f} ({r['auprc_low']:.1f} to {r['auprc_high']:.1f})",
-                f"{r['auroc']:.1f}",
-                f"{r['fpr95']:.1f}",
-            ]
-            for name, r in sorted(m["scores"].items(), key=lambda item: -item[1]["auprc"])
+            [name, interval(row), *(number(row.get(k)) for k in shown)] for name, row in by_auprc(m["scores"])
         ]
         text += (
-            f"## Anomalies: {title}\n{m['frames']} frames, {m['prevalence']:.2f} % of pixels anomalous, seed {m['seed']}: {measured_with('anomaly', m)}.\n\n"
-            + table(rows)
+            f"## Anomalies: {title}\n{m['frames']} frames, {m['prevalence']:.2f} % of pixels anomalous, "
+            f"seed {m['seed']}: {measured_with('anomaly', m)}.\n\n" + table(rows)
         )
-        text += "\n"
+        if "track" in m:
+            text += (
+                f"\nComponents (sIoU, PPV, F1*) at the best-F1 threshold, sizes of SegmentMeIfYouCan's "
+                f"{m['track']} track.\n"
+            )
+        text += degraded(m) + "\n"
     return text
+
+
+def degraded(m: dict[str, Any]) -> str:
+    """AuPRC and FPR95 of every model and score other than the clean rows of the checkpoint; "" for none."""
+    rows = others(m, ("auprc", "fpr95", "f1_star", "fpr_at_threshold", "tpr_at_threshold"))
+    if not rows:
+        return ""
+    clean = m["scores"].get("eomt_ext", {})
+    titles = [
+        "model",
+        "frames",
+        "score",
+        "AuPRC %",
+        "FPR95 %",
+        "F1* %",
+        "normal that fires %",
+        "anomalous that fires %",
+    ]
+    text = table([titles, ["---"] * len(titles), *rows])
+    severity = (
+        f"Copies degraded with severity {m['degraded_severity']:g}. " if "degraded_severity" in m else ""
+    )
+    alert = ""
+    if "fpr_at_threshold" in clean:
+        alert = (
+            f"Fires: at or above the alert threshold; on the clean frames {clean['fpr_at_threshold']:.2f} % of the "
+            f"normal and {clean['tpr_at_threshold']:.1f} % of the anomalous pixels do."
+        )
+    return f"\n### Degraded copies and baselines\n{severity}{alert}\n\n{text}"
+
+
+def others(m: dict[str, Any], keys: tuple[str, ...]) -> list[list[str]]:
+    """Rows (model, condition, [score,] values of ``keys``) of what stands beside a measurement."""
+    rows = []
+    for model, condition, part in list(measurements(m))[1:]:
+        for name, row in by_auprc(part["scores"]) if "scores" in part else [("", part)]:
+            rows.append([model, condition, *([name] if name else []), *(number(row.get(k)) for k in keys)])
+    return rows
+
+
+def by_auprc(scores: dict[str, dict[str, float]]) -> list[tuple[str, dict[str, float]]]:
+    return sorted(scores.items(), key=lambda item: -item[1]["auprc"])
+
+
+def interval(row: dict[str, float]) -> str:
+    return f"{row['auprc']:.1f} ({row['auprc_low']:.1f} to {row['auprc_high']:.1f})"
+
+
+def number(value: float | None) -> str:
+    """One digit; – for what an older file lacks or could not be measured."""
+    return "–" if value is None or value != value else f"{value:.1f}"
 
 
 def control(columns: dict[str, dict[str, Any]]) -> str:
@@ -151,12 +213,20 @@ def control(columns: dict[str, dict[str, Any]]) -> str:
 
 
 def threshold(calibration: dict[str, Any]) -> str:
-    return f"""
+    """The alert threshold and what it promises; older files promise nothing."""
+    rate = calibration.get("calibration_rate", calibration["false_positive_rate"])
+    text = f"""
 ## Alert threshold
-{calibration["threshold"]:.4g} on the scale of `1 - exp(-AnomalyMap)`: the {calibration["method"]}, here
-{100 * calibration["false_positive_rate"]:g} % of {calibration["dataset"]} ({calibration["frames"]} frames, short side
-{calibration["short_side"]}). Calibrate on your own camera: `python training/evaluate.py calibrate`.
+{calibration["threshold"]:.4g} on the scale of `1 - exp(-AnomalyMap)`, chosen for {100 * calibration["false_positive_rate"]:g} % by:
+{calibration["method"]}. On {calibration["dataset"]} ({calibration["frames"]} frames, short side {calibration["short_side"]}),
+{100 * rate:.3g} % of the normal pixels reach it. Calibrate on your own camera: `python training/evaluate.py calibrate`.
 """
+    if "guarantee" in calibration:
+        text += (
+            f"\nGuarantee (conformal risk control, Angelopoulos et al., 2022): {calibration['guarantee']}. Frames of "
+            "one drive are not drawn like those of another: on another camera, road or day it promises nothing.\n"
+        )
+    return text
 
 
 def table(rows: list[list[str]]) -> str:

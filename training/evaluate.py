@@ -61,7 +61,13 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("command", choices=("semantic", "anomaly", "control", "calibrate"))
     add("--checkpoint", type=Path, required=True, help="folder with config.json and model.safetensors")
     add("--backbone", help="file or folder of the frozen backbone, if it is in no usual place")
-    add("--baseline", type=Path, nargs="+", default=[], help="folders of baselines to measure beside it")
+    add(
+        "--baseline",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="other checkpoints to measure beside it",
+    )
     add("--data", choices=tuple(DATA), default="camvid")
     add("--root", type=Path, required=True, help="the data set's folder")
     add("--split", default="val")
@@ -116,7 +122,7 @@ def provenance(args: argparse.Namespace, predict: Predicts) -> dict[str, Any]:
         "short_side": predict.short_side,
         "precision": args.precision,
         "device": args.device,
-        "checkpoint": args.checkpoint.resolve().name,
+        "checkpoint": name_of(args.checkpoint),
         "weights_sha256": file_sha256(args.checkpoint / WEIGHTS),
         "commit": git_commit(),
         "date": datetime.date.today().isoformat(),
@@ -144,8 +150,20 @@ def progress(items: Any) -> Any:
 def models(args: argparse.Namespace, predict: Predicts) -> Iterator[tuple[str, Predicts]]:
     """The checkpoint (named "") and the baselines."""
     yield "", predict
-    for folder in args.baseline:
-        yield folder.resolve().name, open_model(args, folder)
+    seen = {name_of(args.checkpoint)}
+    for text in args.baseline:
+        name, _, folder = text.rpartition("=")
+        name = name or name_of(Path(folder))
+        if name in seen:
+            raise ValueError(f"two models are called {name!r}: give --baseline NAME={folder}")
+        seen.add(name)
+        yield name, open_model(args, Path(folder))
+
+
+def name_of(folder: Path) -> str:
+    """A checkpoint folder's name; of a run's RUN/version_N/checkpoint, the run's."""
+    folder = folder.resolve()
+    return folder.parent.parent.name if folder.name == "checkpoint" else folder.name
 
 
 def conditions(args: argparse.Namespace, frames: Frames) -> Iterator[tuple[str, Frames]]:
@@ -189,7 +207,7 @@ def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tup
     for name, value in result["iou"].items():
         print(f"| {name} | {value:.1f} |")
     print()
-    for model, condition, m in results.measurements({"checkpoint": args.checkpoint.resolve().name} | result):
+    for model, condition, m in results.measurements({"checkpoint": name_of(args.checkpoint)} | result):
         print(f"{model}, {condition}: mIoU {m['miou']:.1f}, mAcc {m['macc']:.1f}, aAcc {m['aacc']:.1f} "
               f"on {m['frames']} frames")  # fmt: skip
 
@@ -224,7 +242,7 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
             seen.close()
 
     result = over_all(args, predict, frames, measure) | {"temperature": args.temperature}
-    named = {"checkpoint": args.checkpoint.resolve().name} | result
+    named = {"checkpoint": name_of(args.checkpoint)} | result
     print(
         "| model | frames | score | AuPRC % (95 % interval) | AUROC % | FPR95 % | F1* % |\n"
         + "|---" * 7

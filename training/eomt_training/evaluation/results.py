@@ -31,7 +31,7 @@ def rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def measurements(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(model, condition, measurement) of a result: itself and its baselines, each clean and degraded."""
-    for model, of_model in {result["checkpoint"]: result, **result.get("baselines", {})}.items():
+    for model, of_model in [(result["checkpoint"], result), *result.get("baselines", {}).items()]:
         yield model, "clean", of_model
         for condition, measured in of_model.get("degraded", {}).items():
             yield model, condition, measured

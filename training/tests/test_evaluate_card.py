@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""The model card: every figure from a file, of today's evaluation and of older ones."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+spec = importlib.util.spec_from_file_location("card_script", Path(__file__).resolve().parents[1] / "card.py")
+card = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(card)
+
+HOW = {"data": "camvid", "split": "val", "every": 1, "short_side": 476, "precision": "fp32", "device": "cpu"}
+OLD_ROW = {
+    "auprc": 90.04,
+    "auprc_low": 88.0,
+    "auprc_high": 92.0,
+    "auroc": 99.0,
+    "fpr95": 1.5,
+    "best_f1": 80.0,
+}
+OLD = {**HOW, "checkpoint": "x", "frames": 9, "seed": 0, "prevalence": 1.25, "scores": {"eomt_ext": OLD_ROW}}
+ROW = OLD_ROW | {"auprc_surface": 93.0, "siou": float("nan"), "f1_star": 41.0, "tnr_at_tpr99": 97.0}
+FIRES = {"fpr_at_threshold": 0.5, "tpr_at_threshold": 88.0}
+NEW = OLD | {
+    "track": "obstacle",
+    "degraded_severity": 0.5,
+    "scores": {"eomt_ext": ROW | FIRES, "msp": OLD_ROW | {"auprc": 70.0}},
+    "degraded": {
+        "dark": {"frames": 9, "scores": {"eomt_ext": ROW | {"auprc": 61.5, "fpr_at_threshold": 12.5}}}
+    },
+    "baselines": {"erfnet": {"frames": 9, "scores": {"void": OLD_ROW | {"auprc": 33.3}}}},
+}
+CALIBRATION = {"threshold": 0.25, "method": "m", "false_positive_rate": 0.005, "dataset": "camvid val"}
+CALIBRATION |= {"frames": 101, "short_side": 476}
+
+
+def test_an_old_measurement_gets_its_old_table():
+    text = card.anomaly({"pasted": OLD})
+    assert "| eomt_ext | 90.0 (88.0 to 92.0) | 99.0 | 1.5 |" in text and "Degraded" not in text
+
+
+def test_new_columns_degraded_copies_and_baselines_are_shown():
+    text = card.anomaly({"pasted": NEW})
+    assert text.index("| eomt_ext | 90.0") < text.index("| msp | 70.0"), "the best AuPRC first"
+    assert "AuPRC on road %" in text and "| – | 41.0 |" in text, "a value that is not there is a dash"
+    assert "| x | dark | eomt_ext | 61.5 | 1.5 | 41.0 | 12.5 | – |" in text
+    assert "| erfnet | clean | void | 33.3 |" in text and "severity 0.5" in text
+
+
+def test_classes_with_degraded_copies():
+    m = {
+        **HOW,
+        "checkpoint": "x",
+        "frames": 9,
+        "miou": 70.0,
+        "macc": 80.0,
+        "aacc": 90.0,
+        "iou": {"road": 95.0},
+    }
+    assert "| x | dark |" not in card.semantic({"val": m})
+    assert "| val | x | dark | 40.0 |" in card.semantic(
+        {"val": m | {"degraded": {"dark": m | {"miou": 40.0}}}}
+    )
+
+
+def test_the_threshold_with_and_without_a_guarantee():
+    assert "Guarantee" not in card.threshold(CALIBRATION) and "0.5 %" in card.threshold(CALIBRATION)
+    new = card.threshold(CALIBRATION | {"calibration_rate": 0.00312, "guarantee": "at most 0.0148"})
+    assert "0.312 %" in new and "at most 0.0148" in new
+
+
+@pytest.mark.parametrize("measurement", [OLD, NEW])
+def test_the_card_is_written(tmp_path, monkeypatch, measurement):
+    (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION))
+    stage = {"command": "fit", "steps": 3, "minutes": 1.0, "device": "cpu", "threads": 2, "precision": "fp32"}
+    stage |= {"torch": "2", "seed": 0, "git_commit": "abc"}
+    (tmp_path / "environment.json").write_text(json.dumps(stage))
+    (tmp_path / "a.json").write_text(json.dumps(measurement))
+    arguments = ["--checkpoint", tmp_path, "--environment", tmp_path / "environment.json"]
+    arguments += ["--anomaly", f"unseen objects={tmp_path / 'a.json'}"]
+    monkeypatch.setattr(sys, "argv", ["card.py", *map(str, arguments)])
+    assert card.main() == 0
+    assert "## Anomalies: unseen objects" in (tmp_path / "README.md").read_text()
