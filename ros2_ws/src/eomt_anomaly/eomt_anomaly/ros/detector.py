@@ -49,7 +49,7 @@ class Detector(LifecycleNode):
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any] = make_engine,
                  stopping: threading.Event | None = None, **kwargs):
-        """`stopping` ends a configuration early. Raises ValueError or rclpy's exceptions for bad parameters."""
+        """`stopping` ends a configuration early. Raises ValueError and rclpy's own for bad parameters."""
         super().__init__("detector", enable_logger_service=True, **kwargs)
         self._built = False   # rclpy destroys what a constructor left behind, too
         self.parameters = Parameters(self)
