@@ -73,16 +73,19 @@ def load_cutouts(root: str, split: str, max_side: int = 320) -> dict[str, np.nda
         rgba = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if rgba is None or not is_photograph(rgba):
             continue
-        ys, xs = np.nonzero(rgba[..., 3] > 8)
-        rgba = cv2.cvtColor(rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1], cv2.COLOR_BGRA2RGBA)
-        rgba[..., :3] = np.rint(rgba[..., :3] * (rgba[..., 3:] / 255.0))
-        scale = min(1.0, max_side / max(rgba.shape[:2]))
-        found[str(path.relative_to(root))] = cv2.resize(
-            rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
-        )
+        found[str(path.relative_to(root))] = fit_cutout(cv2.cvtColor(rgba, cv2.COLOR_BGRA2RGBA), max_side)
     if not found:
         raise FileNotFoundError(f"{root} holds no usable cut-out. Expected: {STAMPS_HELP}")
     return found
+
+
+def fit_cutout(rgba: np.ndarray, max_side: int) -> np.ndarray:
+    """RGBA uint8 [H,W,4] -> cropped to its content, premultiplied, longest side <= ``max_side`` px."""
+    ys, xs = np.nonzero(rgba[..., 3] > 8)
+    rgba = rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].copy()
+    rgba[..., :3] = np.rint(rgba[..., :3] * (rgba[..., 3:] / 255.0))
+    scale = min(1.0, max_side / max(rgba.shape[:2]))
+    return cv2.resize(rgba, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _is_mirror(path: Path) -> bool:

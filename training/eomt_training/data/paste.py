@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -12,30 +13,62 @@ from ..targets import IGNORE, OUTLIER
 from .folders import Sample
 
 
+@dataclass(frozen=True)
+class PasteOptions:
+    """How outliers are put into a frame; ranges are (from, to), shares in [0,1].
+
+    Attributes:
+        count: objects a frame. size: their heights, in heights of the camera above the road.
+        anywhere: share that stands anywhere in the lower half, not on the surface.
+        shadow: share with a contact shadow.
+        harmonise: brightness matched to the place, sharpness varied, edges feathered inwards.
+        mix: share of frames with AnomalyMix instead: anywhere, of any size, as they were cut out.
+        mix_size: their heights, as shares of the frame's.
+    """
+
+    count: tuple[int, int] = (1, 3)
+    size: tuple[float, float] = (0.3, 1.7)
+    anywhere: float = 1 / 6
+    shadow: float = 0.7
+    harmonise: bool = True
+    mix: float = 0.0
+    mix_size: tuple[float, float] = (0.08, 0.5)
+
+
 def paste_objects(
     sample: Sample,
     cutouts: Sequence[np.ndarray],
     rng: np.random.Generator,
     surface_ids: Sequence[int] = (3, 4),
-    count: tuple[int, int] = (1, 3),
+    how: PasteOptions = PasteOptions(),
 ) -> Sample:
-    """A copy of ``sample`` with ``count`` (from, to) cut-outs standing on the surface, labelled `OUTLIER`.
+    """A copy of ``sample`` with cut-outs (RGBA, premultiplied) pasted, labelled `OUTLIER`.
 
-    Objects are scaled by perspective (larger towards the bottom), mostly on the drivable surface or
-    pavement (one in six anywhere), harmonised in brightness, feathered, with a contact shadow.
+    By default objects are scaled by perspective (larger towards the bottom), mostly on the drivable surface
+    or pavement, harmonised in brightness, feathered, with a contact shadow.
     """
     image, labels = sample.image.copy(), sample.labels.copy()
-    for _ in range(int(rng.integers(count[0], count[1] + 1))):
+    mixed = how.mix > 0 and rng.random() < how.mix
+    for _ in range(int(rng.integers(how.count[0], how.count[1] + 1))):
         rgba = _vary(cutouts[int(rng.integers(len(cutouts)))], rng)
-        foot = _foot(labels, surface_ids, rng)
-        if foot is not None:
-            height = _perspective_height(foot[1], labels.shape[0], rng)
-            _blend(image, labels, rgba, foot, height, OUTLIER, rng)
+        if mixed:
+            height = round(labels.shape[0] * rng.uniform(*how.mix_size))
+            foot = int(rng.integers(labels.shape[1])), int(rng.integers(height // 2, labels.shape[0]))
+            _blend(image, labels, rgba, foot, height, OUTLIER, rng, shadow=0, harmonise=False)
+        else:
+            foot = _foot(labels, surface_ids, rng, how.anywhere)
+            height = _perspective_height(foot[1], labels.shape[0], rng, how.size)
+            _blend(image, labels, rgba, foot, height, OUTLIER, rng, how.shadow, how.harmonise)
     return Sample(image, labels, sample.name)
 
 
 def paste_control(
-    sample: Sample, other: Sample, rng: np.random.Generator, class_ids: Sequence[int], min_pixels: int = 400
+    sample: Sample,
+    other: Sample,
+    rng: np.random.Generator,
+    class_ids: Sequence[int],
+    min_pixels: int = 400,
+    surface_ids: Sequence[int] = (3, 4),
 ) -> tuple[Sample, np.ndarray]:
     """A copy of ``sample`` with an ordinary segment of another frame pasted in, under its own class label.
 
@@ -58,12 +91,8 @@ def paste_control(
             w, h, mask, (x, y) = _blob(mask, x, y, rng)
         crop = other.image[y : y + h, x : x + w] * mask[..., None]
         rgba = np.dstack([crop, mask.astype(np.uint8) * 255])
-        foot = _foot(labels, (3, 4), rng)
-        if foot is None:
-            continue
-        pasted = _blend(
-            image, labels, rgba, foot, min(h, labels.shape[0] // 2), int(class_id), rng, shadow=False
-        )
+        foot = _foot(labels, surface_ids, rng)
+        pasted = _blend(image, labels, rgba, foot, min(h, labels.shape[0] // 2), int(class_id), rng, shadow=0)
         break
     return Sample(image, labels, sample.name), pasted
 
@@ -81,10 +110,12 @@ def _blob(
     return w, h, mask[y0 : y0 + h, x0 : x0 + w] & (ellipse > 0), (x + x0, y + y0)
 
 
-def _foot(labels: np.ndarray, surface_ids: Sequence[int], rng: np.random.Generator) -> tuple[int, int] | None:
-    """Where the object stands (x, y): on the surface, or one in six times anywhere in the lower half."""
+def _foot(
+    labels: np.ndarray, surface_ids: Sequence[int], rng: np.random.Generator, anywhere: float = 1 / 6
+) -> tuple[int, int]:
+    """Where the object stands (x, y): on the surface, or for a share anywhere in the lower half."""
     on = np.isin(labels, surface_ids)
-    if rng.random() < 1 / 6 or not on.any():
+    if rng.random() < anywhere or not on.any():
         height, width = labels.shape
         return int(rng.integers(width)), int(rng.integers(height // 2, height))
     rows = np.flatnonzero(on.any(1))  # rows first: near ground has more pixels, far ground matters too
@@ -92,10 +123,12 @@ def _foot(labels: np.ndarray, surface_ids: Sequence[int], rng: np.random.Generat
     return int(rng.choice(np.flatnonzero(on[y]))), y
 
 
-def _perspective_height(y: int, height: int, rng: np.random.Generator, horizon: float = 0.4) -> int:
-    """Pixels an object of 0.3 to 1.7 camera heights takes when it stands at row y."""
+def _perspective_height(
+    y: int, height: int, rng: np.random.Generator, size: tuple[float, float], horizon: float = 0.4
+) -> int:
+    """Pixels an object of ``size`` (from, to) camera heights takes when it stands at row y."""
     drop = max(y - horizon * height, 0.04 * height)
-    return int(np.clip(drop * rng.uniform(0.3, 1.7), 0.03 * height, 0.6 * height))
+    return int(np.clip(drop * rng.uniform(*size), 0.03 * height, 0.6 * height))
 
 
 def _vary(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -122,7 +155,8 @@ def _blend(
     height: int,
     label: int,
     rng: np.random.Generator,
-    shadow: bool = True,
+    shadow: float = 0.7,
+    harmonise: bool = True,
 ) -> np.ndarray:
     """Draw ``rgba`` in place, ``height`` px high, bottom centre at ``foot``; returns the pixels it owns.
 
@@ -143,17 +177,13 @@ def _blend(
     rgba = rgba[top:bottom, left:right]
     window = np.s_[y0 + top : y0 + bottom, x0 + left : x0 + right]
 
-    if shadow and rng.random() < 0.7:
+    if shadow and rng.random() < shadow:
         _shade(image, (foot[0], foot[1]), width, height, rng.uniform(0.3, 0.65))
-    feather = rng.uniform(0.3, 1.0)
     rgba = rgba.astype(np.float32)
-    own = 255 * rgba[..., :3].sum() / max(3 * rgba[..., 3].sum(), 1)  # the object's mean brightness
-    gain = np.clip((image[window].mean() + 25) / (own + 25), 0.5, 1.5)
-    rgba[..., :3] *= 1 + rng.uniform(0.2, 0.8) * (gain - 1)
-    if rng.random() < 0.5:
-        rgba = cv2.GaussianBlur(rgba, (3, 3), rng.uniform(0.3, 1.2))
-    soft = cv2.GaussianBlur(rgba[..., 3], (3, 3), feather)
-    alpha = np.minimum(rgba[..., 3], soft)[..., None] / 255  # [h,w,1]
+    opacity = rgba[..., 3]
+    if harmonise:
+        rgba, opacity = _harmonised(rgba, image[window].mean(), rng)
+    alpha = opacity[..., None] / 255  # [h,w,1]
     colour = 255 * rgba[..., :3] / np.maximum(rgba[..., 3:], 1)
     image[window] = (alpha * colour + (1 - alpha) * image[window]).clip(0, 255).astype(np.uint8)
     solid = alpha[..., 0] > 0.5
@@ -163,6 +193,20 @@ def _blend(
     view[edge] = IGNORE
     view[solid] = label
     return owned
+
+
+def _harmonised(
+    rgba: np.ndarray, brightness: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """The object [h,w,4] nearer to its place's brightness, of varied sharpness; its feathered opacity."""
+    feather = rng.uniform(0.3, 1.0)
+    own = 255 * rgba[..., :3].sum() / max(3 * rgba[..., 3].sum(), 1)  # the object's mean brightness
+    gain = np.clip((brightness + 25) / (own + 25), 0.5, 1.5)
+    rgba[..., :3] *= 1 + rng.uniform(0.2, 0.8) * (gain - 1)
+    if rng.random() < 0.5:
+        rgba = cv2.GaussianBlur(rgba, (3, 3), rng.uniform(0.3, 1.2))
+    soft = cv2.GaussianBlur(rgba[..., 3], (3, 3), feather)
+    return rgba, np.minimum(rgba[..., 3], soft)
 
 
 def _shade(image: np.ndarray, foot: tuple[int, int], width: int, height: int, strength: float) -> None:

@@ -12,11 +12,16 @@ from torch import Tensor
 
 from ..targets import IGNORE
 from .folders import Sample
+from .weather import DEGRADATIONS, weathered
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Probabilities in [0,1] and ranges; scale is relative to the size at which the short side fits."""
+    """Probabilities in [0,1] and ranges; scale is relative to the size at which the short side fits.
+
+    ``weather`` is the share of samples that get one of ``weather_kinds`` (names in `weather.DEGRADATIONS`),
+    of a severity drawn from ``weather_severity``, within [0,1]; the other probabilities apply besides.
+    """
 
     scale: tuple[float, float] = (0.8, 1.7)
     flip: float = 0.5
@@ -25,6 +30,13 @@ class Augmentation:
     blur: float = 0.15
     noise: float = 0.2
     jpeg: float = 0.25
+    weather: float = 0.0
+    weather_kinds: tuple[str, ...] = DEGRADATIONS
+    weather_severity: tuple[float, float] = (0.1, 0.9)
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.weather_kinds) - set(DEGRADATIONS)):
+            raise ValueError(f"unknown weather {unknown[0]!r}: choose from {', '.join(DEGRADATIONS)}")
 
 
 def augment(
@@ -50,7 +62,11 @@ def augment(
         )
         if (labels[window] != IGNORE).any():
             break
-    image, labels = photometric(image[window], rng, how), labels[window]
+    image, labels = image[window], labels[window]
+    if how.weather and rng.random() < how.weather:
+        rows = np.linspace(0, 1, height, dtype=np.float32)[window[0]]
+        image = weathered(image, how.weather_kinds, how.weather_severity, rng, rows)
+    image = photometric(image, rng, how)
     missing = [wanted - side for wanted, side in zip(crop, labels.shape)]
     before = [int(rng.integers(m + 1)) for m in missing]
     pad = [(b, m - b) for b, m in zip(before, missing)]

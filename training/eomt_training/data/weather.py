@@ -37,6 +37,18 @@ def degraded(image: np.ndarray, kind: str, severity: float, seed: int | Sequence
     return _EFFECTS[kind](image, float(severity), np.random.default_rng(seed), rows)
 
 
+def weathered(
+    image: np.ndarray,
+    kinds: Sequence[str],
+    severity: tuple[float, float],
+    rng: np.random.Generator,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """A copy of ``image`` with one of ``kinds``, of a severity within a range, for training."""
+    effect = _EFFECTS[kinds[int(rng.integers(len(kinds)))]]
+    return effect(np.ascontiguousarray(image), rng.uniform(*severity), rng, rows)
+
+
 def dark(image: np.ndarray, severity: float, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
     """Night: little, coloured light, the own headlights on the near road, bloom of lamps, sensor noise."""
     light, side = _LINEAR[image], min(image.shape[:2])

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""The data module: data sets by name, recipes that hold together, weather that leaves the rest alone."""
+
+from pathlib import Path
+
+import cv2
+import jsonargparse
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from eomt_anomaly.model import EomtExtConfig
+from eomt_training.data.datamodule import RoadDataModule
+from eomt_training.data.datasets import DATASETS, open_dataset
+from eomt_training.data.folders import Sample
+from eomt_training.data.transforms import Augmentation, augment
+from eomt_training.labels import LABELS
+from eomt_training.targets import IGNORE, OUTLIER
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+RECIPES = [
+    "cityscapes/base_640",
+    "cityscapes/large_1024",
+    "ade20k/base_512",
+    "coco/base_640",
+    "camvid/small_476",
+]
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    """A miniature of Cityscapes: road (7 on disk) below sky (23), with a car (26)."""
+    root, rng = tmp_path_factory.mktemp("cityscapes"), np.random.default_rng(3)
+    for split in ("train", "val"):
+        for i in range(3):
+            labels = np.full((64, 128), 23, np.uint8)
+            labels[28:], labels[30:44, 20:50] = 7, 26
+            stem = f"aachen_{i:06d}_000019"
+            for folder, ending, array in (
+                ("leftImg8bit", "leftImg8bit", rng.integers(0, 255, (64, 128, 3), np.uint8)),
+                ("gtFine", "gtFine_labelIds", labels),
+            ):
+                (root / folder / split / "aachen").mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(root / folder / split / "aachen" / f"{stem}_{ending}.png"), array)
+    return str(root)
+
+
+def test_a_data_set_by_name_from_folder_to_batch(city, stamps_root):
+    def batch(seed):
+        module = RoadDataModule(
+            dataset="cityscapes", root=city, stamps_root=str(stamps_root), image_size=56, batch_size=4,
+            paste_probability=1.0, augmentation=Augmentation(weather=0.5), seed=seed,
+        )  # fmt: skip
+        module.setup("fit")
+        return next(iter(module.train_dataloader())), module
+
+    (first, module), (again, _), (other, _) = batch(0), batch(0), batch(1)
+    assert torch.equal(first["pixels"], again["pixels"]) and not torch.equal(first["pixels"], other["pixels"])
+    assert set(first["labels"].unique().tolist()) <= {0, 10, 13, OUTLIER, IGNORE}
+    assert (first["labels"] == OUTLIER).any() and len(module.val_sets) == 2
+    assert module.val_sets[0][0]["pixels"].shape == (3, 56, 112)
+
+
+def test_data_sets_have_classes_and_named_errors(city):
+    assert set(DATASETS) == set(LABELS)
+    with pytest.raises(ValueError, match="unknown data set 'kitti': choose one of camvid, cityscapes"):
+        open_dataset("kitti", city, "train")
+    with pytest.raises(ValueError, match="dataset = 'kitti'"):
+        RoadDataModule(dataset="kitti", root=city)
+    with pytest.raises(ValueError, match="give the folder of the data set cityscapes"):
+        RoadDataModule(dataset="cityscapes")
+    with pytest.raises(ValueError, match="rendered drives have CamVid's classes"):
+        RoadDataModule(dataset="cityscapes", root=city, drives_root=city)
+
+
+def test_a_model_with_other_classes_is_refused(city):
+    class Trainer:
+        class lightning_module:
+            hparams = {"labels": "camvid"}
+
+    module = RoadDataModule(dataset="cityscapes", root=city, image_size=56)
+    module.trainer = Trainer()
+    with pytest.raises(ValueError, match="the data set is cityscapes, the model learns camvid"):
+        module.setup("fit")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_hold_together(recipe):
+    """Every recipe's data options are the module's, and its crops, classes and sizes are the model's."""
+    config = yaml.safe_load((CONFIGS / f"{recipe}.yaml").read_text())
+    parser = jsonargparse.ArgumentParser()
+    parser.add_class_arguments(RoadDataModule, "data")
+    data = parser.instantiate_classes(parser.parse_object({"data": config["data"]})).data
+    model = EomtExtConfig.preset(
+        config["model"]["size"], labels=LABELS[config["model"]["labels"]], **config["model"]["options"]
+    )
+    assert data.dataset == config["model"]["labels"] and data.patch_size == model.patch_size
+    assert data.image_size == model.image_size and data.image_size % model.patch_size == 0
+    with pytest.raises(FileNotFoundError, match="missing"):
+        data.root = "nowhere"
+        data.setup("fit")
+
+
+def frame():
+    rng = np.random.default_rng(0)
+    return Sample(rng.integers(0, 255, (90, 120, 3), np.uint8), rng.integers(0, 5, (90, 120), np.uint8), "x")
+
+
+def test_weather_changes_pictures_alone_and_draws_nothing_when_off():
+    def out(**options):
+        how = Augmentation(colour=0, night=0, blur=0, noise=0, jpeg=0, **options)
+        return augment(frame(), 84, (70, 84), np.random.default_rng(7), how)
+
+    clear, off, foggy = out(), out(weather_kinds=("fog",)), out(weather=1.0, weather_kinds=("fog",))
+    assert (clear.image == off.image).all()
+    assert (clear.labels == foggy.labels).all() and (clear.image != foggy.image).any()
+    with pytest.raises(ValueError, match="unknown weather 'hail'"):
+        Augmentation(weather_kinds=("hail",))
+
+
+def test_fog_thickens_towards_the_horizon_wherever_the_crop_lies():
+    rows = np.arange(200, dtype=np.uint8)[:, None].repeat(200, 1)  # a label for each row of the frame
+    sample = Sample(np.full((200, 200, 3), 40, np.uint8), rows, "x")
+    how = Augmentation(
+        scale=(1, 1), colour=0, night=0, blur=0, noise=0, jpeg=0, weather=1.0, weather_kinds=("fog",),
+        weather_severity=(0.8, 0.8),
+    )  # fmt: skip
+    crops = [augment(sample, 200, (60, 200), np.random.default_rng(seed), how) for seed in range(40)]
+    at = np.concatenate([crop.labels[:, 0] for crop in crops])
+    light = np.concatenate([crop.image.mean((1, 2)) for crop in crops])
+    far, near = light[(at > 75) & (at < 105)], light[at > 170]
+    assert far.mean() > near.mean() + 20, "the horizon is at 0.4 of the frame's height, not of the crop's"

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""Outliers from cut-outs and COCO: disjoint objects, pasted as the options say."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from eomt_training.data.coco_objects import CocoObjects, category_words, split_of_category
+from eomt_training.data.cutouts import load_cutouts, words
+from eomt_training.data.folders import Sample, camvid
+from eomt_training.data.outliers import load_outliers
+from eomt_training.data.paste import PasteOptions, paste_objects
+from eomt_training.labels import LABELS
+from eomt_training.targets import OUTLIER
+
+CATEGORIES = [
+    *(
+        ("animal", name)
+        for name in ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra")
+    ),
+    *(("accessory", name) for name in ("backpack", "umbrella", "handbag", "suitcase")),
+    *(("sports", name) for name in ("frisbee", "kite", "sports ball", "surfboard", "skateboard")),
+    *(("furniture", name) for name in ("chair", "couch", "bed", "toilet")),
+    *(("vehicle", name) for name in ("car", "bicycle", "boat")),
+    *(("outdoor", name) for name in ("traffic light", "bench")),
+    ("person", "person"),
+]
+
+
+@pytest.fixture(scope="module")
+def coco_root(tmp_path_factory):
+    """Three pictures a year; in each, every category once whole, once at the border, once as a crowd."""
+    root, rng = tmp_path_factory.mktemp("COCO"), np.random.default_rng(0)
+    (root / "annotations").mkdir()
+    for year in ("train2017", "val2017"):
+        images, annotations = [], []
+        for i in range(3):
+            (root / year).mkdir(exist_ok=True)
+            name = f"{i:012d}.jpg"
+            cv2.imwrite(str(root / year / name), rng.integers(0, 255, (200, 240, 3), np.uint8))
+            images.append({"id": i, "file_name": name, "width": 240, "height": 200})
+            for k in range(len(CATEGORIES)):
+                for x, crowd in ((60, 0), (0, 0), (60, 1)):
+                    polygon = [x, 40, x + 90, 40, x + 90, 150, x, 150]
+                    annotations.append(
+                        {
+                            "id": len(annotations),
+                            "image_id": i,
+                            "category_id": k + 1,
+                            "bbox": [x, 40, 90, 110],
+                            "area": 9900,
+                            "iscrowd": crowd,
+                            "segmentation": {"counts": [1], "size": [200, 240]} if crowd else [polygon],
+                        }
+                    )
+        categories = [{"id": k + 1, "name": n, "supercategory": s} for k, (s, n) in enumerate(CATEGORIES)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / f"annotations/instances_{year}.json").write_text(json.dumps(content))
+    return root
+
+
+def test_coco_objects_are_whole_and_premultiplied(coco_root):
+    objects = CocoObjects(coco_root, "train", per_category=2)
+    assert len(objects) == 2 * len(set(objects.categories)) and len(objects[0].shape) == 3
+    rgba = objects[0]
+    assert rgba.shape[2] == 4 and rgba.dtype == np.uint8 and 85 <= rgba.shape[1] <= 91
+    assert (rgba[..., :3].max(2) <= rgba[..., 3]).all(), "colours are premultiplied by alpha"
+    assert rgba[50, 40, 3] == 255
+
+
+def test_coco_training_and_evaluation_objects_are_disjoint(coco_root):
+    train, evaluation = (CocoObjects(coco_root, split) for split in ("train", "eval"))
+    assert train.categories and evaluation.categories
+    assert not set(train.categories) & set(evaluation.categories)
+    assert {split_of_category(c) for c in train.categories} == {"train"}
+    assert train.folder.name == "train2017" and evaluation.folder.name == "val2017", "no picture is shared"
+
+
+def test_what_belongs_on_a_street_or_is_known_is_no_outlier(coco_root):
+    both = {c for split in ("train", "eval") for c in CocoObjects(coco_root, split).categories}
+    assert not both & {"car", "bicycle", "person", "traffic light", "bench"} and "boat" in both
+    known = [label.name for label in LABELS["ade20k"]]
+    left = {c for split in ("train",) for c in CocoObjects(coco_root, split, known).categories}
+    assert not left & {"dog", "chair", "bed", "sports ball"}, (
+        "animals, chairs, beds and balls are classes there"
+    )
+    with pytest.raises(FileNotFoundError, match="no usable object"):
+        CocoObjects(coco_root, "train", [label.name for label in LABELS["coco"]])
+
+
+def test_objects_of_two_sources_are_disjoint_too(coco_root, stamps_root, tmp_path):
+    (tmp_path / "animals").mkdir()
+    photo = cv2.imread(str(next(stamps_root.rglob("*x.png"))), cv2.IMREAD_UNCHANGED)
+    for name in (
+        "bear",
+        "cat",
+        "zebra",
+        "chair",
+        "kite",
+        "horse",
+        "umbrella",
+        "suitcase",
+        "dog",
+        "cow",
+        "fork",
+    ):
+        cv2.imwrite(str(tmp_path / f"animals/{name}.png"), photo)
+        cv2.imwrite(str(tmp_path / f"animals/unlike{name}.png"), photo)
+    stamps, coco = str(tmp_path), str(coco_root)
+    trained = set().union(*(words(Path(p)) for p in load_cutouts(stamps, "train")))
+    trained |= set().union(*map(category_words, CocoObjects(coco, "train").categories))
+    kept, objects = load_outliers(stamps, coco, "eval")
+    assert 0 < len(kept) < len(load_cutouts(stamps, "eval")), "the test has something to leave out"
+    assert set(objects.categories) < set(CocoObjects(coco, "eval").categories)
+    assert not any(category_words(c) & trained for c in objects.categories)
+    assert len(load_outliers(stamps, None, "eval")) == len(load_outliers(None, coco, "eval")) == 1
+
+
+def test_missing_coco_names_the_remedy(tmp_path, coco_root):
+    with pytest.raises(FileNotFoundError, match="instances_train2017.json is missing.*Train/Val annotations"):
+        CocoObjects(tmp_path, "train")
+    with pytest.raises(ValueError, match="train or eval"):
+        CocoObjects(coco_root, "val")
+
+
+@pytest.fixture(scope="module")
+def street():
+    labels = np.zeros((200, 300), np.uint8)
+    labels[80:] = 3
+    return Sample(np.full((200, 300, 3), 90, np.uint8), labels, "x")
+
+
+@pytest.fixture(scope="module")
+def disc():
+    """A bright disc, premultiplied, with a soft rim."""
+    alpha = cv2.GaussianBlur(cv2.circle(np.zeros((120, 120), np.uint8), (60, 60), 55, 255, -1), (9, 9), 2)
+    return [np.dstack([(alpha * 0.9).astype(np.uint8)] * 3 + [alpha])]
+
+
+def heights(sample):
+    rows = np.flatnonzero((sample.labels == OUTLIER).any(1))
+    return (rows.max() - rows.min() + 1, rows.max()) if rows.size else (0, 0)
+
+
+def test_size_follows_perspective_and_the_options(street, disc):
+    def ratio(size, seed):
+        how = PasteOptions(count=(1, 1), size=size, anywhere=0)
+        tall, foot = heights(paste_objects(street, disc, np.random.default_rng(seed), how=how))
+        return tall / max(foot - 0.4 * 200, 8)
+
+    small, large = ([ratio(size, seed) for seed in range(30)] for size in ((0.3, 0.4), (0.9, 1.0)))
+    assert np.median(small) < 0.5 < 0.75 < np.median(large)
+
+
+def test_objects_stand_on_the_ground_unless_anywhere(street, disc):
+    how = PasteOptions(count=(1, 1), anywhere=0)
+    grass = Sample(street.image, np.where(street.labels == 3, 9, 0).astype(np.uint8), "x")
+    for seed in range(20):
+        sample = paste_objects(grass, disc, np.random.default_rng(seed), surface_ids=(9,), how=how)
+        assert heights(sample)[1] >= 75
+
+
+def test_anomaly_mix_and_raw_edges_leave_the_object_as_it_was(street, disc):
+    for how in (
+        PasteOptions(mix=1.0, mix_size=(0.3, 0.4)),
+        PasteOptions(harmonise=False, shadow=0, size=(1, 1)),
+    ):
+        seen = [paste_objects(street, disc, np.random.default_rng(s), how=how) for s in range(10)]
+        bright = [s.image[s.labels == OUTLIER] for s in seen if (s.labels == OUTLIER).any()]
+        assert bright and all(b.min() >= 85 for b in bright), "no shadow, no halo"
+    mixed = PasteOptions(count=(1, 1), mix=1.0, mix_size=(0.3, 0.3))
+    above = [heights(paste_objects(street, disc, np.random.default_rng(s), how=mixed)) for s in range(30)]
+    assert any(0 < foot < 80 for _, foot in above), "AnomalyMix also pastes into the sky"
+    assert max(tall for tall, _ in above) <= 62
+
+
+def test_camvid_outliers_keep_their_place_in_the_stream(camvid_root, stamps_root):
+    """A default option draws nothing: samples of older runs stay what they were."""
+    sample = camvid(camvid_root, "val")[0]
+    cutouts = list(load_cutouts(str(stamps_root), "train").values())
+    plain, same = (
+        paste_objects(sample, cutouts, np.random.default_rng(5), **more)
+        for more in ({}, {"how": PasteOptions()})
+    )
+    assert (plain.image == same.image).all()
