@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: MIT
 """Train EoMT-EXT: ``python training/fit.py fit --config training/configs/camvid/small_476.yaml``.
 
-Without arguments the default recipe runs. Every run leaves a folder with the resolved configuration, the
-environment, metrics (CSV and TensorBoard) and, at its end, ``checkpoint/``: what the node and
-`EomtExt.from_pretrained` load.
+``network: erfnet`` or ``dense`` in a configuration trains a baseline instead. Without arguments the default
+recipe runs. Every run leaves a folder with the resolved configuration, the environment, metrics (CSV and
+TensorBoard) and, at its end, ``checkpoint/``: what the node and `EomtExt.from_pretrained` (a baseline:
+`baselines.open_predictor`) load.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import subprocess
@@ -22,17 +24,24 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
 import lightning as L  # noqa: E402
 import torch  # noqa: E402
-from lightning.pytorch.cli import LightningCLI  # noqa: E402
+import yaml  # noqa: E402
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger  # noqa: E402
 
+from eomt_training.baselines.dense_module import DenseModule  # noqa: E402
+from eomt_training.baselines.erfnet_module import ErfNetModule  # noqa: E402
 from eomt_training.data.datamodule import RoadDataModule  # noqa: E402
 from eomt_training.lightning_module import EomtExtModule  # noqa: E402
 
+NETWORKS = {"eomt_ext": EomtExtModule, "erfnet": ErfNetModule, "dense": DenseModule}
 DEFAULT_RECIPE = HERE / "configs/camvid/small_476.yaml"
 
 
 class Cli(LightningCLI):
     """Lightning's command line, plus what makes a run reproducible and its result usable."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--network", choices=NETWORKS, default="eomt_ext", help="what to train")
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Without a logger in the configuration: CSV and TensorBoard files in one numbered run folder."""
@@ -107,10 +116,24 @@ def git_commit() -> str:
         return "unknown"
 
 
-def main() -> None:
-    arguments = sys.argv[1:] or ["fit", "--config", str(DEFAULT_RECIPE)]
+def network_of(arguments: list[str]) -> str:
+    """The network that --network or a configuration file names; the last one wins, as for every value."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    parser.add_argument("--network")
+    given, _ = parser.parse_known_args(arguments)
+    files = [yaml.safe_load(Path(file).read_text()) for file in given.config if Path(file).is_file()]
+    named = [values["network"] for values in files if isinstance(values, dict) and "network" in values]
+    name = given.network or (named or ["eomt_ext"])[-1]
+    if name not in NETWORKS:
+        raise SystemExit(f"network {name!r} is unknown: choose one of {', '.join(NETWORKS)}")
+    return name
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = arguments or sys.argv[1:] or ["fit", "--config", str(DEFAULT_RECIPE)]
     Cli(
-        EomtExtModule,
+        NETWORKS[network_of(arguments)],
         RoadDataModule,
         args=arguments,
         save_config_kwargs={"overwrite": True},

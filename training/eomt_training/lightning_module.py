@@ -3,25 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
-import lightning as L
-import torch
 from torch import Tensor, nn
 
-from eomt_anomaly.model import EomtExt, EomtExtConfig, scores
+from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
 from eomt_anomaly.model.backbone_store import KNOWN_BACKBONES, load_backbone
 
+from .baselines.predictor import mask_scores
 from .labels import LABELS
 from .losses import LossConfig, dense_loss, prediction_losses
-from .metrics.anomaly import PixelMetrics
-from .metrics.semantic import ConfusionMatrix
-from .schedule import mask_probability, warmup_poly
-from .targets import IGNORE, OUTLIER, targets_of
+from .optimiser import Group, adamw_warmup_poly, block_groups
+from .schedule import mask_probability
+from .targets import IGNORE, OUTLIER, Targets, targets_of
+from .validation import ValidatedModule
+
+Outliers = Literal["anomaly", "no_object", "ignore"]
 
 
-class EomtExtModule(L.LightningModule):
+class EomtExtModule(ValidatedModule):
     """A frozen backbone, a trained decoder and heads.
 
     Args:
@@ -36,6 +38,8 @@ class EomtExtModule(L.LightningModule):
         warmup: steps over which heads warm up; blocks wait ``block_wait`` steps and warm up over as many.
         deep_supervision: also predict, and take losses, before every decoder block.
         masked_attention: mask the queries' attention, annealed away over training (needs deep supervision).
+        outliers: what pasted outliers teach. ``anomaly``: the anomaly head. The others train plain EoMT,
+            without that head: ``no_object``, that no query's mask covers them; ``ignore``, nothing.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class EomtExtModule(L.LightningModule):
         block_wait: int = 0,
         deep_supervision: bool = True,
         masked_attention: bool = False,
+        outliers: Outliers = "anomaly",
         loss: LossConfig = LossConfig(),  # noqa: B008 (immutable)
     ):
         super().__init__()
@@ -62,10 +67,13 @@ class EomtExtModule(L.LightningModule):
                 "masked_attention needs deep_supervision: each block looks where the last prediction points"
             )
         self.save_hyperparameters()
-        self.loss = loss
+        plain = outliers != "anomaly"
+        self.loss = replace(loss, anomaly=0.0) if plain else loss
+        self.val_scores = ("rba", "max_entropy") if plain else ("eomt_ext", "rba")
+        options = {**({"score": "rba"} if plain else {}), **(options or {})}
         source = {"source": backbone, "sha256": KNOWN_BACKBONES[backbone].digest} if backbone else None
         self.net = EomtExt(
-            EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **(options or {}))
+            EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **options)
         )
         if source:
             self.net.load_backbone(load_backbone(**source, search=[backbone_dir] if backbone_dir else []))
@@ -87,7 +95,7 @@ class EomtExtModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         output = self.net(batch["pixels"], self._mask_probs())
-        targets = targets_of(batch["labels"])
+        labels, targets = self._targets(batch["labels"])
         weights = {
             "mask": self.loss.mask,
             "dice": self.loss.dice,
@@ -97,12 +105,21 @@ class EomtExtModule(L.LightningModule):
         predictions = [*output.auxiliary, output]
         losses = [prediction_losses(p, targets, self.loss) for p in predictions]
         total = sum(weights[k] * v for one in losses for k, v in one.items()) / len(predictions)
-        dense = dense_loss(self.dense_head(output.features), batch["labels"])
+        dense = dense_loss(self.dense_head(output.features), labels)
         total = total + self.loss.dense * dense
         self.log_dict({f"train/{k}": v for k, v in losses[-1].items()})
         self.log_dict({"train/dense": dense})
         self.log("train/loss", total, prog_bar=True)
         return total
+
+    def _targets(self, labels: Tensor) -> tuple[Tensor, list[Targets]]:
+        """Label images [B,H,W] and mask sets, with outliers as ``outliers`` says."""
+        if self.hparams.outliers == "ignore":
+            labels = labels.masked_fill(labels == OUTLIER, IGNORE)
+        targets = targets_of(labels)
+        if self.hparams.outliers == "no_object":  # their pixels stay, as negatives of every mask
+            targets = [Targets(t.labels, t.ids[t.ids != OUTLIER]) for t in targets]
+        return labels, targets
 
     def _mask_probs(self) -> list[float] | None:
         if not self.hparams.deep_supervision:
@@ -115,70 +132,15 @@ class EomtExtModule(L.LightningModule):
     def _total_steps(self) -> int:
         return int(self.trainer.estimated_stepping_batches)
 
-    def on_validation_epoch_start(self) -> None:
-        self.confusion = ConfusionMatrix(self.net.config.num_classes)
-        self.pixels = {name: PixelMetrics() for name in ("eomt_ext", "rba")}
-
-    def validation_step(self, batch: dict[str, Any], index: int, dataloader_idx: int = 0) -> None:
-        """Loader 0: clean images, for mIoU. Loader 1: unseen pasted objects, for AuPRC and FPR95."""
-        output = self.net(batch["pixels"])
-        labels = batch["labels"]
-        logits = (output.mask_logits.float(), output.class_logits.float(), output.anomaly_logits.float())
-        resize = {"size": labels.shape[-2:], "mode": "bilinear", "align_corners": False}
-        if dataloader_idx == 0:
-            semantic = nn.functional.interpolate(scores.semantic_map(*logits[:2]), **resize)
-            self.confusion.update(semantic.argmax(1).cpu().numpy(), labels.cpu().numpy())
-            return
-        truth = torch.where(labels == OUTLIER, 1, torch.where(labels == IGNORE, IGNORE, 0)).cpu().numpy()
-        for name, metric in self.pixels.items():
-            score = scores.SCORES[name](*logits)
-            metric.update(nn.functional.interpolate(score[:, None], **resize)[:, 0].cpu().numpy(), truth)
-
-    def on_validation_epoch_end(self) -> None:
-        self.log("val/miou", 100 * self.confusion.compute()["miou"], prog_bar=True)
-        for name, metric in self.pixels.items():
-            if metric.has_both_classes:
-                result = metric.compute()
-                self.log(f"val/auprc_{name}", 100 * result["auprc"], prog_bar=name == "eomt_ext")
-                self.log(f"val/fpr95_{name}", 100 * result["fpr95"])
+    def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        return mask_scores(self.net(pixels), names)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW; heads warm up at once, decoder blocks after ``block_wait`` and with layer-wise decay."""
-        groups: list[dict[str, Any]] = []
-        schedules: list[tuple[int, int]] = []
-
-        def add(named: Iterable[tuple[str, nn.Parameter]], lr: float, start: int) -> None:
-            named = [(n, p) for n, p in named if p.requires_grad]
-            for decay in (True, False):
-                chosen = [p for n, p in named if (p.ndim > 1 and "query" not in n) == decay]
-                if chosen:
-                    groups.append(
-                        {"params": chosen, "lr": lr, "weight_decay": self.hparams.weight_decay * decay}
-                    )
-                    schedules.append((start, self.hparams.warmup))
-
-        pretrained = (
-            "decoder.blocks." if self.hparams.backbone and self.net.config.decoder.value == "joint" else None
-        )
-        heads = [
-            (n, p) for n, p in self.net.named_parameters() if not (pretrained and n.startswith(pretrained))
-        ]
-        add([*heads, *self.dense_head.named_parameters()], self.hparams.lr, 0)
+        h, joint = self.hparams, self.net.config.decoder is Decoder.JOINT
+        pretrained = ("decoder.blocks.",) if h.backbone and joint else ()
+        heads = [(n, p) for n, p in self.net.named_parameters() if not n.startswith(pretrained)]
+        groups = [Group([*heads, *self.dense_head.named_parameters()], h.lr, 0)]
         if pretrained:
-            last = self.net.config.decoder_blocks - 1
-            for i, block in enumerate(self.net.decoder.blocks):
-                add(
-                    block.named_parameters(),
-                    self.hparams.block_lr * self.hparams.block_decay ** (last - i),
-                    self.hparams.block_wait,
-                )
-        optimizer = torch.optim.AdamW(groups)
-        total = self._total_steps()
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            [
-                lambda step, start=start, warmup=warmup: warmup_poly(step, total, start, warmup)
-                for start, warmup in schedules
-            ],
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            groups += block_groups(self.net.decoder.blocks, h.block_lr, h.block_decay, h.block_wait)
+        return adamw_warmup_poly(groups, h.weight_decay, h.warmup, self._total_steps())
