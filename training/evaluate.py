@@ -131,7 +131,9 @@ def provenance(args: argparse.Namespace, predict: Predicts) -> dict[str, Any]:
 
 def write(args: argparse.Namespace, result: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> None:
     """--output, and for tables of quality --results and --report."""
-    files = {args.output: lambda: json.dumps(result, indent=2) + "\n"} if args.output else {}
+    files = (
+        {args.output: lambda: json.dumps(results.without_nan(result), indent=2) + "\n"} if args.output else {}
+    )
     if args.command in ("semantic", "anomaly"):
         if args.report:
             files[args.report / "report.html"] = lambda: show(result)

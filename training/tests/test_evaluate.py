@@ -16,7 +16,7 @@ from eomt_anomaly.runtime.checkpoints import read_calibration
 from eomt_training.data.folders import Sample, camvid
 from eomt_training.evaluation import Predictor, calibration, evaluate_anomaly
 from eomt_training.evaluation.predictor import tempered
-from eomt_training.evaluation.results import COLUMNS, append
+from eomt_training.evaluation.results import COLUMNS, append, without_nan
 from eomt_training.labels import CAMVID
 from eomt_training.metrics.anomaly import PixelMetrics, pixel_metrics
 from eomt_training.metrics.conformal import control_risk
@@ -184,3 +184,11 @@ def test_results_of_other_columns_are_not_mixed(tmp_path):
         append(tmp_path / "results.csv", result)
     assert append(tmp_path / "new.csv", result) == append(tmp_path / "new.csv", result) == 1
     assert (tmp_path / "new.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_what_could_not_be_measured_is_null_and_an_empty_cell(tmp_path):
+    result = {"checkpoint": "x", "frames": 1, "scores": {"rba": {"auprc": 50.0, "ppv": float("nan")}}}
+    assert without_nan(result)["scores"]["rba"] == {"auprc": 50.0, "ppv": None}
+    append(tmp_path / "results.csv", result)
+    row = next(csv.DictReader((tmp_path / "results.csv").open()))
+    assert row["auprc"] == "50" and row["ppv"] == "" and row["condition"] == "clean"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,20 +51,21 @@ class Predictor:
     ):
         if not temperature > 0:
             raise ValueError(f"temperature {temperature}: must be above 0")
-        network = EomtExtPredictor(network) if isinstance(network, EomtExt) else network
-        self.network = network.eval().to(device)
+        opened: Any = EomtExtPredictor(network) if isinstance(network, EomtExt) else network
+        self.network = opened.eval().to(device)
         self.dtype, self.device, self.temperature = dtype, device, temperature
-        self.labels: tuple[Label, ...] = tuple(network.config.labels)
-        self.scores = tuple(network.score_names)
-        self.short_side = short_side or network.config.image_size
+        self.labels: tuple[Label, ...] = tuple(opened.config.labels)
+        self.scores = tuple(opened.score_names)
+        self.short_side = short_side or opened.config.image_size
 
     @torch.inference_mode()
     def __call__(self, sample: Sample, names: Sequence[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Class map uint8 [H,W] and the named scores, float32 [H,W]; ``eomt_ext`` is bounded to [0,1)."""
         config = self.network.config
         fitted = fit_short_side(sample, self.short_side, config.patch_size)
-        pixels = to_tensors(fitted, config.pixel_mean, config.pixel_std)["pixels"][None].to(self.device)
-        with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+        tensors = to_tensors(fitted, config.pixel_mean, config.pixel_std)
+        pixels = torch.as_tensor(tensors["pixels"], device=self.device)[None]  # [1,3,h,w]
+        with torch.autocast(self.device.split(":")[0], self.dtype, enabled=self.dtype != torch.float32):
             semantic, found = self.network.predict_scores(pixels, tuple(names))
         if self.temperature != 1:
             logits = (

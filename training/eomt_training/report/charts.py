@@ -12,7 +12,7 @@ import numpy as np
 # Paul Tol's "bright" and two more: told apart by colour-blind readers, on light and dark ground.
 COLORS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#999999", "#e07b39", "#8c6bb1")
 WIDTH, HEIGHT = 520, 400
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 52, 26, 12, 44
 
 
 def pr_chart(curves: Mapping[str, Mapping[str, np.ndarray]], colors: Mapping[str, str], chance: float) -> str:
@@ -29,7 +29,7 @@ def roc_chart(
     curves: Mapping[str, Mapping[str, np.ndarray]], colors: Mapping[str, str], lowest: float = 1e-4
 ) -> str:
     """TPR over FPR, the latter on a logarithmic scale from ``lowest``; the dashed line is TPR 95 %."""
-    lines = {name: (np.clip(c["fpr"], lowest, 1), c["tpr"]) for name, c in curves.items()}
+    lines = {name: _from(lowest, c["fpr"], c["tpr"]) for name, c in curves.items()}
     linear, y = _linear(LEFT, WIDTH - RIGHT), _linear(HEIGHT - BOTTOM, TOP)
 
     def x(fpr: float) -> float:
@@ -47,7 +47,7 @@ def histogram(name: str, edges: np.ndarray, counts: np.ndarray, mark: float | No
     edges [K+1], counts [2,K]: normal, anomalous.
     """
     width, height, base = 340, 190, 150
-    x0, x1 = 40, width - 10
+    x0, x1 = 48, width - 14
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     span = edges[-1] - edges[0]
 
@@ -94,6 +94,12 @@ def _plot(lines, colors, x, y, x_ticks, y_ticks, marks, x_label, y_label, title)
     turned = f'transform="rotate(-90 12 {HEIGHT / 2 - 20})"'
     rows.append(_text(12, HEIGHT / 2 - 20, y_label, "middle", "rowlabel", turned))
     return _svg(WIDTH, HEIGHT, rows, title)
+
+
+def _from(lowest: float, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a curve at x >= lowest, beginning on that line; x [K] ascending, ends above lowest."""
+    first = int(np.searchsorted(x, lowest, side="right"))
+    return np.append(lowest, x[first:]), np.append(y[first - 1] if first else 0.0, y[first:])
 
 
 def _linear(begin: float, end: float):

@@ -2,9 +2,9 @@
 """What the report says about its own numbers."""
 
 SCORES = (
-    "Under AuPRC its 95 % interval when frames are drawn again. On road: drivable pixels and anomalies only. "
-    "TNR@80: true-negative rate where 80 % of the anomalous pixels fire. sIoU, PPV, F1*: components at the "
-    "best-F1 threshold, as in SegmentMeIfYouCan's {track} track."
+    "All in %. Under AuPRC its 95 % interval when frames are drawn again. On road: drivable pixels and "
+    "anomalies only. TNR@80: true-negative rate where 80 % of the anomalous pixels fire. sIoU, PPV, F1*: "
+    "components at the best-F1 threshold, as in SegmentMeIfYouCan's {track} track."
 )
 CONDITIONS = "“Fires” is at the checkpoint's alert threshold: what bad weather alone does to the alerts."
 CURVES = "Dashed: a random score's precision, and TPR 95 %. The legend says AuPRC in %."

@@ -68,8 +68,8 @@ def _anomaly(result: dict[str, Any], figures: dict[str, AnomalyFigures]) -> list
     note = _note(notes.SCORES.format(track=result["track"]))
     parts = [_tiles(tiles), _section("Every score on the same weights", scores_table(scores, main) + note)]
     if result.get("degraded") or result.get("baselines"):
-        table_ = conditions_table(result)
-        parts.append(_section("Conditions and baselines", table_ + _note(notes.CONDITIONS)))
+        note = _note(notes.CONDITIONS) if "fpr_at_threshold" in row else ""
+        parts.append(_section("Conditions and baselines", conditions_table(result) + note))
     for condition, drawn in figures.items():
         parts += _drawn(condition, drawn, result, main)
     return parts

@@ -10,17 +10,17 @@ from typing import Any
 from ..evaluation.results import measurements
 
 SCORE_COLUMNS = {
-    "auprc": "AuPRC %",
-    "auroc": "AUROC %",
-    "fpr95": "FPR95 %",
+    "auprc": "AuPRC",
+    "auroc": "AUROC",
+    "fpr95": "FPR95",
     "tnr_at_tpr80": "TNR@80",
     "tnr_at_tpr90": "TNR@90",
     "tnr_at_tpr99": "TNR@99",
-    "best_f1": "best F1 %",
-    "auprc_surface": "AuPRC on road %",
-    "siou": "sIoU %",
-    "ppv": "PPV %",
-    "f1_star": "F1* %",
+    "best_f1": "best F1",
+    "auprc_surface": "AuPRC on road",
+    "siou": "sIoU",
+    "ppv": "PPV",
+    "f1_star": "F1*",
 }
 
 
@@ -58,7 +58,9 @@ def conditions_table(result: dict[str, Any]) -> str:
     rows = []
     for model in dict.fromkeys(model for model, _, _ in found):
         for name, _ in by_auprc(by_key[model, "clean"]["scores"]):
-            cells = [f"{escape(model)} <code>{escape(name)}</code>"]
+            cells = [
+                f"<code>{escape(name)}</code>{f' of {escape(model)}' if result.get('baselines') else ''}"
+            ]
             for condition in conditions:
                 row = by_key.get((model, condition), {}).get("scores", {}).get(name, {})
                 cell = f"{number(row.get('auprc'))} / {number(row.get('fpr95'))}"
