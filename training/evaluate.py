@@ -299,6 +299,10 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
     about = provenance(args, predict)
     kept = ("data", "split", "every", "short_side", "precision", "weights_sha256", "commit", "date")
     result |= {"dataset": f"{args.data} {args.split}", "seed": args.seed} | {k: about[k] for k in kept}
+    how = {"fpr": args.fpr, **{k: about[k] for k in ("data", "split", "every", "short_side", "precision")}}
+    result["made_with"] = "evaluate.py calibrate " + " ".join(
+        f"--{name.replace('_', '-')} {value}" for name, value in how.items()
+    )
     (args.checkpoint / CALIBRATION).write_text(json.dumps(result, indent=2) + "\n")
     print(
         f"threshold {result['threshold']:.4g}: on average {100 * result['calibration_rate']:.3g} % of a "

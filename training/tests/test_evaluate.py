@@ -116,6 +116,7 @@ def test_calibrate_leaves_what_the_node_reads_and_where_it_came_from(evaluate, c
         "dataset",
     ):
         assert values[key] == told[key] or key == "dataset", key
+    assert "--fpr 0.3 --data camvid --split val --every 1" in values["made_with"]
     assert "/" not in json.dumps(values), "no path of this machine"
     (checkpoint / "calibration.json").unlink()
 

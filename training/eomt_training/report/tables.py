@@ -83,7 +83,9 @@ def iou_table(result: dict[str, Any]) -> str:
 
 
 def confusion_table(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    """Shares of each true class (row) by predicted class (column), %, shaded by their size."""
+    """Shares of each true class (row) by predicted class (column), %, shaded by size; for few classes."""
+    if len(names) > 40:
+        return f"<p>{len(names)} classes: too many to print; the JSON of --output has the matrix.</p>"
     rows = []
     for name, row in zip(names, counts):
         total = max(sum(row), 1)
@@ -91,6 +93,7 @@ def confusion_table(names: Sequence[str], counts: Sequence[Sequence[int]]) -> st
         for count in row:
             share = count / total
             shade = f"background:color-mix(in srgb, var(--blue) {round(85 * share**0.6)}%, transparent)"
+            shade += ";color:#fff" if share > 0.4 else ""
             text = "" if share < 0.0005 else f"{100 * share:.1f}"
             cells.append(f'<div style="{shade}" title="{count} pixels">{text or "&nbsp;"}</div>')
         rows.append(cells)
