@@ -33,21 +33,17 @@ from tqdm import tqdm  # noqa: E402
 from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
 from eomt_training import evaluation, report  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
-from eomt_training.data.ade20k import ade20k  # noqa: E402
-from eomt_training.data.cityscapes import cityscapes  # noqa: E402
-from eomt_training.data.coco import coco, coco_stuff  # noqa: E402
 from eomt_training.data.cutouts import load_cutouts  # noqa: E402
-from eomt_training.data.folders import camvid, drives  # noqa: E402
+from eomt_training.data.datasets import DATASETS  # noqa: E402
+from eomt_training.data.folders import drives  # noqa: E402
 from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
 from eomt_training.evaluation import Predictor, Predicts, results  # noqa: E402
 from eomt_training.evaluation.frames import Frames, degraded, every, pasted  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
-from eomt_training.labels import LABELS, ground_ids  # noqa: E402
+from eomt_training.labels import LABELS, control_ids, ground_ids  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
 
-DATA: dict[str, Callable[..., Frames]] = {
-    f.__name__: f for f in (camvid, drives, cityscapes, ade20k, coco, coco_stuff, generic_anomaly)
-}
+DATA: dict[str, Callable[..., Frames]] = {**DATASETS, "drives": drives, "generic_anomaly": generic_anomaly}
 CLASSES = {**LABELS, "drives": LABELS["camvid"]}  # generic_anomaly has none
 OWN_OUTLIERS = ("drives", "generic_anomaly")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -282,7 +278,10 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
     threshold = args.threshold
     if threshold is None:
         threshold = json.loads((args.checkpoint / CALIBRATION).read_text())["threshold"]
-    result = evaluation.evaluate_control(predict, frames, threshold, args.seed, progress)
+    classes = CLASSES.get(args.data, ())
+    result = evaluation.evaluate_control(
+        predict, frames, threshold, args.seed, progress, control_ids(classes), ground_ids(classes)
+    )
     print(
         f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: "
         f"pasted {result['pasted']:.2f} %, around {result['around']:.2f} %, "

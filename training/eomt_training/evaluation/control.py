@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -15,12 +17,19 @@ from .semantic import Progress
 
 
 def evaluate_control(
-    predict: Predicts, frames: Frames, threshold: float, seed: int, progress: Progress = iter
+    predict: Predicts,
+    frames: Frames,
+    threshold: float,
+    seed: int,
+    progress: Progress = iter,
+    class_ids: Sequence[int] = CONTROL_CLASSES,
+    surface_ids: Sequence[int] = (3, 4),
 ) -> dict[str, float]:
     """Share of pixels (in %) at or above ``threshold`` on ordinary segments that were pasted.
 
     A detector of paste edges fires on ``pasted``; ``around`` is the rest of the same frames, ``before`` the
-    same place without the paste. Each pasted segment comes from another frame and keeps its known class.
+    same place without the paste. Each pasted segment comes from another frame, is of
+    ``class_ids``, keeps its class and stands on ``surface_ids``.
     ``excess`` is pasted - around in percentage points, with its 95 % interval when pastes are drawn again.
     """
     hits: list[list[int]] = []  # a row a paste: pixels that fire, pasted | around | before
@@ -28,7 +37,7 @@ def evaluate_control(
     for i in progress(range(len(frames))):
         rng = np.random.default_rng((seed, i))
         other = frames[int((i + rng.integers(1, len(frames))) % len(frames))]
-        sample, pasted = paste_control(frames[i], other, rng, CONTROL_CLASSES)
+        sample, pasted = paste_control(frames[i], other, rng, class_ids, surface_ids=surface_ids)
         if not pasted.any():
             continue
         score = predict(sample, ("eomt_ext",))[1]["eomt_ext"]

@@ -74,7 +74,8 @@ def histogram(name: str, edges: np.ndarray, counts: np.ndarray, mark: float | No
 def legend(colors: Mapping[str, str], words: Mapping[str, str]) -> str:
     """A line of coloured keys."""
     return "<p>" + "".join(
-        f'<span class="key" style="background:{color}"></span>{escape(words.get(name, name))}'
+        f'<span class="entry"><span class="key" style="background:{color}"></span>'
+        f"{escape(words.get(name, name))}</span> "
         for name, color in colors.items()
     ) + "</p>"  # fmt: skip
 
