@@ -79,9 +79,6 @@ def test_pixel_scores_are_their_formulas():
     assert max_logit(x).item() == -2.0
     assert max_entropy(x).item() == pytest.approx(-sum(v * math.log(v) for v in p) / math.log(3), abs=1e-6)
     assert energy(x).item() == pytest.approx(-math.log(total), abs=1e-6)
-    assert msp(x, temperature=2.0).item() == pytest.approx(
-        1 - math.exp(1) / sum(math.exp(v / 2) for v in (2.0, -1.0, 0.5)), abs=1e-6
-    )
 
 
 def test_the_void_output_is_a_score_of_its_own():

@@ -33,7 +33,6 @@ class ErfNetConfig:
     patch_size: int = 8  # image sides must be multiples of this
     pixel_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    temperature: float = 1.0  # of the score msp
 
     def __post_init__(self) -> None:
         self.labels = tuple(
@@ -136,7 +135,7 @@ class ErfNet(nn.Module):
         logits = self(pixels).float()
         known = logits[:, :-1]
         make = {
-            "msp": lambda: msp(known, self.config.temperature),
+            "msp": lambda: msp(known),
             "max_logit": lambda: max_logit(known),
             "max_entropy": lambda: max_entropy(known),
             "void": lambda: logits.softmax(1)[:, -1],

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 
-def msp(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """1 - max_c softmax(logits / T)_c, in [0, 1 - 1/C] (Hendrycks, Gimpel, 2017; T: Liang et al., 2018)."""
-    return 1 - (logits.float() / temperature).softmax(1).amax(1)
+def msp(logits: Tensor) -> Tensor:
+    """1 - max_c softmax(logits)_c, in [0, 1 - 1/C] (Hendrycks and Gimpel, 2017)."""
+    return 1 - logits.float().softmax(1).amax(1)
 
 
 def max_logit(logits: Tensor) -> Tensor:
