@@ -229,6 +229,139 @@ def test_tue_parity(registers, cls_position):
     assert model.config.pixel_mean == (0.5, 0.5, 0.5) and model.config.decoder_blocks == 2
 
 
+def random_tue(width=128, depth=4, queries=5, classes=3, blocks=2, grid=4, patch=16, registers=2):
+    """A state dict in the layout of `tue-mps/eomt` on a timm ViT whose cls has no position, key by key."""
+    generator, state = torch.Generator().manual_seed(1), {}
+
+    def put(name, *shape, around=0.0):
+        fan_in = max(torch.Size(shape[1:]).numel(), 1) if len(shape) > 1 else 10
+        state["network." + name] = around + torch.randn(shape, generator=generator) / fan_in**0.5
+
+    def linear(name, out, *inputs):
+        put(f"{name}.weight", out, *inputs)
+        put(f"{name}.bias", out)
+
+    def norm(name):
+        put(f"{name}.weight", width, around=1.0)
+        put(f"{name}.bias", width)
+
+    vit = "encoder.backbone."
+    put(vit + "cls_token", 1, 1, width)
+    put(vit + "reg_token", 1, registers, width)
+    put(vit + "pos_embed", 1, grid * grid, width)
+    linear(vit + "patch_embed.proj", width, 3, patch, patch)
+    norm(vit + "norm")
+    for i in range(depth):
+        block = f"{vit}blocks.{i}."
+        norm(block + "norm1")
+        norm(block + "norm2")
+        linear(block + "attn.qkv", 3 * width, width)
+        linear(block + "attn.proj", width, width)
+        linear(block + "mlp.fc1", 4 * width, width)
+        linear(block + "mlp.fc2", width, 4 * width)
+        put(block + "ls1.gamma", width, around=0.5)
+        put(block + "ls2.gamma", width, around=0.5)
+    put("q.weight", queries, width)
+    linear("class_head", classes + 1, width)
+    for i in (0, 2, 4):
+        linear(f"mask_head.{i}", width, width)
+    for i in range(2):
+        put(f"upscale.{i}.conv1.weight", width, width, 2, 2)
+        put(f"upscale.{i}.conv1.bias", width)
+        put(f"upscale.{i}.conv2.weight", width, 1, 3, 3)
+        norm(f"upscale.{i}.norm")
+    state["network.attn_mask_probs"] = torch.zeros(blocks)
+    state["network.encoder.pixel_mean"] = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    state["network.encoder.pixel_std"] = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    return state
+
+
+def tue_reference(state, pixels, heads, blocks):
+    """EoMT's forward pass at inference (arXiv 2503.19108) on those names: mask and class logits.
+
+    Written from the paper, with explicit attention, and nothing of ours. The stored grid must be the image's.
+    """
+    s = {name.removeprefix("network."): tensor for name, tensor in state.items()}
+    vit = "encoder.backbone."
+
+    def linear(name, x):
+        return x @ s[f"{name}.weight"].T + s[f"{name}.bias"]
+
+    def norm(name, x):
+        deviation = x - x.mean(-1, keepdim=True)
+        scale = (deviation.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+        return deviation / scale * s[f"{name}.weight"] + s[f"{name}.bias"]
+
+    def gelu(x):
+        return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+
+    def attention(name, x):
+        b, t, d = x.shape
+        q, k, v = (y.reshape(b, t, heads, -1).transpose(1, 2) for y in linear(f"{name}.qkv", x).chunk(3, -1))
+        weights = (q @ k.transpose(-1, -2) * (d // heads) ** -0.5).softmax(-1)  # [B,heads,T,T]
+        return linear(f"{name}.proj", (weights @ v).transpose(1, 2).reshape(b, t, d))
+
+    patch = s[vit + "patch_embed.proj.weight"]
+    x = torch.nn.functional.conv2d(pixels, patch, s[vit + "patch_embed.proj.bias"], stride=patch.shape[-1])
+    grid = x.shape[-2:]
+    prefix = torch.cat([s[vit + "cls_token"], s[vit + "reg_token"]], 1).expand(len(x), -1, -1)
+    x = torch.cat([prefix, x.flatten(2).transpose(1, 2) + s[vit + "pos_embed"]], 1)
+    depth = 1 + max(int(name.split(".")[3]) for name in s if ".blocks." in name)
+    for i in range(depth):
+        if i == depth - blocks:
+            x = torch.cat([s["q.weight"].expand(len(x), -1, -1), x], 1)
+        block = f"{vit}blocks.{i}."
+        x = x + s[block + "ls1.gamma"] * attention(block + "attn", norm(block + "norm1", x))
+        hidden = gelu(linear(block + "mlp.fc1", norm(block + "norm2", x)))
+        x = x + s[block + "ls2.gamma"] * linear(block + "mlp.fc2", hidden)
+    x = norm(vit + "norm", x)
+    query, patches = x[:, : len(s["q.weight"])], x[:, -grid[0] * grid[1] :]
+    features = patches.transpose(1, 2).reshape(len(x), -1, *grid)
+    for i in range(2):
+        name = f"upscale.{i}."
+        features = gelu(
+            torch.nn.functional.conv_transpose2d(
+                features, s[name + "conv1.weight"], s[name + "conv1.bias"], stride=2
+            )
+        )
+        depthwise = s[name + "conv2.weight"]
+        features = torch.nn.functional.conv2d(features, depthwise, padding=1, groups=len(depthwise))
+        features = norm(name + "norm", features.movedim(1, -1)).movedim(-1, 1)
+    embedding = linear("mask_head.4", gelu(linear("mask_head.2", gelu(linear("mask_head.0", query)))))
+    return (embedding @ features.flatten(2)).unflatten(2, features.shape[-2:]), linear("class_head", query)
+
+
+@pytest.mark.parametrize("blocks, registers", [(1, 2), (2, 0), (4, 1)])
+def test_tue_parity_with_a_reference_of_its_own(blocks, registers):
+    state = random_tue(blocks=blocks, registers=registers)
+    model, pixels = adapters.from_tue_eomt(state), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        ours, (masks, classes) = model(pixels), tue_reference(state, pixels, heads=2, blocks=blocks)
+    close(ours.mask_logits, masks)
+    close(ours.class_logits, classes)
+    assert set(model.coverage.used) | {"attn_mask_probs", "encoder.pixel_mean", "encoder.pixel_std"} == {
+        name.removeprefix("network.") for name in state
+    }
+    assert all(name.startswith("anomaly_head.") for name in model.coverage.missing)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["encoder.backbone.blocks.2.attn.qkv.bias", "mask_head.2.weight", "upscale.1.norm.weight", "q.weight"],
+)
+def test_a_tue_state_that_does_not_fit_is_refused_by_name(key):
+    state, full = random_tue(), "network." + key
+    ours = key.removeprefix("encoder.backbone.").replace("mask_head.2", "mask_head.fc2")
+    ours = ours.replace("upscale.1", "upscale.blocks.1").replace("q.weight", "decoder.query.weight")
+    ours = re.escape(ours)
+    with pytest.raises(ValueError, match=ours):
+        adapters.from_tue_eomt({name: t for name, t in state.items() if name != full})
+    with pytest.raises(ValueError, match=ours):
+        adapters.from_tue_eomt({**state, full: torch.zeros(3, 1)})
+    with pytest.raises(ValueError, match=re.escape(key + "_extra")):
+        adapters.from_tue_eomt({**state, full + "_extra": torch.zeros(1)})
+
+
 def edited(hf, edit):
     """The HF model with its state dict changed by `edit`."""
     state = hf.state_dict()
