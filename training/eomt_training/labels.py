@@ -75,16 +75,13 @@ _DRIVABLE = {"road", "runway", "dirt track"}
 
 def _spread_colors(names: Iterable[str], things: Iterable[str] = ()) -> tuple[Label, ...]:
     """Labels with distinct colours, hues a golden section apart, for sets that have none of their own."""
+
+    def color(i: int) -> tuple[int, int, int]:
+        r, g, b = colorsys.hsv_to_rgb(0.618034 * i % 1, 0.5 + i % 3 / 5, 1 - i % 4 / 6)
+        return round(255 * r), round(255 * g), round(255 * b)
+
     return tuple(
-        Label(
-            i,
-            name,
-            tuple(
-                round(255 * v) for v in colorsys.hsv_to_rgb(0.618034 * i % 1, 0.5 + i % 3 / 5, 1 - i % 4 / 6)
-            ),
-            drivable=name in _DRIVABLE,
-            thing=name in things,
-        )
+        Label(i, name, color(i), drivable=name in _DRIVABLE, thing=name in things)
         for i, name in enumerate(names)
     )
 

@@ -107,10 +107,8 @@ class CocoObjects(Sequence[np.ndarray]):
         mask = np.zeros(image.shape[:2], np.uint8)
         outlines = [np.asarray(p).reshape(-1, 1, 2).round().astype(np.int32) for p in one["polygons"]]
         cv2.fillPoly(mask, outlines, 255)
-        mask = cv2.GaussianBlur(
-            cv2.erode(mask, np.ones((3, 3), np.uint8)), (3, 3), 0.8
-        )  # polygons are generous
-        return fit_cutout(np.dstack([image, mask]), self.max_side)
+        alpha = cv2.erode(mask, np.ones((3, 3), np.uint8))  # people outline objects generously
+        return fit_cutout(np.dstack([image, cv2.GaussianBlur(alpha, (3, 3), 0.8)]), self.max_side)
 
 
 def _is_whole(annotation: dict[str, Any], image: dict[str, Any], margin: float = 2) -> bool:

@@ -136,8 +136,9 @@ class RoadDataModule(L.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.crop = tuple(crop or (image_size, image_size))
-        if any(side < patch_size or side % patch_size for side in self.crop):
+        height, width = crop or (image_size, image_size)
+        self.crop = (height, width)
+        if any(side < patch_size or side % patch_size for side in (height, width)):
             raise ValueError(f"crop = {self.crop}: give two positive multiples of patch_size = {patch_size}")
         if dataset not in LABELS:
             raise ValueError(f"dataset = {dataset!r}: choose one of {', '.join(LABELS)}")

@@ -61,33 +61,15 @@ def generic_anomaly(root: str | Path, split: str = "test") -> ImagePairs:
     def has(*folders: str) -> bool:
         return all((root / folder).is_dir() for folder in folders)
 
-    for images, labels in (("images", "labels_masks"), ("original", "labels")):
-        if has(images, labels):
-            return _flat(files, images, labels)
+    for folders in (("images", "labels_masks"), ("original", "labels")):
+        if has(*folders):
+            return _flat(files, *folders)
     if has("frames"):
-        images = {p.removesuffix(".jpg"): p for p in files.under("frames", (".jpg",))}
-        labels = {
-            p.removesuffix(".labels/labels_semantic.png"): p
-            for p in files.under("frames", (".labels/labels_semantic.png",))
-        }
-        pairs = pair_up(files, images, labels, ("frames", "frames/*.labels"), HELP)
-        return ImagePairs(files, {name.split("/")[-1]: pair for name, pair in pairs.items()}, ROAD_ANOMALY)
+        return _road_anomaly(files)
     if has("leftImg8bit", "fishyscapes_lostandfound"):
-        labels = {
-            re.sub(r"^\d+_", "", name): path
-            for name, path in by_stem(
-                files.under("fishyscapes_lostandfound", ("_labels.png",)), "_labels"
-            ).items()
-        }
-        images = by_stem(files.under("leftImg8bit", ("_leftimg8bit.png",)), "_leftImg8bit")
-        where = "fishyscapes_lostandfound", "leftImg8bit"
-        chosen = pair_up(files, labels, images, where, HELP)  # few of Lost&Found's frames are chosen
-        return ImagePairs(files, {n: (image, label) for n, (label, image) in chosen.items()}, BENCHMARK)
+        return _fishyscapes(files)
     if has("leftImg8bit", "gtCoarse"):
-        where = f"leftImg8bit/{split}", f"gtCoarse/{split}"
-        images = by_stem(files.under(where[0], ("_leftimg8bit.png",)), "_leftImg8bit")
-        labels = by_stem(files.under(where[1], ("_gtcoarse_labelids.png",)), "_gtCoarse_labelIds")
-        return ImagePairs(files, pair_up(files, images, labels, where, HELP), LOST_AND_FOUND)
+        return _lost_and_found(files, split)
     inside = sorted(p.parent.name for p in root.glob("*/images") if p.is_dir())
     hint = f"; it holds {', '.join(inside)}: give one of these" if inside else ""
     raise FileNotFoundError(f"{root} holds no anomaly data set known here{hint}. Expected: {HELP}")
@@ -103,3 +85,30 @@ def _flat(files: Files, images: str, labels: str) -> ImagePairs:
     pictures = by_stem(files.under(images, PICTURES))
     matched = pair_up(files, by_name, pictures, (labels, images), HELP)
     return FlatPairs(files, {n: (picture, label) for n, (label, picture) in matched.items()}, BENCHMARK)
+
+
+def _road_anomaly(files: Files) -> ImagePairs:
+    ending = ".labels/labels_semantic.png"
+    images = {p.removesuffix(".jpg"): p for p in files.under("frames", (".jpg",))}
+    labels = {p.removesuffix(ending): p for p in files.under("frames", (ending,))}
+    pairs = pair_up(files, images, labels, ("frames", "frames/*.labels"), HELP)
+    return ImagePairs(files, {name.split("/")[-1]: pair for name, pair in pairs.items()}, ROAD_ANOMALY)
+
+
+def _fishyscapes(files: Files) -> ImagePairs:
+    """The labels choose few of Lost&Found's frames."""
+    where = "fishyscapes_lostandfound", "leftImg8bit"
+    labels = {
+        re.sub(r"^\d+_", "", name): path
+        for name, path in by_stem(files.under(where[0], ("_labels.png",)), "_labels").items()
+    }
+    images = by_stem(files.under(where[1], ("_leftimg8bit.png",)), "_leftImg8bit")
+    chosen = pair_up(files, labels, images, where, HELP)
+    return ImagePairs(files, {n: (image, label) for n, (label, image) in chosen.items()}, BENCHMARK)
+
+
+def _lost_and_found(files: Files, split: str) -> ImagePairs:
+    where = f"leftImg8bit/{split}", f"gtCoarse/{split}"
+    images = by_stem(files.under(where[0], ("_leftimg8bit.png",)), "_leftImg8bit")
+    labels = by_stem(files.under(where[1], ("_gtcoarse_labelids.png",)), "_gtCoarse_labelIds")
+    return ImagePairs(files, pair_up(files, images, labels, where, HELP), LOST_AND_FOUND)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ class Augmentation:
     """Probabilities in [0,1] and ranges; scale is relative to the size at which the short side fits.
 
     ``weather`` is the share of samples that get one of ``weather_kinds`` (names in `weather.DEGRADATIONS`),
-    of a severity drawn from ``weather_severity``, within [0,1]; the other probabilities apply besides.
+    of a severity drawn from ``weather_severity``, within [0,1]; it takes the place of night, blur and noise.
     """
 
     scale: tuple[float, float] = (0.8, 1.7)
@@ -62,11 +62,8 @@ def augment(
         )
         if (labels[window] != IGNORE).any():
             break
-    image, labels = image[window], labels[window]
-    if how.weather and rng.random() < how.weather:
-        rows = np.linspace(0, 1, height, dtype=np.float32)[window[0]]
-        image = weathered(image, how.weather_kinds, how.weather_severity, rng, rows)
-    image = photometric(image, rng, how)
+    rows = np.linspace(0, 1, height, dtype=np.float32)[window[0]]
+    image, labels = photometric(image[window], rng, how, rows), labels[window]
     missing = [wanted - side for wanted, side in zip(crop, labels.shape)]
     before = [int(rng.integers(m + 1)) for m in missing]
     pad = [(b, m - b) for b, m in zip(before, missing)]
@@ -77,8 +74,13 @@ def augment(
     )
 
 
-def photometric(image: np.ndarray, rng: np.random.Generator, how: Augmentation) -> np.ndarray:
-    """Colour, night, blur, noise and JPEG artefacts, each with its probability; uint8 [H,W,3] in and out."""
+def photometric(
+    image: np.ndarray, rng: np.random.Generator, how: Augmentation, rows: np.ndarray
+) -> np.ndarray:
+    """Colour, weather, night, blur, noise and JPEG artefacts, each with its probability.
+
+    image: uint8 [H,W,3], in and out. rows: float [H], where each row lies in its frame, 0 top to 1 bottom.
+    """
     if rng.random() < how.colour:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float32)
         hsv[..., 0] = (hsv[..., 0] + rng.uniform(-9, 9)) % 180
@@ -88,6 +90,9 @@ def photometric(image: np.ndarray, rng: np.random.Generator, how: Augmentation) 
             0.7, 1.25
         ) + rng.uniform(-25, 25)
         image = cv2.LUT(image, table.clip(0, 255).astype(np.uint8))
+    if how.weather and rng.random() < how.weather:
+        image = weathered(image, how.weather_kinds, how.weather_severity, rng, rows)
+        how = replace(how, night=0, blur=0, noise=0)
     if rng.random() < how.night:
         tint = rng.uniform((0.7, 0.75, 0.8), (1.1, 1.0, 1.2))
         image = (255 * (image / 255.0) ** rng.uniform(1.0, 1.7) * rng.uniform(0.25, 0.6) * tint).clip(0, 255)
@@ -99,7 +104,7 @@ def photometric(image: np.ndarray, rng: np.random.Generator, how: Augmentation) 
         image = (image + noise).clip(0, 255).astype(np.uint8)
     if rng.random() < how.jpeg:
         _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])
-        image = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))
     return image
 
 

@@ -120,9 +120,9 @@ def snow(image: np.ndarray, severity: float, rng: np.random.Generator, rows: np.
     image = _bytes(image * (1 - lying) + 225 * lying)
     out = fog(image, 0.5 * severity, rng, rows).astype(np.float32)
     for size, density in ((0.002, 0.004), (0.004, 0.0010), (0.007, 0.00015)):
-        flakes = (rng.random(image.shape[:2], np.float32) < density * (0.3 + severity)).astype(np.float32)
+        dots = (rng.random(image.shape[:2], np.float32) < density * (0.3 + severity)).astype(np.float32)
         sigma = max(0.5, size * side * rng.uniform(0.6, 1.2))
-        flakes = cv2.filter2D(flakes, -1, _streak(max(1, round(2 * sigma)), rng.uniform(-50, 50)))
+        flakes = cv2.filter2D(dots, -1, _streak(max(1, round(2 * sigma)), rng.uniform(-50, 50)))
         flakes = np.clip(cv2.GaussianBlur(flakes, (0, 0), sigma) * 2 * np.pi * sigma**2, 0, 1)[..., None]
         out = out * (1 - 0.85 * flakes) + 245 * 0.85 * flakes
     return _bytes(out)
@@ -133,7 +133,7 @@ def noise(image: np.ndarray, severity: float, rng: np.random.Generator, rows: np
     noisy = _encode(_sensor(_LINEAR[image], 2000 * 0.02**severity, 0.03 * severity**2, rng))
     quality = int(90 - 60 * severity * rng.random())
     code = cv2.imencode(".jpg", noisy, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(code, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))
 
 
 def blur(image: np.ndarray, severity: float, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
@@ -207,8 +207,8 @@ def _streak(length: int, degrees: float) -> np.ndarray:
     line = np.zeros((side, side), np.float32)
     line[:, side // 2] = 1
     turn = cv2.getRotationMatrix2D((side // 2, side // 2), degrees, 1)
-    line = cv2.warpAffine(line, turn, (side, side))
-    return line / line.sum()
+    turned = cv2.warpAffine(line, turn, (side, side))
+    return turned / turned.sum()
 
 
 def _clouds(shape: tuple[int, int], rng: np.random.Generator, depth: float) -> np.ndarray:
