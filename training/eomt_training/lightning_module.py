@@ -135,7 +135,7 @@ class EomtExtModule(ValidatedModule):
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         return mask_scores(self.net(pixels), names)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW; heads warm up at once, decoder blocks after ``block_wait`` and with layer-wise decay."""
         h, joint = self.hparams, self.net.config.decoder is Decoder.JOINT
         pretrained = ("decoder.blocks.",) if h.backbone and joint else ()

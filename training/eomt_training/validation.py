@@ -21,7 +21,7 @@ class ValidatedModule(L.LightningModule):
     ``val_scores`` are the anomaly scores to measure; the first is shown in the progress bar.
     """
 
-    net: nn.Module
+    net: Any
     val_scores: tuple[str, ...]
 
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -52,7 +52,7 @@ class DenseConfig(EomtExtConfig):
 class DenseNet(nn.Module):
     """pixels [B,3,H,W] -> logits [B,C+1,h,w], the last the anomaly's; h = H/patch * 2^upscale_blocks."""
 
-    score_names = ("anomaly", *PIXEL_SCORES)
+    score_names: tuple[str, ...] = ("anomaly", *PIXEL_SCORES)
 
     def __init__(self, config: DenseConfig):
         super().__init__()
@@ -144,7 +144,8 @@ class DenseNet(nn.Module):
     def from_pretrained(cls, folder: str | Path, backbone: str | Path | None = None) -> DenseNet:
         """The network of a checkpoint folder, in eval mode. ValueError names what does not fit."""
         values, state = files.read(folder, KIND)
-        net = cls(DenseConfig.from_dict(values))
+        config = DenseConfig.from_dict(values)
+        net = cls(config)
         if net.config.backbone:
             state.update(net._named_backbone(backbone, folder))
         check_state(net.state_dict(), state, f"weights of {folder}")

@@ -84,7 +84,7 @@ class DenseModule(ValidatedModule):
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         return self.net.predict_scores(pixels, names)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW as EoMT-EXT: the head warms up at once, trained blocks with layer-wise decay."""
         h, pretrained = self.hparams, ("blocks.",) if self.hparams.backbone else ()
         head = [(n, p) for n, p in self.net.named_parameters() if not n.startswith(pretrained)]

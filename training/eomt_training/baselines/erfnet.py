@@ -38,7 +38,8 @@ class ErfNetConfig:
         self.labels = tuple(
             x if isinstance(x, Label) else Label(**{**x, "color": tuple(x["color"])}) for x in self.labels
         )
-        self.pixel_mean, self.pixel_std = tuple(self.pixel_mean), tuple(self.pixel_std)
+        for name in ("pixel_mean", "pixel_std"):  # lists, when read from JSON
+            setattr(self, name, tuple(getattr(self, name)))
 
     @property
     def num_classes(self) -> int:
@@ -96,7 +97,7 @@ class ErfNet(nn.Module):
     torch.Size([1, 20, 64, 128])
     """
 
-    score_names = ("msp", "max_logit", "max_entropy", "void")
+    score_names: tuple[str, ...] = ("msp", "max_logit", "max_entropy", "void")
 
     def __init__(self, config: ErfNetConfig):
         super().__init__()

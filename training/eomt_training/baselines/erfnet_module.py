@@ -37,6 +37,7 @@ class ErfNetModule(ValidatedModule):
             crops counts as unlabelled), or both.
     """
 
+    weights: Tensor  # [C+1], of the outputs in the loss
     val_scores = ("max_logit", "max_entropy", "void")
 
     def __init__(
@@ -90,7 +91,7 @@ class ErfNetModule(ValidatedModule):
                      for x in (_DATA.pixel_mean, _DATA.pixel_std))  # each [3,1,1]
         return pixels * std + mean
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         h, total = self.hparams, int(self.trainer.estimated_stepping_batches)
         optimizer = torch.optim.Adam(self.net.parameters(), h.lr, weight_decay=h.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(

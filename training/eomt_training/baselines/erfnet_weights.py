@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from ..labels import LABELS
 from .erfnet import ErfNet, ErfNetConfig
 
 # Names of ours -> names of theirs; their initial block is our encoder's first layer.
-_RULES = [
+_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^encoder\.0\.", "encoder.initial_block."),
     (r"^encoder\.(\d+)\.", lambda m: f"encoder.layers.{int(m[1]) - 1}."),
     (r"^decoder\.(\d+)\.", r"decoder.layers.\1."),

@@ -19,8 +19,10 @@ class AnomalyPredictor(Protocol):
     ``patch_size`` (both image sides must be multiples of it) and ``image_size`` (short side, px, as trained).
     """
 
-    config: Any
     score_names: tuple[str, ...]
+
+    @property
+    def config(self) -> Any: ...
 
     def predict_scores(
         self, pixels: Tensor, names: Sequence[str] | None = None
