@@ -46,9 +46,11 @@ class FakeEngine:
               SimpleNamespace(id=1, name="road", color=(128, 64, 128), drivable=True))
     score, threshold, drivable_ids = "eomt_ext", 0.5, (1,)
     calibration = {"dataset": "fake val", "false_positive_rate": 0.003}
-    checkpoint_sha256, model_id, device, precision, short_side = "0" * 64, "fake", "cpu", "fp32", 60
+    checkpoint_sha256, model_id, device = "0" * 64, "fake", "cpu"
 
     def __init__(self, settings):
+        self.short_side = settings.short_side or 320
+        self.precision = f"fp32 at {self.short_side} px"
         if settings.checkpoint == "missing":
             raise FileNotFoundError("checkpoint 'missing' is not a folder")
         if settings.checkpoint == "slow":
@@ -210,9 +212,14 @@ def detector(*args, fake=True, namespace="", environment=None, **parameters):
 
 
 def _end(process):
+    """SIGTERM first: a killed process leaves its shared memory behind."""
     if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
         process.kill()
-    process.wait(10)
+        process.wait(10)
 
 
 if __name__ == "__main__":

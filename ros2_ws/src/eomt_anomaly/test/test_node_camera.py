@@ -17,6 +17,7 @@ from eomt_anomaly.alerts import Level, MonitorParams, Reason
 from eomt_anomaly.ros import visuals
 from eomt_anomaly.ros.camera import Camera
 from eomt_anomaly.ros.conversions import image_message
+from eomt_anomaly.ros.fallback import EngineSettings
 from eomt_anomaly.ros.gate import Gate
 from eomt_anomaly.ros.mailbox import Mailbox
 from eomt_anomaly.ros.pipeline import Pipeline
@@ -64,7 +65,7 @@ class Rig:
         pipeline = Pipeline({"front": self.camera})
         pipeline.look = LOOK
         self.worker = Worker(FakeEngine, None, [], self.mailbox, pipeline, lambda: Batching(1, 0.0))
-        self.worker.engine = FakeEngine(SimpleNamespace(checkpoint=""))
+        self.worker.engine = FakeEngine(EngineSettings(checkpoint=""))
         self.alerts = self.node.published["alerts"]
 
     def arrive(self, **fields):

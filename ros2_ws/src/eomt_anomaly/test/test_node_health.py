@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eomt_anomaly.alerts import Level, Reason
-from eomt_anomaly.ros.health import Health
+from eomt_anomaly.ros.health import Health, Verdict
 
 TIMEOUT = 1.0
 
@@ -45,6 +45,15 @@ def test_a_camera_that_stops_becomes_unknown_and_recovers():
 def test_frames_that_arrive_but_are_old_are_stale():
     health = seen(age=3.0)
     assert health.verdict(0.0, TIMEOUT).reasons == Reason.STALE_INPUT
+
+
+def test_a_clock_that_runs_ahead_lengthens_no_limit():
+    health = Health()
+    health.arrival(10.0)
+    health.judgement(10.0, -0.9, Level.CLEAR, Reason.NONE)
+    health.arrival(11.05)
+    assert health.verdict(10.9, 1.0).level == Level.CLEAR
+    assert health.verdict(11.05, 1.0) == Verdict(Level.UNKNOWN, Reason.STALE_INPUT)
 
 
 def test_a_fault_lasts_until_the_next_judgement():

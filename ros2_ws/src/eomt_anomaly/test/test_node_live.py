@@ -385,6 +385,18 @@ def test_a_hung_worker_is_unknown_and_then_the_process_ends_with_an_error():
         assert len(client.messages["/detector/front/alerts"]) - beats > 5   # the heartbeat went on meanwhile
 
 
+def test_a_smaller_engine_after_memory_ran_out_is_told():
+    with detector(**QUICK) as (process, client, log):
+        info = client.listen("/detector/model_info", ModelInfo, LATCHED)
+        diagnostics = client.listen("/diagnostics", DiagnosticArray)
+        clear(client)
+        assert info[-1].precision == "fp32 at 320 px"
+        client.send(picture(trick=4))
+        client.until(lambda: info[-1].precision == "fp32 at 240 px")
+        client.until(lambda: any("out of memory" in status.message for status in diagnostics[-1].status))
+        clear(client)
+
+
 def test_two_cameras_in_a_namespace_do_not_disturb_each_other():
     with detector(namespace="/robot", cameras="[left, right]",
                   right__image_topic="right/image_raw/compressed",

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -63,6 +64,7 @@ class Detector(LifecycleNode):
         self._model_info = self.create_publisher(ModelInfo, "~/model_info", qos.LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self._diagnosed = float("-inf")
+        self._told: Any = None   # the engine that the last ModelInfo describes
         Services(self)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._have_set)
@@ -149,7 +151,7 @@ class Detector(LifecycleNode):
 
     def _tear_down(self) -> bool:
         self._close_gate()
-        worker, self._worker = self._worker, None
+        worker, self._worker, self._told = self._worker, None, None
         stopped = worker is None or worker.stop(self.parameters["stall_timeout"])
         if not stopped:
             self.get_logger().warning("the worker is still busy with the engine and is left behind: end this "
@@ -171,9 +173,10 @@ class Detector(LifecycleNode):
             camera.announce()
 
     def restart(self, fault: Reason = Reason.NONE, text: str = "") -> None:
-        """Forget tracks and levels of every camera."""
+        """Forget tracks and levels of every camera, and say so at once."""
         for camera in self._cameras.values():
             camera.restart(fault=fault, text=text)
+            camera.announce()
 
     def threshold_in_force(self) -> float:
         """The threshold that is used, or NaN before there is an engine and a wish."""
@@ -194,9 +197,13 @@ class Detector(LifecycleNode):
         self._pipeline.look = look(self._engine, self.parameters)
         for camera in self._cameras.values():
             camera.restart(params)
-        info = model_info(self._engine, self.parameters)
+        self._tell_model(self._engine)
+
+    def _tell_model(self, engine: Any) -> None:
+        info = model_info(engine, self.parameters)
         info.header.stamp = self.get_clock().now().to_msg()
         self._model_info.publish(info)
+        self._told = engine
 
     def _may_set(self, changes: list[Parameter]) -> SetParametersResult:
         why = self.parameters.refusal(changes, configured=self._engine is not None)
@@ -219,8 +226,6 @@ class Detector(LifecycleNode):
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.restart(Reason.TIME_JUMP, f"the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
-        for camera in self._cameras.values():
-            camera.announce()
 
     # ---- heartbeat ----
 
@@ -234,20 +239,36 @@ class Detector(LifecycleNode):
         return Reason.STALLED_WORKER if stalled else Reason.NONE
 
     def _beat(self) -> None:
-        now = time.monotonic()
-        for camera in self._cameras.values():
-            if now - camera.outputs.last_alert > 0.5 * self._period:
-                camera.announce()
-        if now - self._diagnosed >= 1.0:
-            self._diagnosed = now
-            self._diagnose(now)
+        """Each duty by itself: what fails in one must not cost the others."""
+        duties = [partial(self._remind, camera) for camera in self._cameras.values()]
+        for duty in (*duties, self._diagnose, self._tell_new_engine, self._end_if_hung):
+            try:
+                duty()
+            except Exception as error:
+                self._beat_failed(error)
+
+    def _remind(self, camera: Camera) -> None:
+        if time.monotonic() - camera.outputs.last_alert > 0.5 * self._period:
+            camera.announce()
+
+    def _tell_new_engine(self) -> None:
+        """After memory ran out the worker runs a smaller engine, perhaps on another device."""
+        worker, told = self._worker, self._told
+        if worker is not None and not worker.rebuilding and told not in (None, worker.engine):
+            self._tell_model(worker.engine)
+
+    def _end_if_hung(self) -> None:
         worker = self._worker
         if worker is not None and worker.busy_for() > self.parameters["worker_timeout"]:
             self.get_logger().fatal(f"inference has hung for {worker.busy_for():.0f} s (worker_timeout): the "
                                     f"process ends with status {EXIT_HUNG}, to be started again")
             os._exit(EXIT_HUNG)   # a thread that hangs in native code cannot be ended in any other way
 
-    def _diagnose(self, now: float) -> None:
+    def _diagnose(self) -> None:
+        now = time.monotonic()
+        if now - self._diagnosed < 1.0:
+            return
+        self._diagnosed = now
         name, worker = self.get_fully_qualified_name().lstrip("/"), self._worker
         statuses = [diagnostics.engine_status(
             name, "active" if self._gate.active else "inactive", self._engine, self._problem,

@@ -45,8 +45,11 @@ class Health:
 
     def judgement(self, now: float, age: float, level: Level, reasons: Reason,
                   meanwhile: Reason = Reason.NONE) -> None:
-        """A frame that is `age` seconds old at `now` was judged. Faults that came `meanwhile` stand."""
-        self.judged, self._seen = now, now - age
+        """A frame that is `age` seconds old at `now` was judged. Faults that came `meanwhile` stand.
+
+        A negative age, of a camera whose clock runs ahead, counts as none: it must not lengthen a limit.
+        """
+        self.judged, self._seen = now, now - max(age, 0.0)
         self._verdict = Verdict(level, reasons)
         self.fault = meanwhile
         if not meanwhile:
