@@ -70,7 +70,8 @@ class Cli(LightningCLI):
             )
             + "\n"
         )
-        self.model.net.save_pretrained(folder / "checkpoint")
+        place = self.model.hparams.get("backbone_dir")
+        self.model.net.save_pretrained(folder / "checkpoint", **({"backbone": place} if place else {}))
         print(f"checkpoint: {folder / 'checkpoint'} ({minutes:.1f} minutes)")
 
 

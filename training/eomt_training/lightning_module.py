@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
-from eomt_anomaly.model.backbone_store import KNOWN_BACKBONES, load_backbone
+from eomt_anomaly.model.backbone_store import load_backbone, reference
 
 from .baselines.predictor import mask_scores
 from .labels import LABELS
@@ -30,7 +30,8 @@ class EomtExtModule(ValidatedModule):
         size: preset of `EomtExtConfig`.
         labels: which data set's classes to learn, a key of `labels.LABELS`.
         options: further fields of `EomtExtConfig`.
-        backbone: a name in `backbone_store.KNOWN_BACKBONES`; None starts from random weights (tests).
+        backbone: `dinov2_s14_derived`, or a hub id that training/hub_backbone.py has brought here; None
+            starts from random weights (tests).
         backbone_dir: folder that holds it, when it is in none of the usual places.
         init: checkpoint folder of the same architecture and labels to start from (fine-tuning, next stage).
         lr: peak learning rate of heads and queries.
@@ -71,12 +72,13 @@ class EomtExtModule(ValidatedModule):
         self.loss = replace(loss, anomaly=0.0) if plain else loss
         self.val_scores = ("rba", "max_entropy") if plain else ("eomt_ext", "rba")
         options = {**({"score": "rba"} if plain else {}), **(options or {})}
-        source = {"source": backbone, "sha256": KNOWN_BACKBONES[backbone].digest} if backbone else None
+        search = [backbone_dir] if backbone_dir else []
+        source = reference(backbone, search) if backbone else None
         self.net = EomtExt(
             EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **options)
         )
         if source:
-            self.net.load_backbone(load_backbone(**source, search=[backbone_dir] if backbone_dir else []))
+            self.net.load_backbone(load_backbone(**source, search=search))
         if init:
             self._start_from(init, backbone_dir)
         config = self.net.config

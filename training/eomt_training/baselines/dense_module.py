@@ -10,7 +10,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from eomt_anomaly.model.backbone_store import KNOWN_BACKBONES, load_backbone
+from eomt_anomaly.model.backbone_store import load_backbone, reference
 
 from ..labels import LABELS
 from ..optimiser import Group, adamw_warmup_poly, block_groups
@@ -34,7 +34,7 @@ class DenseModule(ValidatedModule):
 
     Args:
         size: preset of `DenseConfig`. options: further fields of it. labels: a key of `labels.LABELS`.
-        backbone: a name in `backbone_store.KNOWN_BACKBONES`; None starts from random weights (tests).
+        backbone: as `EomtExtModule` takes it.
         backbone_dir: folder that holds it, when it is in none of the usual places.
         init: checkpoint folder of the same configuration to start from.
         lr: peak learning rate of the head; block_lr, block_decay, block_wait, warmup: as in `EomtExtModule`.
@@ -61,7 +61,8 @@ class DenseModule(ValidatedModule):
         super().__init__()
         self.save_hyperparameters()
         self.loss = loss
-        source = {"source": backbone, "sha256": KNOWN_BACKBONES[backbone].digest} if backbone else None
+        search = [backbone_dir] if backbone_dir else []
+        source = reference(backbone, search) if backbone else None
         self.net = DenseNet(
             DenseConfig.preset(size, labels=LABELS[labels], backbone=source, **(options or {}))
         )

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 FETCH_COMMAND = "python3 -m eomt_anomaly.model.fetch_backbone"
+HUB_COMMAND = "python training/hub_backbone.py"
 SOURCE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?")
 
 State = dict[str, torch.Tensor]
@@ -98,11 +99,24 @@ def find_backbone(source: str, search: Sequence[str | Path] = (), beside: str | 
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    remedy = (
-        f"run `{FETCH_COMMAND}` once" if source in KNOWN_BACKBONES else "put the file in one of these places"
-    )
+    if source in KNOWN_BACKBONES:
+        remedy = f"run `{FETCH_COMMAND}` once"
+    elif "/" in source:
+        remedy = f"run `{HUB_COMMAND} {source}` once, which downloads it"
+    else:
+        remedy = "put the file in one of these places"
     looked = ", ".join(str(c) for c in candidates)
     raise FileNotFoundError(f"backbone {source!r} was not found; {remedy}. Looked for: {looked}")
+
+
+def reference(source: str, search: Sequence[str | Path] = ()) -> dict[str, str]:
+    """`{"source", "sha256"}` of a backbone: the pinned digest, or else that of the file found.
+
+    Raises as `find_backbone` and `read_safetensors`.
+    """
+    if source in KNOWN_BACKBONES:
+        return {"source": source, "sha256": KNOWN_BACKBONES[source].digest}
+    return {"source": source, "sha256": tensor_digest(read_safetensors(find_backbone(source, search)))}
 
 
 def check_reference(reference: Mapping[str, str]) -> None:
