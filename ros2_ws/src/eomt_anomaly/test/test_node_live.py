@@ -390,7 +390,7 @@ def test_a_smaller_engine_after_memory_ran_out_is_told():
         info = client.listen("/detector/model_info", ModelInfo, LATCHED)
         diagnostics = client.listen("/diagnostics", DiagnosticArray)
         clear(client)
-        assert info[-1].precision == "fp32 at 320 px"
+        assert client.until(lambda: info)[-1].precision == "fp32 at 320 px"
         client.send(picture(trick=4))
         client.until(lambda: info[-1].precision == "fp32 at 240 px")
         client.until(lambda: any("out of memory" in status.message for status in diagnostics[-1].status))
