@@ -393,7 +393,8 @@ def test_a_smaller_engine_after_memory_ran_out_is_told():
         assert client.until(lambda: info)[-1].precision == "fp32 at 320 px"
         client.send(picture(trick=4))
         client.until(lambda: info[-1].precision == "fp32 at 240 px")
-        client.until(lambda: any("out of memory" in status.message for status in diagnostics[-1].status))
+        client.until(lambda: any("out of memory" in status.message
+                                 for message in diagnostics for status in message.status))
         clear(client)
 
 
