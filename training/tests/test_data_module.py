@@ -62,6 +62,17 @@ def test_a_data_set_by_name_from_folder_to_batch(city, stamps_root):
     assert module.val_sets[0][0]["pixels"].shape == (3, 56, 112)
 
 
+def test_some_batches_are_small_and_whole(city):
+    module = RoadDataModule(
+        dataset="cityscapes", root=city, image_size=56, crop=(56, 84), batch_size=2, low_resolution=0.5, low_scale=0.5
+    )  # fmt: skip
+    module.setup("fit")
+    batches = [batch["pixels"].shape[-2:] for batch, _ in zip(module.train_dataloader(), range(20))]
+    assert {(56, 84), (28, 42)} == {tuple(size) for size in batches}
+    with pytest.raises(ValueError, match="low_resolution = 2"):
+        RoadDataModule(low_resolution=2)
+
+
 def test_data_sets_have_classes_and_named_errors(city):
     assert set(DATASETS) == set(LABELS)
     with pytest.raises(ValueError, match="unknown data set 'kitti': choose one of camvid, cityscapes"):

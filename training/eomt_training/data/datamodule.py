@@ -37,12 +37,15 @@ class TrainFrames(Dataset):
     ):
         self.real, self.rendered, self.outliers = real, rendered, outliers
         self.module, self.length = module, length
+        self.first = 0  # a resumed run goes on where the data left off
+        self.step_samples = module.batch_size  # of all processes together
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict:
         options = self.module
+        index += self.first
         rng = np.random.default_rng((options.seed, index))
         if self.rendered is not None and rng.random() < options.drives_fraction:
             sample = self.rendered[int(rng.integers(len(self.rendered)))]
@@ -56,7 +59,8 @@ class TrainFrames(Dataset):
             if len(self.outliers) > 1 and rng.random() < options.coco_fraction:
                 source = self.outliers[1]
             sample = paste_objects(sample, source, rng, options.ground_ids, options.paste)
-        sample = augment(sample, options.image_size, options.crop, rng, options.augmentation)
+        image_size, crop = options.sizes(index // self.step_samples)
+        sample = augment(sample, image_size, crop, rng, options.augmentation)
         return to_tensors(sample, _DEFAULTS.pixel_mean, _DEFAULTS.pixel_std)
 
 
@@ -100,6 +104,7 @@ class RoadDataModule(L.LightningDataModule):
         split: frames to train on. val_split: frames to validate on.
         image_size: short side of validation frames, and of training frames before scale jitter, px.
         crop: height and width of training crops, px, multiples of the patch; null: image_size squared.
+        low_resolution: share of batches trained at low_scale times image_size and crop, as slow machines run.
         drives_fraction: share of rendered frames. paste_probability, control_probability: share of frames
             with pasted outliers, and with ordinary segments pasted from another frame as negatives.
         val_frames: validate on this many frames, evenly spread (0: all).
@@ -119,6 +124,8 @@ class RoadDataModule(L.LightningDataModule):
         val_split: str = "val",
         image_size: int = 476,
         crop: tuple[int, int] | None = None,
+        low_resolution: float = 0.0,
+        low_scale: float = 0.53,
         patch_size: int = 14,
         batch_size: int = 4,
         drives_fraction: float = 0.3,
@@ -140,6 +147,10 @@ class RoadDataModule(L.LightningDataModule):
         self.crop = (height, width)
         if any(side < patch_size or side % patch_size for side in (height, width)):
             raise ValueError(f"crop = {self.crop}: give two positive multiples of patch_size = {patch_size}")
+        if not (0 <= low_resolution <= 1 and 0 < low_scale <= 1):
+            raise ValueError(
+                f"low_resolution = {low_resolution}, low_scale = {low_scale}: give shares in [0, 1] and (0, 1]"
+            )
         if dataset not in LABELS:
             raise ValueError(f"dataset = {dataset!r}: choose one of {', '.join(LABELS)}")
         if dataset != "camvid" and not root:
@@ -152,6 +163,7 @@ class RoadDataModule(L.LightningDataModule):
         self.stamps_root, self.coco_root, self.coco_fraction = stamps_root, coco_root, coco_fraction
         self.split, self.val_split, self.val_frames = split, val_split, val_frames
         self.image_size, self.patch_size, self.batch_size = image_size, patch_size, batch_size
+        self.low_resolution, self.low_scale = low_resolution, low_scale
         self.drives_fraction, self.paste_probability = drives_fraction, paste_probability
         self.control_probability, self.augmentation, self.paste = control_probability, augmentation, paste
         self.num_workers, self.seed = num_workers, seed
@@ -183,9 +195,21 @@ class RoadDataModule(L.LightningDataModule):
                 f"the data set is {self.dataset}, the model learns {learned}: set model.labels alike"
             )
 
+    def sizes(self, step: int) -> tuple[int, tuple[int, int]]:
+        """Short side and crop, px, of every sample of a training step."""
+        if np.random.default_rng((self.seed, step, 1)).random() >= self.low_resolution:
+            return self.image_size, self.crop
+        patch = self.patch_size
+        height, width = (max(patch, round(side * self.low_scale / patch) * patch) for side in self.crop)
+        return round(self.image_size * self.low_scale), (height, width)
+
     def train_dataloader(self) -> DataLoader:
         """Samples are random by construction, so no shuffling: sample i is the same on every run."""
-        return DataLoader(self.train_frames, self.batch_size, num_workers=self.num_workers, drop_last=True)
+        frames = self.train_frames
+        if self.trainer is not None:
+            frames.step_samples = self.batch_size * self.trainer.world_size
+            frames.first = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready * frames.step_samples
+        return DataLoader(frames, self.batch_size, num_workers=self.num_workers, drop_last=True)
 
     def val_dataloader(self) -> list[DataLoader]:
         return [DataLoader(frames, 1, num_workers=self.num_workers) for frames in self.val_sets]
