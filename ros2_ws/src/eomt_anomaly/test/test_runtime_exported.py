@@ -38,7 +38,7 @@ def test_an_image_of_the_exports_aspect_is_one_pass():
     assert cover(360, 640, (252, 448)).corners == ((0, 0),)
     assert cover(480, 640, (252, 336)).corners == ((0, 0),)
     assert cover(360, 480, (252, 350), slack=13).scaled == (252, 350)     # one patch is squeezed ...
-    assert len(cover(360, 480, (252, 350)).corners) == 2                  # ... unless every pixel shall keep its place
+    assert len(cover(360, 480, (252, 350)).corners) == 2                  # ... unless asked not to
     assert len(cover(360, 640, (252, 336), slack=13).corners) == 2
 
 

@@ -84,7 +84,7 @@ class Engine:
             self._device, self.precision = torch.device("cpu"), "exact" if precision == "exact" else "fp32"
             self.short_side = min(opened.size)
             network = Graph(opened, open_session(backend, opened.graph, threads))
-        self.device, self.backend = str(self._device), backend
+        self.device = str(self._device)
         self.labels = opened.config.labels
         self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
         self.calibration = opened.calibration
