@@ -37,6 +37,8 @@ ARGUMENTS = (
     ("checkpoint", "", "checkpoint folder; empty: what params_file says, or the one inside the package"),
     ("backbone", "", "file or folder of the frozen backbone; empty: as in params_file, or the usual places"),
     ("device", "", "auto, cpu, cuda, cuda:0, …; empty: what params_file says"),
+    ("backend", "", "torch; onnxruntime or openvino for a checkpoint written by training/export.py; empty: "
+     "what params_file says, or torch"),
     ("params_file", str(SHARE / "config" / "detector.yaml"), "YAML file of the node's parameters"),
     ("rviz", "false", "true: open RViz on the first camera and the others"),
     ("use_sim_time", "false", "true: take the time from /clock, as bags are played with"),
@@ -52,7 +54,8 @@ def start(context):
     cameras = parse_cameras(given["cameras"])
     sim_time = given["use_sim_time"].lower() in ("true", "1")
     overrides = {"use_sim_time": sim_time, **camera_parameters(cameras)}
-    overrides |= {name: given[name] for name in ("checkpoint", "backbone", "device") if given[name]}
+    overrides |= {name: given[name] for name in ("checkpoint", "backbone", "device", "backend")
+                  if given[name]}
     actions = [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds_shm.xml"))
                for name in PROFILE_VARIABLES if name not in os.environ]
     detector = LifecycleNode(

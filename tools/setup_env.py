@@ -31,7 +31,7 @@ STAMPS = VENV / "stamps"
 OLDEST, NEWEST = (3, 10), (3, 13)
 REQUIREMENTS = {
     "demo": ["torch", "ros", "runtime"],
-    "test": ["torch", "ros", "runtime", "training", "dev"],
+    "test": ["torch", "ros", "runtime", "export", "training", "dev"],
     "train": ["torch", "ros", "runtime", "training", "dev"],
 }
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"

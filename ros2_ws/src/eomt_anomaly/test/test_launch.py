@@ -19,8 +19,8 @@ from eomt_anomaly.ros.launch_helpers import camera_parameters, file_cameras, ful
 
 PACKAGE = Path(__file__).parents[1]
 LAUNCH = next(place for place in (PACKAGE / "launch", PACKAGE.parents[2] / "launch") if place.is_dir())
-PROMISED = {"detector": {"cameras", "checkpoint", "backbone", "device", "params_file", "rviz", "use_sim_time",
-                         "namespace",
+PROMISED = {"detector": {"cameras", "checkpoint", "backbone", "device", "backend", "params_file", "rviz",
+                         "use_sim_time", "namespace",
                          "log_level", "respawn"},
             "replay": {"bag", "cameras", "rate", "loop", "rviz", "respawn"}}
 

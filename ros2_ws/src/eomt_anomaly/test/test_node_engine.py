@@ -21,7 +21,9 @@ from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
 from eomt_anomaly.ros.engines import make_engine
 from eomt_anomaly.ros.fallback import EngineSettings
+from eomt_anomaly.ros.parameters import GENERAL
 from eomt_anomaly.ros.qos import LATCHED
+from eomt_anomaly.runtime.backends import BACKENDS
 from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
 
 
@@ -40,9 +42,23 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-def test_pictures_go_through_the_real_network(checkpoint):
-    with detector(fake=False, checkpoint=checkpoint, device="cpu", precision="fp32", monitor__clear_frames=3,
-                  front__warmup_size=f"[{SIZE[1]}, {SIZE[0]}]", max_age=5.0,
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """The same network as an ONNX graph."""
+    pytest.importorskip("onnxscript", reason="pip install -r requirements/export.txt")
+    pytest.importorskip("openvino", reason="pip install -r requirements/export.txt")
+    from eomt_training.export import export_folder
+
+    folder = tmp_path_factory.mktemp("export") / "exported"
+    export_folder(checkpoint, folder, (56, 70), checks=("openvino",))
+    return folder
+
+
+@pytest.mark.parametrize("kind, backend", [("checkpoint", "torch"), ("exported", "openvino")])
+def test_pictures_go_through_the_real_network(request, kind, backend):
+    checkpoint = request.getfixturevalue(kind)
+    with detector(fake=False, checkpoint=checkpoint, device="cpu", precision="fp32", backend=backend,
+                  monitor__clear_frames=3, front__warmup_size=f"[{SIZE[1]}, {SIZE[0]}]", max_age=5.0,
                   stale_timeout=10.0) as (process, client, log):
         masks = client.listen("/detector/front/semantic_mask", SemanticMask)
         heats = client.listen("/detector/front/anomaly_heatmap", AnomalyHeatmap)
@@ -73,6 +89,10 @@ def test_a_closed_engine_has_given_its_memory_back(checkpoint, device):
         assert torch.cuda.memory_reserved() <= before
     assert engine.result(ticket)[0].class_map.shape == SIZE      # what was finished is still there
     assert engine.labels and engine.threshold == pytest.approx(0.999)
+
+
+def test_the_backends_that_the_node_offers_are_the_engines():
+    assert next(spec.choices for spec in GENERAL if spec.name == "backend") == BACKENDS
 
 
 def test_a_missing_or_broken_checkpoint_is_named_and_never_clear(checkpoint, tmp_path):

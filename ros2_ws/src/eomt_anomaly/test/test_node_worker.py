@@ -4,6 +4,7 @@
 import threading
 import time
 import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -232,6 +233,8 @@ def test_the_ladder_ends():
     while (settings := lower_rung(settings, None)) is not None:
         rungs.append((settings.short_side, settings.device))
     assert rungs == [(357, "cuda"), (267, "cuda"), (267, "cpu")]
+    exported = replace(SETTINGS, backend="openvino")          # one size, and on the CPU already
+    assert lower_rung(exported, 252) is None
 
 
 def test_a_hanging_engine_shows_and_stop_does_not_hang():

@@ -46,7 +46,7 @@ class JointDecoder(nn.Module):
                 mask_probs: Sequence[float] | None = None) -> list[Any]:
         """tokens [B,P+N,D] -> predictions, the last one after the last block."""
         n_query = self.query.num_embeddings
-        queries = self.query.weight.to(tokens.dtype).expand(len(tokens), -1, -1)     # [B,Q,D]
+        queries = self.query.weight.to(tokens.dtype).expand(tokens.shape[0], -1, -1)     # [B,Q,D]
         x = torch.cat([queries, tokens], 1)                                          # [B,Q+P+N,D]
         predictions = []
         for i, block in enumerate(self.blocks):
@@ -107,7 +107,7 @@ class CrossAttentionDecoder(nn.Module):
                 mask_probs: Sequence[float] | None = None) -> list[Any]:
         """laterals: one [B,N,D] for each lateral layer -> predictions, the last one after the last block."""
         memory = self.norm_memory(sum(f(x) for f, x in zip(self.lateral, laterals)))                # [B,N,D]
-        x = self.query.weight.to(memory.dtype).expand(len(memory), -1, -1)                          # [B,Q,D]
+        x = self.query.weight.to(memory.dtype).expand(memory.shape[0], -1, -1)                     # [B,Q,D]
         predictions = []
         for i, block in enumerate(self.blocks):
             mask = None

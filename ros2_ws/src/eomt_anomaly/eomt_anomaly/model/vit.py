@@ -94,7 +94,7 @@ class DinoVit(nn.Module):
         grid = (x.shape[2], x.shape[3])
         x = x.flatten(2).transpose(1, 2) + self.positions(grid)        # [B,N,D]
         prefix = [self.cls_token, self.register_tokens] if self.num_prefix_tokens > 1 else [self.cls_token]
-        return torch.cat([*(t.expand(len(x), -1, -1) for t in prefix), x], dim=1), grid
+        return torch.cat([*(t.expand(x.shape[0], -1, -1) for t in prefix), x], dim=1), grid
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings [1,gh*gw,D], resized bicubically from the stored square grid."""

@@ -28,7 +28,12 @@ class EngineSettings:
 
 
 def lower_rung(settings: EngineSettings, short_side: int | None) -> EngineSettings | None:
-    """The next cheaper settings, or None at the bottom. `short_side`: what the engine runs at now, px."""
+    """The next cheaper settings, or None at the bottom. `short_side`: what the engine runs at now, px.
+
+    Exported graphs (backends other than torch) run on the CPU at one size: they have none.
+    """
+    if settings.backend != "torch":
+        return None
     side = settings.short_side or short_side
     if side is not None and side * STEP >= SMALLEST_SIDE:
         return replace(settings, short_side=int(side * STEP))

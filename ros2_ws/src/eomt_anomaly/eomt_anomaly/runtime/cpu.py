@@ -6,13 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 
 from .pipeline import Prediction, Setup
 from .postprocess import exact, finish, fuse, require_finite
-from .preprocess import Normalizer, network_input
+from .preprocess import Normalizer, Plan, network_input
 
 
 class CpuPipeline:
@@ -44,18 +45,28 @@ class CpuPipeline:
 
     @torch.inference_mode()
     def _one(self, image: np.ndarray) -> Prediction:
-        setup, clock = self.setup, time.perf_counter
+        clock = time.perf_counter
         t0 = clock()
-        plan = setup.plan(*image.shape[:2])
-        pixels = network_input(image, plan, self._normalize)                       # [n,3,h,w]
+        plan = self.setup.plan(*image.shape[:2])
+        pixels = self._input(image, plan)
         t1 = clock()
-        output = setup.forward(pixels)
-        require_finite(output)
+        output = self._forward(pixels)
         t2 = clock()
-        if setup.exact:
-            class_map, anomaly = (x.numpy() for x in exact(output, plan, setup.score))
-        else:
-            class_map, anomaly = finish(fuse(output, setup.score).numpy(), plan, setup.score)
+        class_map, anomaly = self._maps(output, plan)
         t3 = clock()
         stages = {"preprocess": t1 - t0, "forward": t2 - t1, "postprocess": t3 - t2, "total": t3 - t0}
         return Prediction(class_map, anomaly, {name: 1e3 * s for name, s in stages.items()})
+
+    def _input(self, image: np.ndarray, plan: Plan) -> Any:
+        return network_input(image, plan, self._normalize)                         # [n,3,h,w]
+
+    def _forward(self, pixels: Any) -> Any:
+        output = self.setup.forward(pixels)
+        require_finite(output)
+        return output
+
+    def _maps(self, output: Any, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        if self.setup.exact:
+            class_map, anomaly = exact(output, plan, self.setup.score)
+            return class_map.numpy(), anomaly.numpy()
+        return finish(fuse(output, self.setup.score).numpy(), plan, self.setup.score)

@@ -14,16 +14,16 @@ import torch
 
 from ..model import EomtExt
 from ..model.scores import SCORES
-from .checkpoints import open_checkpoint
+from .backends import BACKENDS, Graph, GraphPipeline, open_session
+from .checkpoints import Opened, open_checkpoint
 from .cpu import CpuPipeline
 from .cuda import CudaPipeline
 from .errors import check_image
+from .exported import Exported, open_exported
 from .network import DTYPES, choose_precision, prepare
 from .pipeline import Pipeline, Prediction, Setup
 from .preprocess import MODES
 from .streams import CudaStreams
-
-BACKENDS = ("torch",)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Engine:
         device: "auto" (CUDA where there is one, else cpu), "cpu", "cuda", "cuda:1", ...
         precision: "auto" (bf16 where the hardware has it), "fp32", "bf16", "fp16" (CUDA), or "exact": fp32
             with the naive post-processing, the reference that the others approximate.
-        backend: what runs the network.
+        backend: what runs the network: "torch"; or "onnxruntime" or "openvino" on a folder that
+            training/export.py wrote: on the CPU, in fp32 or "exact", at the size it was exported for.
         short_side: px to which an image's short side is scaled; None: as the model was trained.
         score: name in `SCORES`; None: the calibration's, else the configuration's.
         backbone: file or folder of the frozen backbone, where the checkpoint leaves it out.
@@ -53,7 +54,7 @@ class Engine:
 
     Raises:
         ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the
-        remedy. FileNotFoundError: the checkpoint or its backbone is missing.
+        remedy. FileNotFoundError: the checkpoint or its backbone is missing. ImportError: the backend is.
     """
 
     def __init__(self, checkpoint: str | Path | EomtExt | None = None, device: str = "auto",
@@ -66,28 +67,41 @@ class Engine:
         for name, value in numbers.items():
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} is {value!r}: give a positive integer or None")
-        self._device = _device(device)
+        opened: Opened | Exported
+        if backend == "torch":
+            self._device = _device(device)
+            self.precision = choose_precision(precision, self._device)
+            opened = open_checkpoint(checkpoint, backbone)
+            self.short_side = short_side or opened.config.image_size
+            network: Any = prepare(opened.model, self.precision, self._device)
+            if compile:
+                network.compile()
+        else:
+            opened = open_exported(checkpoint)
+            _check_exported(opened, backend, {
+                "device": device, "precision": precision, "short_side": short_side, "score": score,
+                "backbone": backbone or None, "max_tokens": max_tokens, "compile": compile})
+            self._device, self.precision = torch.device("cpu"), "exact" if precision == "exact" else "fp32"
+            self.short_side = min(opened.size)
+            network = Graph(opened, open_session(backend, opened.graph, threads))
         self.device = str(self._device)
-        self.precision = choose_precision(precision, self._device)
-
-        opened = open_checkpoint(checkpoint, backbone)
-        config = opened.model.config
-        self.labels = config.labels
-        self.drivable_ids = tuple(label.id for label in config.labels if label.drivable)
+        self.labels = opened.config.labels
+        self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
         self.calibration = opened.calibration
-        self.score = score or opened.calibration.get("score", config.score)
+        self.score = score or opened.score or opened.calibration.get("score", opened.config.score)
         _one_of("score", self.score, SCORES)
         calibrated = self.score == opened.calibration.get("score")
         self.threshold: float | None = opened.calibration["threshold"] if calibrated else None
         self.checkpoint_sha256, self.model_id = opened.sha256, opened.model_id
-        self.short_side = short_side or config.image_size
-        network = prepare(opened.model, self.precision, self._device)
-        if compile:
-            network.compile()
         setup = Setup(network, DTYPES[self.precision], self.precision == "exact", self.score, self.short_side,
-                      mode, max_tokens)
-        self._pipeline: Pipeline = (CpuPipeline(setup, threads) if self._device.type == "cpu"
-                                    else CudaPipeline(setup, CudaStreams(self._device)))
+                      mode, max_tokens, opened.size)
+        self._pipeline: Pipeline
+        if backend != "torch":
+            self._pipeline = GraphPipeline(setup, threads)
+        elif self._device.type == "cpu":
+            self._pipeline = CpuPipeline(setup, threads)
+        else:
+            self._pipeline = CudaPipeline(setup, CudaStreams(self._device))
         self._closed = False
 
     def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
@@ -139,6 +153,20 @@ class Engine:
 def _one_of(name: str, value: str, known: Any) -> None:
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
+
+
+def _check_exported(exported: Exported, backend: str, options: dict[str, Any]) -> None:
+    """Raise ValueError for an option that an exported graph cannot follow."""
+    allowed = {"device": ("auto", "cpu"), "precision": ("auto", "fp32", "exact"),
+               "short_side": (None, min(exported.size)), "score": (None, *SCORES), "backbone": (None,),
+               "max_tokens": (None,), "compile": (False,)}
+    if exported.output_size:      # post-processing is inside
+        allowed |= {"precision": ("auto", "fp32"), "score": (None, exported.score)}
+    for name, value in options.items():
+        if value not in allowed[name]:
+            raise ValueError(f"{name}={value!r} does not go with backend {backend!r} and the export "
+                             f"{exported.graph.parent}: choose one of {', '.join(map(repr, allowed[name]))}, "
+                             "export again, or give backend='torch' and the checkpoint it was made from")
 
 
 def _device(name: str) -> torch.device:

@@ -9,10 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..model import EomtExt, EomtExtOutput
-from .preprocess import Plan, plan
+from .preprocess import Plan, cover, plan
 
 
 @dataclass
@@ -45,19 +43,22 @@ class Pipeline(Protocol):
 class Setup:
     """What every pipeline needs to know."""
 
-    network: EomtExt       # prepared: see network.prepare
+    network: Any           # an EomtExt (see network.prepare), or an exported graph (backends.Graph)
     dtype: torch.dtype
     exact: bool
     score: str
     short_side: int
     mode: str
     max_tokens: int | None
+    size: tuple[int, int] | None = None   # height, width: the only input the network takes, if there is one
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of this size is shown to the network."""
         patch = self.network.config.patch_size
+        if self.size:   # rectangle mode rounds the sides to whole patches: so much it may squeeze here too
+            return cover(height, width, self.size, patch - 1 if self.mode == "rectangle" else 0)
         return plan(height, width, self.short_side, patch, self.mode, self.max_tokens)
 
-    def forward(self, pixels: Tensor) -> EomtExtOutput:
-        """Normalised [B,3,h,w] -> logits."""
+    def forward(self, pixels: Any) -> Any:
+        """Normalised [B,3,h,w] -> `EomtExtOutput`; an exported graph may do more (`backends.Graph`)."""
         return self.network(pixels)

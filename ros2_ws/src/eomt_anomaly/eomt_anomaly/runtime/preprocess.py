@@ -3,7 +3,7 @@
 
 Two modes. ``rectangle``: the whole image in one pass, its short side scaled to the model's. ``windows``:
 overlapping squares along the long side, for checkpoints trained on squares (EoMT, arXiv 2503.19108); their
-maps are averaged.
+maps are averaged. An exported graph takes one size only: windows of that size cover the image.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def plan(height: int, width: int, side: int, patch: int, mode: str = "rectangle"
     """
     grid = max(1, round(side / patch))
     if mode == "windows":
-        return _windows(height, width, grid * patch)
+        return cover(height, width, (grid * patch, grid * patch))
     limit = WIDEST * grid * grid if max_tokens is None else max_tokens
     scale = grid / min(height, width)                                   # patches a px of the image
     scale *= min(1.0, math.sqrt(limit / (height * width * scale * scale)))
@@ -60,17 +60,23 @@ def plan(height: int, width: int, side: int, patch: int, mode: str = "rectangle"
     return Plan((height, width), size, size)
 
 
-def _windows(height: int, width: int, side: int) -> Plan:
-    """Squares of `side` px, evenly spread along the long side."""
-    scale = max(side / height, side / width)
-    scaled = (max(side, round(height * scale)), max(side, round(width * scale)))
-    longest = max(scaled)
+def cover(height: int, width: int, window: tuple[int, int], slack: int = 0) -> Plan:
+    """As many windows of one size as an image needs, evenly spread along the side that is too long.
+
+    slack: px; an image that is not longer than this beyond the window is squeezed into a single one.
+    """
+    scale = max(window[0] / height, window[1] / width)
+    scaled = (max(window[0], round(height * scale)), max(window[1], round(width * scale)))
+    axis = 0 if scaled[0] > window[0] else 1
+    longest, side = scaled[axis], window[axis]
+    if longest - side <= slack:
+        return Plan((height, width), window, window)
     count = math.ceil(longest / side)
     overlap = (count * side - longest) / (count - 1) if count > 1 else 0.0
     starts = [int(j * (side - overlap)) for j in range(count)]
     starts[-1] = longest - side                                         # int() may leave a column uncovered
-    corners = tuple((s, 0) if scaled[0] > scaled[1] else (0, s) for s in starts)
-    return Plan((height, width), scaled, (side, side), corners)
+    corners = tuple((s, 0) if axis == 0 else (0, s) for s in starts)
+    return Plan((height, width), scaled, window, corners)
 
 
 class Normalizer:
@@ -96,11 +102,16 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def network_input(image: np.ndarray, plan: Plan, normalize: Normalizer) -> Tensor:
-    """uint8 [H,W,3] -> normalised [n,3,h,w], one row for each window of the plan."""
+def cut(image: np.ndarray, plan: Plan) -> np.ndarray:
+    """uint8 [H,W,3] -> uint8 [n,h,w,3], contiguous: the scaled image's windows."""
     small = resize(image, plan.scaled)
     windows = [small[crop] for crop in plan.crops()]
-    stacked = windows[0][None] if len(windows) == 1 else np.stack(windows)          # [n,h,w,3]
+    return np.ascontiguousarray(windows[0][None] if len(windows) == 1 else np.stack(windows))
+
+
+def network_input(image: np.ndarray, plan: Plan, normalize: Normalizer) -> Tensor:
+    """uint8 [H,W,3] -> normalised [n,3,h,w], one row for each window of the plan."""
+    stacked = cut(image, plan)
     if not stacked.flags.writeable:                                    # torch warns of read-only arrays
         stacked = stacked.copy()
-    return normalize(torch.from_numpy(np.ascontiguousarray(stacked)).permute(0, 3, 1, 2))
+    return normalize(torch.from_numpy(stacked).permute(0, 3, 1, 2))
