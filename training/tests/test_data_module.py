@@ -64,7 +64,8 @@ def test_a_data_set_by_name_from_folder_to_batch(city, stamps_root):
 
 def test_some_batches_are_small_and_whole(city):
     module = RoadDataModule(
-        dataset="cityscapes", root=city, image_size=56, crop=(56, 84), batch_size=2, low_resolution=0.5, low_scale=0.5
+        dataset="cityscapes", root=city, image_size=56, crop=(56, 84), batch_size=2,
+        low_resolution=0.5, low_scale=0.5,
     )  # fmt: skip
     module.setup("fit")
     batches = [batch["pixels"].shape[-2:] for batch, _ in zip(module.train_dataloader(), range(20))]

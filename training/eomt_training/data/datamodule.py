@@ -149,7 +149,8 @@ class RoadDataModule(L.LightningDataModule):
             raise ValueError(f"crop = {self.crop}: give two positive multiples of patch_size = {patch_size}")
         if not (0 <= low_resolution <= 1 and 0 < low_scale <= 1):
             raise ValueError(
-                f"low_resolution = {low_resolution}, low_scale = {low_scale}: give shares in [0, 1] and (0, 1]"
+                f"low_resolution = {low_resolution}, low_scale = {low_scale}: "
+                "give shares in [0, 1] and (0, 1]"
             )
         if dataset not in LABELS:
             raise ValueError(f"dataset = {dataset!r}: choose one of {', '.join(LABELS)}")
