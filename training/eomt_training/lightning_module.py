@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
@@ -16,6 +17,7 @@ from .baselines.predictor import mask_scores
 from .labels import LABELS
 from .losses import LossConfig, dense_loss, prediction_losses
 from .optimiser import Group, adamw_warmup_poly, block_groups
+from .points import generators
 from .schedule import mask_probability
 from .targets import IGNORE, OUTLIER, Targets, targets_of
 from .validation import ValidatedModule
@@ -74,9 +76,7 @@ class EomtExtModule(ValidatedModule):
         options = {**({"score": "rba"} if plain else {}), **(options or {})}
         search = [backbone_dir] if backbone_dir else []
         source = reference(backbone, search) if backbone else None
-        self.net = EomtExt(
-            EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **options)
-        )
+        self.net = EomtExt(EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **options))
         if source:
             self.net.load_backbone(load_backbone(**source, search=search))
         if init:
@@ -96,7 +96,8 @@ class EomtExtModule(ValidatedModule):
         self.net.load_state_dict(other.state_dict())
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
-        output = self.net(batch["pixels"], self._mask_probs())
+        images = generators(batch["seed"].tolist(), self.device)
+        output = self.net(batch["pixels"], self._mask_probs(images))
         labels, targets = self._targets(batch["labels"])
         weights = {
             "mask": self.loss.mask,
@@ -105,13 +106,13 @@ class EomtExtModule(ValidatedModule):
             "anomaly": self.loss.anomaly,
         }
         predictions = [*output.auxiliary, output]
-        losses = [prediction_losses(p, targets, self.loss) for p in predictions]
+        losses = [prediction_losses(p, targets, self.loss, images) for p in predictions]
         total = sum(weights[k] * v for one in losses for k, v in one.items()) / len(predictions)
         dense = dense_loss(self.dense_head(output.features), labels)
         total = total + self.loss.dense * dense
-        self.log_dict({f"train/{k}": v for k, v in losses[-1].items()})
-        self.log_dict({"train/dense": dense})
-        self.log("train/loss", total, prog_bar=True)
+        parts = {**losses[-1], "dense": dense}
+        self.log_dict({f"train/{name}": value for name, value in parts.items()}, sync_dist=True)
+        self.log("train/loss", total, prog_bar=True, sync_dist=True)
         return total
 
     def _targets(self, labels: Tensor) -> tuple[Tensor, list[Targets]]:
@@ -123,13 +124,22 @@ class EomtExtModule(ValidatedModule):
             targets = [Targets(t.labels, t.ids[t.ids != OUTLIER]) for t in targets]
         return labels, targets
 
-    def _mask_probs(self) -> list[float] | None:
+    def _mask_probs(self, images: Sequence[torch.Generator]) -> list[float | Tensor] | None:
+        """For each decoder block: 0 or 1, or, while it anneals, which queries [B,Q] are masked."""
         if not self.hparams.deep_supervision:
             return None
         blocks = self.net.config.decoder_blocks
         if not self.hparams.masked_attention:
             return [0.0] * blocks
-        return [mask_probability(self.global_step, self._total_steps(), i, blocks) for i in range(blocks)]
+        step, total = self.global_step, self._total_steps()
+        return [self._drawn(mask_probability(step, total, i, blocks), images) for i in range(blocks)]
+
+    def _drawn(self, probability: float, images: Sequence[torch.Generator]) -> float | Tensor:
+        if probability in (0.0, 1.0):
+            return probability
+        queries, device = self.net.config.num_queries, self.device
+        draws = [torch.rand(queries, device=device, generator=image) for image in images]
+        return (torch.stack(draws) < probability).float()
 
     def _total_steps(self) -> int:
         return int(self.trainer.estimated_stepping_batches)

@@ -3,11 +3,12 @@
 
 BCE and dice on sampled points, CE over classes with a down-weighted no-object, and CE over
 Normal / Anomaly / Void for the anomaly head. An outlier's class target is no-object; its mask loss counts.
-Unlabelled pixels take no part anywhere.
+Unlabelled pixels take no part anywhere. Every mean is over the images of all processes (`mean_count`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from eomt_anomaly.model import ANOMALY, NORMAL, VOID, EomtExtOutput
 
+from .distributed import mean_count
 from .matcher import match
 from .points import sample, uncertain
 from .targets import IGNORE, OUTLIER, Targets
@@ -37,43 +39,64 @@ class LossConfig:
     importance: float = 0.75
 
 
-def prediction_losses(output: EomtExtOutput, targets: list[Targets], config: LossConfig) -> dict[str, Tensor]:
-    """Unweighted losses ``mask``, ``dice``, ``classes``, ``anomaly`` of one prediction, each a scalar."""
-    pairs = match(output, targets, config.num_points, config.mask, config.dice, config.classes)
-    num_masks = max(sum(len(query) for query, _ in pairs), 1)
+def prediction_losses(
+    output: EomtExtOutput,
+    targets: list[Targets],
+    config: LossConfig,
+    generators: Sequence[torch.Generator | None] | None = None,
+) -> dict[str, Tensor]:
+    """Unweighted losses ``mask``, ``dice``, ``classes``, ``anomaly`` of one prediction, each a scalar.
+
+    generators: one for each image, from which its points come; None is torch's own.
+    """
+    generators = generators or [None] * len(targets)
+    pairs = match(output, targets, config.num_points, config.mask, config.dice, config.classes, generators)
+    num_masks = sum(len(query) for query, _ in pairs)
     batch, n_query, n_class = output.class_logits.shape
     device = output.class_logits.device
 
     class_target = torch.full((batch, n_query), n_class - 1, device=device)  # no-object
     anomaly_target = torch.full((batch, n_query), VOID, device=device)
     bce, dice = output.mask_logits.sum() * 0.0, output.mask_logits.sum() * 0.0
-    for i, ((query, index), target) in enumerate(zip(pairs, targets)):
+    for i, ((query, index), target, generator) in enumerate(zip(pairs, targets, generators)):
         ids = target.ids[index]
         known = ids != OUTLIER
         class_target[i, query[known]] = ids[known]
         anomaly_target[i, query] = torch.where(known, NORMAL, ANOMALY)
         if len(query):
-            image_bce, image_dice = _mask_losses(output.mask_logits[i, query], target, index, config)
+            masks = output.mask_logits[i, query]
+            image_bce, image_dice = _mask_losses(masks, target, index, config, generator)
             bce, dice = bce + image_bce, dice + image_dice
 
     class_weight = torch.ones(n_class, device=device)
     class_weight[-1] = config.no_object
     anomaly_weight = torch.tensor(config.anomaly_weights, device=device)
+    weights = [class_weight[class_target].sum(), anomaly_weight[anomaly_target].sum()]
+    counts = mean_count(torch.stack([torch.tensor(float(num_masks), device=device), *weights]))
+    classes = _summed_ce(output.class_logits, class_target, class_weight)
+    anomaly = _summed_ce(output.anomaly_logits, anomaly_target, anomaly_weight)
     return {
-        "mask": bce / num_masks,
-        "dice": dice / num_masks,
-        "classes": F.cross_entropy(
-            output.class_logits.float().flatten(0, 1), class_target.flatten(), class_weight
-        ),
-        "anomaly": F.cross_entropy(
-            output.anomaly_logits.float().flatten(0, 1), anomaly_target.flatten(), anomaly_weight
-        ),
+        "mask": bce / counts[0],
+        "dice": dice / counts[0],
+        "classes": classes / counts[1],
+        "anomaly": anomaly / counts[2],
     }
 
 
-def _mask_losses(logits: Tensor, target: Targets, index: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
+def _summed_ce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """logits [B,Q,C], target [B,Q] -> the sum of the weighted CE of all queries."""
+    return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), weight, reduction="sum")
+
+
+def _mask_losses(
+    logits: Tensor,
+    target: Targets,
+    index: Tensor,
+    config: LossConfig,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
     """BCE and dice, summed over the matched masks [M,h,w] of one image."""
-    points = uncertain(logits, config.num_points, config.oversample, config.importance)  # [M,P,2]
+    points = uncertain(logits, config.num_points, config.oversample, config.importance, generator)  # [M,P,2]
     labels = target.labels_at(points)  # [M,P]
     truth, valid = (labels == target.ids[index, None]).float(), (labels != IGNORE).float()
     x = sample(logits, points)  # [M,P]
@@ -90,6 +113,5 @@ def dense_loss(logits: Tensor, labels: Tensor) -> Tensor:
     n_class = logits.shape[1] - 1
     small = F.interpolate(labels[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
     small = torch.where(small == OUTLIER, n_class, small)
-    if (small != IGNORE).sum() == 0:
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits.float(), small, ignore_index=IGNORE)
+    total = F.cross_entropy(logits.float(), small, ignore_index=IGNORE, reduction="sum")
+    return total / mean_count((small != IGNORE).sum().float())

@@ -7,6 +7,8 @@ by mask cost and -P(anomaly).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
@@ -26,15 +28,20 @@ def match(
     mask_cost: float = 5.0,
     dice_cost: float = 5.0,
     class_cost: float = 2.0,
+    generators: Sequence[torch.Generator | None] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """For each image, indices of matched queries and of their targets, each [min(Q,T)] long."""
+    """For each image, indices of matched queries and of their targets, each [min(Q,T)] long.
+
+    generators: one for each image, from which its points come; None is torch's own.
+    """
     return [
-        _match_one(masks, classes, anomaly, target, num_points, mask_cost, dice_cost, class_cost)
-        for masks, classes, anomaly, target in zip(
+        _match_one(masks, classes, anomaly, target, num_points, mask_cost, dice_cost, class_cost, generator)
+        for masks, classes, anomaly, target, generator in zip(
             output.mask_logits,
             output.class_logits.float().softmax(-1),
             output.anomaly_logits.float().softmax(-1),
             targets,
+            generators or [None] * len(targets),
         )
     ]
 
@@ -48,12 +55,14 @@ def _match_one(
     mask_cost: float,
     dice_cost: float,
     class_cost: float,
+    generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    points = torch.rand(num_points, 2, device=mask_logits.device)  # shared by all masks
+    device = mask_logits.device
+    points = torch.rand(num_points, 2, device=device, generator=generator)  # shared by all masks
     labels = target.labels_at(points)  # [P]
     points, labels = points[labels != IGNORE], labels[labels != IGNORE]
     if not len(target.ids) or not len(labels):
-        return (torch.zeros(0, dtype=torch.long, device=mask_logits.device),) * 2
+        return (torch.zeros(0, dtype=torch.long, device=device),) * 2
     truth = (labels == target.ids[:, None]).float()  # [T,P]
     logits = sample(mask_logits, points.expand(len(mask_logits), -1, -1))  # [Q,P]
 
@@ -69,4 +78,4 @@ def _match_one(
     if not torch.isfinite(cost).all():
         raise FloatingPointError("matching cost is not finite: the network diverged; lower the learning rate")
     query, index = linear_sum_assignment(cost.cpu().numpy())
-    return (torch.as_tensor(query, device=cost.device), torch.as_tensor(index, device=cost.device))
+    return (torch.as_tensor(query, device=device), torch.as_tensor(index, device=device))

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Validation that every trained network shares: mIoU on clean frames, AuPRC and FPR95 on unseen objects."""
+"""Validation that every trained network shares: mIoU on clean frames, AuPRC and FPR95 on unseen objects.
+
+Several processes share the frames; what they found is put together before anything is computed, so that the
+numbers are those of one process.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from .distributed import from_process, gathered, processes, rank, summed
 from .metrics.anomaly import PixelMetrics
 from .metrics.semantic import ConfusionMatrix
 from .targets import IGNORE, OUTLIER
@@ -32,25 +37,41 @@ class ValidatedModule(L.LightningModule):
         self.confusion = ConfusionMatrix(self.net.config.num_classes)
         self.pixels = {name: PixelMetrics() for name in self.val_scores}
 
-    def validation_step(self, batch: dict[str, Any], index: int, dataloader_idx: int = 0) -> None:
-        """Loader 0: clean images, for mIoU. Loader 1: unseen pasted objects, for AuPRC and FPR95."""
+    def validation_step(
+        self, batch: dict[str, Any], index: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor] | None:
+        """Loader 0: clean images, for mIoU. Loader 1: unseen pasted objects, for AuPRC and FPR95.
+
+        Returns ``classes`` long and ``score`` float (the first of ``val_scores``), both [B,H,W]; None for a
+        frame that only fills up the last batch of several processes.
+        """
         labels = batch["labels"]
-        names = () if dataloader_idx == 0 else self.val_scores
+        names = self.val_scores[:1] if dataloader_idx == 0 else self.val_scores
         semantic, found = self.predict_scores(batch["pixels"], names)
+        if not self._is_mine(index, dataloader_idx):
+            return None
         resize = {"size": labels.shape[-2:], "mode": "bilinear", "align_corners": False}
+        classes = nn.functional.interpolate(semantic, **resize).argmax(1)
+        full = {k: nn.functional.interpolate(v[:, None], **resize)[:, 0] for k, v in found.items()}
         if dataloader_idx == 0:
-            classes = nn.functional.interpolate(semantic, **resize).argmax(1)
             self.confusion.update(classes.cpu().numpy(), labels.cpu().numpy())
-            return
-        truth = torch.where(labels == OUTLIER, 1, torch.where(labels == IGNORE, IGNORE, 0)).cpu().numpy()
-        for name, score in found.items():
-            full = nn.functional.interpolate(score[:, None], **resize)[:, 0]
-            self.pixels[name].update(full.cpu().numpy(), truth)
+        else:
+            truth = torch.where(labels == OUTLIER, 1, torch.where(labels == IGNORE, IGNORE, 0)).cpu().numpy()
+            for name, score in full.items():
+                self.pixels[name].update(score.cpu().numpy(), truth)
+        return {"classes": classes, "score": full[self.val_scores[0]]}
+
+    def _is_mine(self, index: int, loader: int) -> bool:
+        """Whether this process's batch ``index`` (of one frame) is no repetition of an earlier frame."""
+        loaders = self.trainer.val_dataloaders
+        return processes() == 1 or index * processes() + rank() < len(loaders[loader].dataset)
 
     def on_validation_epoch_end(self) -> None:
+        self.confusion.table = summed(self.confusion.table, self.device)
         self.log("val/miou", 100 * self.confusion.compute()["miou"], prog_bar=True)
-        for name, metric in self.pixels.items():
-            if metric.has_both_classes:
-                result = metric.compute()
+        for name, part in self.pixels.items():
+            metric = gathered(part)
+            result = metric.compute() if rank() == 0 and metric.has_both_classes else None
+            if result := from_process(0, result):
                 self.log(f"val/auprc_{name}", 100 * result["auprc"], prog_bar=name == self.val_scores[0])
                 self.log(f"val/fpr95_{name}", 100 * result["fpr95"])

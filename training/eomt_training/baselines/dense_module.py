@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from eomt_anomaly.model.backbone_store import load_backbone, reference
 
+from ..distributed import mean_count
 from ..labels import LABELS
 from ..optimiser import Group, adamw_warmup_poly, block_groups
 from ..targets import IGNORE, OUTLIER
@@ -78,8 +80,8 @@ class DenseModule(ValidatedModule):
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         losses = dense_losses(self.net(batch["pixels"]), batch["labels"], self.loss.outlier)
         total = sum(getattr(self.loss, name) * value for name, value in losses.items())
-        self.log_dict({f"train/{name}": value for name, value in losses.items()})
-        self.log("train/loss", total, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in losses.items()}, sync_dist=True)
+        self.log("train/loss", total, prog_bar=True, sync_dist=True)
         return total
 
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -95,7 +97,7 @@ class DenseModule(ValidatedModule):
 
 
 def dense_losses(logits: Tensor, labels: Tensor, outlier_weight: float) -> dict[str, Tensor]:
-    """``classes``, ``anomaly`` and ``uniform``, each the mean over its pixels, 0 where it has none.
+    """``classes``, ``anomaly`` and ``uniform``, each the mean over its pixels of all processes, 0 without.
 
     logits [B,C+1,h,w], the last the anomaly's, scaled up to labels [B,H,W]; unlabelled pixels count nowhere.
     classes: CE of known pixels. anomaly: BCE, outliers against known pixels. uniform: -mean_c log p_c of
@@ -107,8 +109,9 @@ def dense_losses(logits: Tensor, labels: Tensor, outlier_weight: float) -> dict[
     classes = F.nll_loss(log_p, labels.where(known, IGNORE), ignore_index=IGNORE, reduction="sum")
     bce = F.binary_cross_entropy_with_logits(logits[:, -1], outlier.float(), reduction="none")
     weight = known + outlier_weight * outlier
+    counts = mean_count(torch.stack([known.sum().float(), weight.sum().float(), outlier.sum().float()]))
     return {
-        "classes": classes / known.sum().clamp(min=1),
-        "anomaly": (bce * weight).sum() / weight.sum().clamp(min=1),
-        "uniform": -(log_p.mean(1) * outlier).sum() / outlier.sum().clamp(min=1),
+        "classes": classes / counts[0],
+        "anomaly": (bce * weight).sum() / counts[1],
+        "uniform": -(log_p.mean(1) * outlier).sum() / counts[2],
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eomt_anomaly.model import EomtExtConfig
 
+from ..distributed import mean_count
 from ..labels import LABELS
 from ..schedule import warmup_poly
 from ..targets import IGNORE, OUTLIER
@@ -79,7 +80,7 @@ class ErfNetModule(ValidatedModule):
         target = void_target(batch["labels"], self.net.config.num_classes, self.hparams.void)
         logits = self.net(self._as_paper(batch["pixels"])).float()
         loss = weighted_ce(logits, target, self.weights)
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss, prog_bar=True, sync_dist=True)
         return loss
 
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -87,8 +88,9 @@ class ErfNetModule(ValidatedModule):
 
     def _as_paper(self, pixels: Tensor) -> Tensor:
         """From the data module's ImageNet normalisation to the [0,1] of the paper."""
-        mean, std = (torch.tensor(x, device=pixels.device)[:, None, None]
-                     for x in (_DATA.pixel_mean, _DATA.pixel_std))  # each [3,1,1]
+        mean, std = (
+            torch.tensor(x, device=pixels.device)[:, None, None] for x in (_DATA.pixel_mean, _DATA.pixel_std)
+        )  # each [3,1,1]
         return pixels * std + mean
 
     def configure_optimizers(self) -> Any:
@@ -108,11 +110,13 @@ def void_target(labels: Tensor, num_classes: int, void: Void) -> Tensor:
 
 
 def weighted_ce(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """CE over pixels, each weighted by its class and divided by the sum of the weights; 0 without any."""
+    """CE over pixels, each weighted by its class and divided by the sum of the weights; 0 without any.
+
+    Of several processes' pixels it is the share that averages to the mean over all of them.
+    """
     counts = target != IGNORE
-    total = weights[target[counts]].sum()
     loss = F.cross_entropy(logits, target, weights, ignore_index=IGNORE, reduction="sum")
-    return loss / total.clamp(min=1e-6)
+    return loss / mean_count(weights[target[counts]].sum())
 
 
 def class_pixels(labels: Iterable[Tensor], num_classes: int) -> Tensor:

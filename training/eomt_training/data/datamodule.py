@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import lightning as L
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from eomt_anomaly.model import EomtExtConfig
 
@@ -61,7 +61,8 @@ class TrainFrames(Dataset):
             sample = paste_objects(sample, source, rng, options.ground_ids, options.paste)
         image_size, crop = options.sizes(index // self.step_samples)
         sample = augment(sample, image_size, crop, rng, options.augmentation)
-        return to_tensors(sample, _DEFAULTS.pixel_mean, _DEFAULTS.pixel_std)
+        tensors = to_tensors(sample, _DEFAULTS.pixel_mean, _DEFAULTS.pixel_std)
+        return {**tensors, "seed": int(rng.integers(2**63))}  # of the points that losses are taken at
 
 
 class EvalFrames(Dataset):
@@ -205,12 +206,21 @@ class RoadDataModule(L.LightningDataModule):
         return round(self.image_size * self.low_scale), (height, width)
 
     def train_dataloader(self) -> DataLoader:
-        """Samples are random by construction, so no shuffling: sample i is the same on every run."""
-        frames = self.train_frames
+        """Samples are random by construction, so no shuffling: sample i is the same on every run.
+
+        Several processes take turns: a step has the samples of one process with the whole batch.
+        """
+        frames, sampler = self.train_frames, None
         if self.trainer is not None:
+            if self.trainer.world_size > 1:  # Lightning's own would shuffle
+                sampler = DistributedSampler(
+                    frames, self.trainer.world_size, self.trainer.global_rank, shuffle=False
+                )
             frames.step_samples = self.batch_size * self.trainer.world_size
             frames.first = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready * frames.step_samples
-        return DataLoader(frames, self.batch_size, num_workers=self.num_workers, drop_last=True)
+        return DataLoader(
+            frames, self.batch_size, sampler=sampler, num_workers=self.num_workers, drop_last=True
+        )
 
     def val_dataloader(self) -> list[DataLoader]:
         return [DataLoader(frames, 1, num_workers=self.num_workers) for frames in self.val_sets]

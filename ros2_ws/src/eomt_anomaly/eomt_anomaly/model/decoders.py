@@ -3,8 +3,8 @@
 
 Both take ``predict(queries [B,Q,D], patches [B,N,D]) -> prediction`` with a ``mask_logits`` field, so that
 each masked block can look where the prediction before it pointed. ``mask_probs`` (one value in [0,1]
-for each block; None at inference) is the probability that a query's attention is masked: EoMT anneals
-it to 0 in training, after which inference is a plain ViT.
+for each block, or for each of its queries [B,Q]; None at inference) is the probability that a query's
+attention is masked: EoMT anneals it to 0 in training, after which inference is a plain ViT.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .vit import Block, Mlp
 Predict = Callable[[Tensor, Tensor], Any]
 
 
-def foreground(mask_logits: Tensor, grid: tuple[int, int], probability: float) -> Tensor:
+def foreground(mask_logits: Tensor, grid: tuple[int, int], probability: float | Tensor) -> Tensor:
     """Where each query may look: [B,Q,N] bool, its mask > 0 at grid size; some rows are freed at random."""
     allowed = F.interpolate(mask_logits.detach().float(), size=grid, mode="bilinear", align_corners=False)
     allowed = allowed.flatten(2) > 0                                                          # [B,Q,N]
@@ -43,7 +43,7 @@ class JointDecoder(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, tokens: Tensor, laterals: list[Tensor], grid: tuple[int, int], predict: Predict,
-                mask_probs: Sequence[float] | None = None) -> list[Any]:
+                mask_probs: Sequence[float | Tensor] | None = None) -> list[Any]:
         """tokens [B,P+N,D] -> predictions, the last one after the last block."""
         n_query = self.query.num_embeddings
         queries = self.query.weight.to(tokens.dtype).expand(tokens.shape[0], -1, -1)     # [B,Q,D]
@@ -53,7 +53,7 @@ class JointDecoder(nn.Module):
             mask = None
             if mask_probs is not None:
                 predictions.append(self._predict(x, predict))
-                if mask_probs[i] > 0:
+                if torch.as_tensor(mask_probs[i]).any():
                     mask = x.new_ones(len(x), 1, x.shape[1], x.shape[1], dtype=torch.bool)
                     mask[:, 0, :n_query, n_query + self.prefix:] = foreground(
                         predictions[-1].mask_logits, grid, mask_probs[i])
@@ -104,7 +104,7 @@ class CrossAttentionDecoder(nn.Module):
         self.norm_memory, self.norm = nn.LayerNorm(dim, eps=eps), nn.LayerNorm(dim, eps=eps)
 
     def forward(self, tokens: Tensor, laterals: list[Tensor], grid: tuple[int, int], predict: Predict,
-                mask_probs: Sequence[float] | None = None) -> list[Any]:
+                mask_probs: Sequence[float | Tensor] | None = None) -> list[Any]:
         """laterals: one [B,N,D] for each lateral layer -> predictions, the last one after the last block."""
         memory = self.norm_memory(sum(f(x) for f, x in zip(self.lateral, laterals)))                # [B,N,D]
         x = self.query.weight.to(memory.dtype).expand(memory.shape[0], -1, -1)                     # [B,Q,D]
@@ -113,7 +113,7 @@ class CrossAttentionDecoder(nn.Module):
             mask = None
             if mask_probs is not None:
                 predictions.append(predict(self.norm(x), memory))
-                if mask_probs[i] > 0:
+                if torch.as_tensor(mask_probs[i]).any():
                     mask = foreground(predictions[-1].mask_logits, grid, mask_probs[i])
                     mask = (mask | ~mask.any(-1, keepdim=True))[:, None]    # an empty mask looks everywhere
             x = block(x, memory, mask)

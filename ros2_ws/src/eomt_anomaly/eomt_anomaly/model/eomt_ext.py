@@ -63,7 +63,7 @@ class EomtExt(nn.Module):
         self.backbone.eval()
         return self
 
-    def forward(self, pixels: Tensor, mask_probs: Sequence[float] | None = None) -> EomtExtOutput:
+    def forward(self, pixels: Tensor, mask_probs: Sequence[float | Tensor] | None = None) -> EomtExtOutput:
         """Run the network.
 
         Args:
