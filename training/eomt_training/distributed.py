@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -65,7 +67,7 @@ def _gather(whole: Spool, part: Spool) -> None:
                 whole.add(np.asarray(keys))
 
 
-def from_process(source: int, value: object) -> object:
+def from_process(source: int, value: Any) -> Any:
     """``value`` of process ``source``, in every process."""
     if processes() == 1:
         return value

@@ -14,6 +14,7 @@ from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
 from eomt_anomaly.model.backbone_store import load_backbone, reference
 
 from .baselines.predictor import mask_scores
+from .freeze import Freeze
 from .labels import LABELS
 from .losses import LossConfig, dense_loss, prediction_losses
 from .optimiser import Group, adamw_warmup_poly, block_groups
@@ -38,7 +39,9 @@ class EomtExtModule(ValidatedModule):
         init: checkpoint folder of the same architecture and labels to start from (fine-tuning, next stage).
         lr: peak learning rate of heads and queries.
         block_lr: peak learning rate of the last decoder block; earlier ones get ``block_decay`` of the next.
-        warmup: steps over which heads warm up; blocks wait ``block_wait`` steps and warm up over as many.
+        warmup: steps over which heads warm up.
+        block_wait, block_warmup: steps that decoder blocks wait, and then warm up over (None: as heads).
+        freeze: what is not trained. class_lr: peak learning rate of the class head (None: ``lr``; 0: frozen).
         deep_supervision: also predict, and take losses, before every decoder block.
         masked_attention: mask the queries' attention, annealed away over training (needs deep supervision).
         outliers: what pasted outliers teach. ``anomaly``: the anomaly head. The others train plain EoMT,
@@ -59,6 +62,9 @@ class EomtExtModule(ValidatedModule):
         weight_decay: float = 0.05,
         warmup: int = 100,
         block_wait: int = 0,
+        block_warmup: int | None = None,
+        freeze: Freeze = Freeze.backbone,
+        class_lr: float | None = None,
         deep_supervision: bool = True,
         masked_attention: bool = False,
         outliers: Outliers = "anomaly",
@@ -84,6 +90,19 @@ class EomtExtModule(ValidatedModule):
         config = self.net.config
         channels = (config.upscale_channels or (config.hidden_size,))[-1]
         self.dense_head = nn.Conv2d(channels, config.num_classes + 1, 1)  # auxiliary, not part of the model
+        self._freeze(freeze, class_lr)
+
+    def _freeze(self, freeze: Freeze, class_lr: float | None) -> None:
+        freeze.apply(self.net)
+        if class_lr == 0:
+            self.net.class_head.requires_grad_(False)
+        if freeze is Freeze.all_but_anomaly_head:
+            if not self.loss.anomaly:
+                raise ValueError(
+                    f"freeze = {freeze.value}, outliers = {self.hparams.outliers!r} leave nothing to train: "
+                    "give outliers = anomaly and loss.anomaly above 0"
+                )
+            self.dense_head.requires_grad_(False)
 
     def _start_from(self, folder: str, backbone_dir: str | None) -> None:
         """Take over another checkpoint's weights, all of them or none."""
@@ -151,8 +170,12 @@ class EomtExtModule(ValidatedModule):
         """AdamW; heads warm up at once, decoder blocks after ``block_wait`` and with layer-wise decay."""
         h, joint = self.hparams, self.net.config.decoder is Decoder.JOINT
         pretrained = ("decoder.blocks.",) if h.backbone and joint else ()
-        heads = [(n, p) for n, p in self.net.named_parameters() if not n.startswith(pretrained)]
-        groups = [Group([*heads, *self.dense_head.named_parameters()], h.lr, 0)]
+        apart = (*pretrained, *(("class_head.",) if h.class_lr is not None else ()))
+        heads = [(n, p) for n, p in self.net.named_parameters() if not n.startswith(apart)]
+        groups = [Group([*heads, *self.dense_head.named_parameters()], h.lr, 0, h.warmup)]
+        if h.class_lr is not None:
+            groups += [Group(self.net.class_head.named_parameters(), h.class_lr, 0, h.warmup)]
         if pretrained:
-            groups += block_groups(self.net.decoder.blocks, h.block_lr, h.block_decay, h.block_wait)
-        return adamw_warmup_poly(groups, h.weight_decay, h.warmup, self._total_steps())
+            wait = (h.block_wait, h.warmup if h.block_warmup is None else h.block_warmup)
+            groups += block_groups(self.net.decoder.blocks, h.block_lr, h.block_decay, *wait)
+        return adamw_warmup_poly(groups, h.weight_decay, self._total_steps())

@@ -7,13 +7,14 @@ from __future__ import annotations
 def warmup_poly(step: int, total: int, start: int = 0, warmup: int = 500, power: float = 0.9) -> float:
     """Learning-rate factor in [0,1]: 0 before ``start``, linear over ``warmup`` steps, then polynomial to 0.
 
-    factor = (1 - (t - t0) / (T - t0))^power with t0 = start + warmup (EoMT's two-stage schedule: heads
-    start at 0, backbone blocks when the heads are warm).
+    t counts the optimiser steps taken. factor = (t - start) / warmup up to t0 = start + warmup, then
+    (1 - (t - t0) / (T - t0))^power (EoMT's two-stage schedule, arXiv 2503.19108: heads start at 0, pretrained
+    blocks when the heads are warm).
     """
     if step < start:
         return 0.0
     if step < start + warmup:
-        return (step - start + 1) / warmup
+        return (step - start) / warmup
     peak = start + warmup
     return max(0.0, 1 - (step - peak) / max(total - peak, 1)) ** power
 

@@ -63,7 +63,7 @@ class ValidatedModule(L.LightningModule):
 
     def _is_mine(self, index: int, loader: int) -> bool:
         """Whether this process's batch ``index`` (of one frame) is no repetition of an earlier frame."""
-        loaders = self.trainer.val_dataloaders
+        loaders: Any = self.trainer.val_dataloaders
         return processes() == 1 or index * processes() + rank() < len(loaders[loader].dataset)
 
     def on_validation_epoch_end(self) -> None:

@@ -39,7 +39,6 @@ def fit(tmp_path, monkeypatch, camvid_root, drives_root, stamps_root):
         backbone = getattr(cli.model.net, "backbone", None)
         seen["model"] = cli.model
         seen["frozen"] = {k: v.clone() for k, v in backbone.state_dict().items()} if backbone else {}
-        command.Cli.started, command.Cli.commit = 0.0, "none"
 
     monkeypatch.setattr(command.Cli, "before_fit", before_fit)
 

@@ -91,9 +91,10 @@ class DenseModule(ValidatedModule):
         """AdamW as EoMT-EXT: the head warms up at once, trained blocks with layer-wise decay."""
         h, pretrained = self.hparams, ("blocks.",) if self.hparams.backbone else ()
         head = [(n, p) for n, p in self.net.named_parameters() if not n.startswith(pretrained)]
-        blocks = block_groups(self.net.blocks, h.block_lr, h.block_decay, h.block_wait) if pretrained else []
-        total = int(self.trainer.estimated_stepping_batches)
-        return adamw_warmup_poly([Group(head, h.lr, 0), *blocks], h.weight_decay, h.warmup, total)
+        groups = [Group(head, h.lr, 0, h.warmup)]
+        if pretrained:
+            groups += block_groups(self.net.blocks, h.block_lr, h.block_decay, h.block_wait, h.warmup)
+        return adamw_warmup_poly(groups, h.weight_decay, int(self.trainer.estimated_stepping_batches))
 
 
 def dense_losses(logits: Tensor, labels: Tensor, outlier_weight: float) -> dict[str, Tensor]:

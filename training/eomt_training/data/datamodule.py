@@ -210,7 +210,8 @@ class RoadDataModule(L.LightningDataModule):
 
         Several processes take turns: a step has the samples of one process with the whole batch.
         """
-        frames, sampler = self.train_frames, None
+        frames = self.train_frames
+        sampler: DistributedSampler | None = None
         if self.trainer is not None:
             if self.trainer.world_size > 1:  # Lightning's own would shuffle
                 sampler = DistributedSampler(

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""What a freeze policy names gets no gradient and keeps every bit; what it leaves out learns."""
+
+import fit
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from recipe_runs import shrunk
+
+from eomt_training.freeze import Freeze
+from eomt_training.lightning_module import EomtExtModule
+
+CASES = {  # policy, class_lr -> parts of the network that learn
+    (Freeze.backbone, None): "decoder upscale mask_head class_head anomaly_head",
+    (Freeze.backbone, 0.0): "decoder upscale mask_head anomaly_head",
+    (Freeze.all_blocks, None): "decoder.query upscale mask_head class_head anomaly_head",
+    (Freeze.all_but_anomaly_head, None): "anomaly_head",
+}
+
+
+class Watch(Callback):
+    """Weights before training, and the names of all that ever got a gradient."""
+
+    def on_fit_start(self, trainer, module):
+        self.module, self.touched = module, set()
+        self.before = {k: v.clone() for k, v in module.net.state_dict().items()}
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        self.touched |= {n for n, p in module.net.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("policy, class_lr", CASES)
+def test_frozen_weights_get_no_gradient_and_keep_every_bit(
+    policy, class_lr, camvid_root, stamps_root, tmp_path, monkeypatch
+):
+    """Through fit.py with the recipe's moving average, three steps at a high rate and weight decay."""
+    watch = Watch()
+    monkeypatch.setattr(fit.Cli, "before_fit", lambda cli: cli.trainer.callbacks.append(watch))
+    options = {"model__freeze": policy.value, "model__lr": 0.01, "model__weight_decay": 0.5}
+    options |= {"model__class_lr": "null" if class_lr is None else class_lr, "data__paste_probability": 1}
+    fit.main(shrunk(camvid_root, "null", stamps_root, tmp_path, **options))
+    after, learns = watch.module.net.state_dict(), tuple(CASES[policy, class_lr].split())
+    changed = {name for name in after if not torch.equal(after[name], watch.before[name])}
+    trained = {name for name in after if name.startswith(learns)}
+    assert watch.touched == trained and changed <= trained
+    for part in learns:
+        assert any(name.startswith(part) for name in changed), f"{part} should have learned"
+
+
+def test_a_low_rate_of_the_class_head_is_its_own():
+    module = EomtExtModule("tiny", backbone=None, lr=1e-3, class_lr=1e-5)
+    module._total_steps = lambda: 100
+    groups = module.configure_optimizers()["optimizer"].param_groups
+    rates = {g["initial_lr"] for g in groups for p in g["params"] if p is module.net.class_head.weight}
+    others = {g["initial_lr"] for g in groups for p in g["params"] if p is module.net.mask_head.fc1.weight}
+    assert rates == {1e-5} and others == {1e-3}
+
+
+def test_policies_that_cannot_be_are_refused():
+    with pytest.raises(
+        ValueError, match="cross_attention decoder has no pretrained blocks.*freeze = backbone"
+    ):
+        EomtExtModule("tiny", backbone=None, options={"decoder": "cross_attention"}, freeze=Freeze.all_blocks)
+    with pytest.raises(ValueError, match="leave nothing to train"):
+        EomtExtModule("tiny", backbone=None, outliers="ignore", freeze=Freeze.all_but_anomaly_head)
