@@ -2,69 +2,19 @@
 """`fit.py` and `evaluate.py` from the command line, on miniatures and a tiny random backbone."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from recipe_runs import RECIPE, run, shrunk
 
 from eomt_anomaly.model import EomtExt
-
-TRAINING = Path(__file__).resolve().parents[1]
-RECIPE = TRAINING / "configs/camvid/small_476.yaml"
-
-
-def run(script, *args):
-    return subprocess.run(
-        [sys.executable, str(TRAINING / script), *map(str, args)], capture_output=True, text=True, timeout=300
-    )
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, camvid_root, drives_root, stamps_root):
     """Three steps of the default recipe, shrunk."""
     root = tmp_path_factory.mktemp("runs")
-    done = run(
-        "fit.py",
-        "fit",
-        "--config",
-        RECIPE,
-        "--data.camvid_root",
-        camvid_root,
-        "--data.drives_root",
-        drives_root,
-        "--data.stamps_root",
-        stamps_root,
-        "--data.image_size",
-        56,
-        "--data.batch_size",
-        2,
-        "--data.val_frames",
-        2,
-        "--model.size",
-        "tiny",
-        "--model.backbone",
-        "null",
-        "--model.deep_supervision",
-        "true",
-        "--model.masked_attention",
-        "true",
-        "--model.options",
-        json.dumps({"num_queries": 8, "detail_layer": 1, "upscale_channels": [24, 16], "image_size": 56}),
-        "--model.loss.num_points",
-        256,
-        "--trainer.max_steps",
-        3,
-        "--trainer.val_check_interval",
-        3,
-        "--trainer.default_root_dir",
-        root,
-        "--trainer.precision",
-        "32-true",
-        "--trainer.enable_progress_bar",
-        "false",
-    )
+    done = run("fit.py", *shrunk(camvid_root, drives_root, stamps_root, root))
     assert done.returncode == 0, done.stderr[-3000:]
     return root / "version_0"
 
