@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -45,7 +45,9 @@ def adamw_warmup_poly(groups: list[Group], weight_decay: float, total: int) -> d
                 chosen.append({"params": params, "lr": group.lr, "weight_decay": weight_decay * decay})
                 waits.append((group.start, group.warmup))
     optimizer = torch.optim.AdamW(chosen)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, [lambda step, wait=wait: warmup_poly(step, total, *wait) for wait in waits]
-    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, [_factor(total, *wait) for wait in waits])
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _factor(total: int, start: int, warmup: int) -> Callable[[int], float]:
+    return lambda step: warmup_poly(step, total, start, warmup)

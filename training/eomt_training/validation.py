@@ -68,12 +68,12 @@ class ValidatedModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.confusion.table = summed(self.confusion.table, self.device)
-        everywhere = {"sync_dist": True}  # every process logs the same number: their mean is it
-        self.log("val/miou", 100 * self.confusion.compute()["miou"], prog_bar=True, **everywhere)
+        # sync_dist: every process logs the same number, and their mean is it.
+        self.log("val/miou", 100 * self.confusion.compute()["miou"], prog_bar=True, sync_dist=True)
         for name, part in self.pixels.items():
             metric = gathered(part)
             result = metric.compute() if rank() == 0 and metric.has_both_classes else None
             if result := from_process(0, result):
                 shown = name == self.val_scores[0]
-                self.log(f"val/auprc_{name}", 100 * result["auprc"], prog_bar=shown, **everywhere)
-                self.log(f"val/fpr95_{name}", 100 * result["fpr95"], **everywhere)
+                self.log(f"val/auprc_{name}", 100 * result["auprc"], prog_bar=shown, sync_dist=True)
+                self.log(f"val/fpr95_{name}", 100 * result["fpr95"], sync_dist=True)
