@@ -21,7 +21,7 @@ from .targets import IGNORE, OUTLIER
 
 
 class ValidatedModule(L.LightningModule):
-    """A LightningModule whose ``net`` has a ``config`` with ``num_classes``; logs ``val/...`` in %.
+    """A LightningModule whose ``net`` has a ``config`` with ``num_classes``; logs ``val/`` and ``test/`` in %.
 
     ``val_scores`` are the anomaly scores to measure; the first is shown in the progress bar.
     """
@@ -63,17 +63,33 @@ class ValidatedModule(L.LightningModule):
 
     def _is_mine(self, index: int, loader: int) -> bool:
         """Whether this process's batch ``index`` (of one frame) is no repetition of an earlier frame."""
-        loaders: Any = self.trainer.val_dataloaders
+        trainer: Any = self.trainer
+        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         return processes() == 1 or index * processes() + rank() < len(loaders[loader].dataset)
 
     def on_validation_epoch_end(self) -> None:
+        self._log_quality("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.on_validation_epoch_start()
+
+    def test_step(
+        self, batch: dict[str, Any], index: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor] | None:
+        """As `validation_step`."""
+        return self.validation_step(batch, index, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_quality("test")
+
+    def _log_quality(self, stage: str) -> None:
         self.confusion.table = summed(self.confusion.table, self.device)
         # sync_dist: every process logs the same number, and their mean is it.
-        self.log("val/miou", 100 * self.confusion.compute()["miou"], prog_bar=True, sync_dist=True)
+        self.log(f"{stage}/miou", 100 * self.confusion.compute()["miou"], prog_bar=True, sync_dist=True)
         for name, part in self.pixels.items():
             metric = gathered(part)
             result = metric.compute() if rank() == 0 and metric.has_both_classes else None
             if result := from_process(0, result):
                 shown = name == self.val_scores[0]
-                self.log(f"val/auprc_{name}", 100 * result["auprc"], prog_bar=shown, sync_dist=True)
-                self.log(f"val/fpr95_{name}", 100 * result["fpr95"], sync_dist=True)
+                self.log(f"{stage}/auprc_{name}", 100 * result["auprc"], prog_bar=shown, sync_dist=True)
+                self.log(f"{stage}/fpr95_{name}", 100 * result["fpr95"], sync_dist=True)

