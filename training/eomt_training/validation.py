@@ -21,7 +21,7 @@ from .targets import IGNORE, OUTLIER
 
 
 class ValidatedModule(L.LightningModule):
-    """A LightningModule whose ``net`` has a ``config`` with ``num_classes``; logs ``val/`` and ``test/`` in %.
+    """A LightningModule whose ``net`` has a ``config`` with ``num_classes``; logs ``val/``, ``test/`` in %.
 
     ``val_scores`` are the anomaly scores to measure; the first is shown in the progress bar.
     """
