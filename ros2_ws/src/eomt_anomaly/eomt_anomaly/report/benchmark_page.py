@@ -36,6 +36,7 @@ TIMES = {
     "interval_ms": "between two consecutive alerts",
     "publish_lateness_ms": "how late the replay was in publishing",
 }
+HERE = {"latency_ms": "the message's bytes → the alert level"}  # of in_process
 TITLES = {
     "ros": "through a live node",
     "in_process": "engine and monitor in one process, without transport",
@@ -112,7 +113,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[str]:
     over = next((r["stages_ms"] for r in summary["runs"] if r["name"] == "unloaded"), summary["stages_ms"])
     if "overhead" in over:
         tiles.append(
-            tile(f"{number(over['overhead']['p50'])} ms", "beyond the engine, median of an idle node")
+            tile(f"{number(over['overhead']['p50'])} ms", "beyond the engine, median")
         )
     if resources := summary.get("resources"):
         tiles.append(tile(f"{number(resources['cpu_percent'])} %", "CPU; 100 % is one core"))
@@ -196,7 +197,7 @@ def _stages(runs: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> st
         "<p class=soft>Medians; stages after the alert are left out of the bars.</p>"
         + plots.stacked(bars, STAGES)
         + (
-            table((f"ms, {summary['name']}", *keys, "meaning"), rows)
+            table((f"ms, {summary['name']}", *(k.replace("p999", "p99.9") for k in keys), "meaning"), rows)
             if rows
             else "<p>No stage times are known.</p>"
         )
@@ -207,7 +208,7 @@ def _latency(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
     keys = ("p50", "p95", "p99", "p999", "max")
     rows = [
         (text, *(number(summary[name][key]) for key in keys), summary[name]["count"])
-        for name, text in TIMES.items()
+        for name, text in (TIMES | (HERE if summary["mode"] == "in_process" else {})).items()
         if summary.get(name)
     ]
     points = courses[-1].latencies if courses else []
@@ -224,7 +225,7 @@ def _latency(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
 def _resources(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
     found = summary.get("resources")
     if not found:
-        return "<p>Not known: the process was not started by this tool, or the run was too short.</p>"
+        return "<p>Not known: the process was not started by this tool, two shared it, or the run was too short.</p>"
     rows = [(name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
             for name, value in found.items() if value is not None]  # fmt: skip
     samples = courses[-1].samples

@@ -45,7 +45,7 @@ def find_rate(
             f"no rate held: even at {found.failed:.3g} Hz more than {100 * max_loss:g} % of the frames were "
             f"lost ({found.probes[-1][2].summary['dropped']})"
         )
-    best = next(run for hz, _, run in found.probes if hz == found.sustained)
+    best = next(run for hz, held, run in found.probes if held and hz == found.sustained)
     limit = next((run for hz, _, run in found.probes if hz == found.failed), None)
     by_replay = limit is not None and not limit.summary["offered"]
     result = {

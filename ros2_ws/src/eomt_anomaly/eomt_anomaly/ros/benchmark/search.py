@@ -15,7 +15,8 @@ Probed = TypeVar("Probed")
 class Found(Generic[Probed]):
     """`sustained` is the highest rate that held (Hz), `failed` the lowest above it that did not; None: none.
 
-    `converged`: the two are within the tolerance. `probes` are all (rate, held, what the probe returned).
+    `converged`: the two are within the tolerance, and `failed` failed twice. `probes` are all (rate, held, what
+    the probe returned).
     """
 
     sustained: float | None
@@ -35,6 +36,9 @@ def search(
 ) -> Found[Probed]:
     """Double or halve from `start` (Hz) until the limit lies between two probes, then bisect on a log scale.
 
+    The rate that failed last is tried again at the end, and if it holds now, the search goes on: a passing
+    disturbance must not set the limit.
+
     `probe(rate)` says whether the rate held. Ends when failed / sustained ≤ 1 + `tolerance`, after `most`
     probes, or at `lowest` or `highest`. Raises ValueError for arguments out of range.
     """
@@ -45,14 +49,14 @@ def search(
     probes: list[tuple[float, bool, Probed]] = []
     low: float | None = None
     high: float | None = None
-    rate = start
-    while len(probes) < most:
+    rate, confirmed = start, False
+    while len(probes) < most and not confirmed:
         held, what = probe(rate)
         probes.append((rate, held, what))
         if held:
-            low = rate
+            low, high = rate, None if rate == high else high
         else:
-            high = rate
+            confirmed, high = rate == high, rate
         if low is None:
             if rate == lowest:
                 break
@@ -61,9 +65,7 @@ def search(
             if rate == highest:
                 break
             rate = min(rate * 2, highest)
-        elif high <= low * (1 + tolerance):
-            break
         else:
-            rate = math.sqrt(low * high)
-    converged = low is not None and high is not None and high <= low * (1 + tolerance)
-    return Found(low, high, converged, probes)
+            close = high <= low * (1 + tolerance)
+            rate = high if close else math.sqrt(low * high)
+    return Found(low, high, confirmed, probes)
