@@ -164,8 +164,8 @@ def made(mode, **more):
         (
             "search",
             {"search": {"sustained_hz": 8.5, "failed_hz": 9.0, "converged": True,
-                        "limited_by": "the detector", "max_loss": 0.01, "probes": [{"hz": 9.0, "held": False, "loss": 0.25,
-                                                      "dropped": {"overwritten": 5}}]}},
+                        "limited_by": "the detector", "max_loss": 0.01,
+                        "probes": [{"hz": 9.0, "held": False, "loss": 0.25, "dropped": {"overwritten": 5}}]}},
             ["8.5 Hz", "25.00 %", "5 overwritten", "1 % allowed"],
         ),
         (

@@ -225,7 +225,7 @@ def _latency(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
 def _resources(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
     found = summary.get("resources")
     if not found:
-        return "<p>Not known: the process was not started by this tool, two shared it, or the run was too short.</p>"
+        return "<p>Not known: the process is not this tool's own, two shared it, or the run was too short.</p>"
     rows = [(name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
             for name, value in found.items() if value is not None]  # fmt: skip
     samples = courses[-1].samples

@@ -15,8 +15,8 @@ Probed = TypeVar("Probed")
 class Found(Generic[Probed]):
     """`sustained` is the highest rate that held (Hz), `failed` the lowest above it that did not; None: none.
 
-    `converged`: the two are within the tolerance, and `failed` failed twice. `probes` are all (rate, held, what
-    the probe returned).
+    `converged`: the two are within the tolerance, and `failed` failed twice. `probes` are all (rate, held,
+    what the probe returned).
     """
 
     sustained: float | None
