@@ -78,12 +78,13 @@ def course(seconds=20.0, cores=0.5, mb_per_s=0.0):
 
 
 def test_processor_time_and_growth_come_from_the_samples():
-    flat, leak = (resources.summarize(course(mb_per_s=rate), frames=200) for rate in (0.0, 2.0))
+    flat, leak = (resources.summarize(course(mb_per_s=rate), frames=1000) for rate in (0.0, 2.0))
     assert (flat["cpu_percent"], flat["memory_flat"], flat["rss_mb_per_10k_frames"]) == (50.0, True, 0.0)
-    assert flat["cpu_ms_per_frame"] == pytest.approx(0.5 * 19.8 / 200 * 1e3)
+    assert flat["cpu_ms_per_frame"] == pytest.approx(0.5 * 19.8 / 1000 * 1e3)
     assert (flat["threads_max"], flat["descriptors_max"], flat["gpu_memory_mb"]) == (9, 31, None)
     assert not leak["memory_flat"] and leak["rss_growth_mb"] > 20
-    assert leak["rss_mb_per_10k_frames"] == pytest.approx(2.0 * 19.8 / 200 * 1e4, rel=0.01)
+    assert leak["rss_mb_per_10k_frames"] == pytest.approx(2.0 * 19.8 / 1000 * 1e4, rel=0.01)
+    assert resources.summarize(course(mb_per_s=2.0), frames=200)["rss_mb_per_10k_frames"] is None
     assert resources.summarize(course()[:1]) is None
 
 

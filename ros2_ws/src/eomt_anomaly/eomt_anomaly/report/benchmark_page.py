@@ -52,7 +52,7 @@ class Course:
 
     name: str
     latencies: list[tuple[float, float]]
-    samples: list[tuple[float, ...]] = field(default_factory=list)
+    samples: Sequence[tuple[Any, ...]] = field(default_factory=list)
 
 
 def benchmark_page(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
@@ -112,9 +112,7 @@ def _tiles(summary: Mapping[str, Any]) -> list[str]:
                              f"sustained with at most {100 * found['max_loss']:g} % loss"))  # fmt: skip
     over = next((r["stages_ms"] for r in summary["runs"] if r["name"] == "unloaded"), summary["stages_ms"])
     if "overhead" in over:
-        tiles.append(
-            tile(f"{number(over['overhead']['p50'])} ms", "beyond the engine, median")
-        )
+        tiles.append(tile(f"{number(over['overhead']['p50'])} ms", "beyond the engine, median"))
     if resources := summary.get("resources"):
         tiles.append(tile(f"{number(resources['cpu_percent'])} %", "CPU; 100 % is one core"))
         tiles.append(tile(f"{number(resources['rss_mb']['max'])} MB", "resident memory at most"))
@@ -225,7 +223,7 @@ def _latency(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
 def _resources(summary: Mapping[str, Any], courses: Sequence[Course]) -> str:
     found = summary.get("resources")
     if not found:
-        return "<p>Not known: the process is not this tool's own, two shared it, or the run was too short.</p>"
+        return "<p>Not known: not this tool's own process, shared by two, or too short a run.</p>"
     rows = [(name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
             for name, value in found.items() if value is not None]  # fmt: skip
     samples = courses[-1].samples

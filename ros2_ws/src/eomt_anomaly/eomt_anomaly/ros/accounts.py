@@ -6,7 +6,7 @@ from __future__ import annotations
 from ..report.recording import Frame, LevelChange, Recording
 from .bag_io import stamp_of
 from .player import Sent
-from .recorder import Counters, Recorder, boxes
+from .recorder import Arrival, Counters, Recorder, boxes
 
 
 class ReplayError(RuntimeError):
@@ -20,7 +20,7 @@ def recording_of(
 
     Raises ReplayError if the detector saw other pictures than ours.
     """
-    arrived = {}
+    arrived: dict[int, Arrival] = {}
     for arrival in recorder.arrivals:
         if not arrival.message.heartbeat:
             stamp = arrival.message.header.stamp
@@ -28,9 +28,9 @@ def recording_of(
     frames = []
     for index, sent in enumerate(pictures):
         frame = Frame(index, stamp_of(sent.record.data), sent.due_s, sent.sent_s)
-        if (arrival := arrived.get(sent.stamp_ns)) is not None:
-            message = arrival.message
-            frame.received_s, frame.age_s = arrival.received - begin, arrival.age_s
+        if (answer := arrived.get(sent.stamp_ns)) is not None:
+            message = answer.message
+            frame.received_s, frame.age_s = answer.received - begin, answer.age_s
             frame.node_latency_s = message.latency.sec + message.latency.nanosec / 1e9
             frame.level, frame.reasons, frame.boxes = message.level, message.reasons, boxes(message)
             frame.maps = lambda name, stamp=sent.stamp_ns: recorder.picture(name, stamp)

@@ -7,8 +7,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -19,36 +17,17 @@ from std_srvs.srv import Trigger
 
 from ..report.recording import Recording
 from .accounts import ReplayError, recording_of
-from .bag_io import COMPRESSED, RAW, Bag, Record, Topic
+from .bag_io import Bag, Record, Topic
 from .player import Player, Sent
-from .processes import Child, isolate, write_parameters
+from .processes import Child, isolate
 from .recorder import Counters, Recorder
+from .start import Settings, published_as, start_detector
 
 NODE = "eomt_anomaly_replay"
 SETTLE_S = 1.5  # after the last frame's end, for the last messages and a fresh /diagnostics
 RESET_S = 10.0  # for the answer of ~/reset
 
 Play = Callable[[float, Callable[[Sent], Any]], Any]
-
-
-@dataclass
-class Settings:
-    """What to replay and how. `parameters` go to the detector; `pictures` are recorded beside the alerts."""
-
-    bag: Path
-    output: Path  # folder for the detector's log and parameters
-    topic: str | None = None
-    rate: float = 1.0
-    start_offset_s: float = 0.0
-    camera: str = "front"
-    parameters: dict[str, Any] = field(default_factory=dict)
-    pictures: tuple[str, ...] = ()
-    attach: bool = False  # to a running detector, in the ROS domain of the environment
-    detector: str = "/detector"
-    startup_s: float = 180.0
-    drain_s: float = 60.0
-    domain_id: int | None = None
-    module: str = "eomt_anomaly.ros.detector"  # what is started
 
 
 class Live:
@@ -81,7 +60,10 @@ class Live:
 
         Raises ReplayError or ChildError.
         """
-        with contextlib.nullcontext() if self.settings.attach else self._start() as self._child:
+        with contextlib.ExitStack() as stack:
+            if not self.settings.attach:
+                child = start_detector(self.settings, self.topic, self._info)
+                self._child = stack.enter_context(child)
             self._wait_ready()
             yield
 
@@ -136,7 +118,7 @@ class Live:
 
     def reset(self) -> None:
         """Let the detector forget tracks, levels and durations. Raises ReplayError if it does not answer."""
-        client = self._node.create_client(Trigger, f"{self.settings.detector}/reset")
+        client: Any = self._node.create_client(Trigger, f"{self.settings.detector}/reset")
         try:
             if not client.wait_for_service(RESET_S):
                 raise ReplayError(f"{self.settings.detector} has no service ~/reset: is it another version?")
@@ -155,22 +137,6 @@ class Live:
             if mark:
                 found.setdefault(kind, {})[name] = float(value)
         return found
-
-    def _start(self) -> Child:
-        settings, camera = self.settings, self.settings.camera
-        parameters = {
-            "cameras": [camera],
-            f"{camera}.image_topic": published_as(self.topic),
-            f"{camera}.transport": "raw" if self.topic.msgtype == RAW else "compressed",
-            **({f"{camera}.camera_info_topic": self._info.name} if self._info else {}),
-            **settings.parameters,
-        }
-        file = settings.output / "detector.yaml"
-        write_parameters(file, parameters)
-        namespace, _, name = settings.detector.rpartition("/")
-        remaps = ["-r", f"__node:={name}", "-r", f"__ns:={namespace or '/'}"]
-        arguments = ["--ros-args", *remaps, "--params-file", str(file)]
-        return Child(settings.module, arguments, settings.output / "detector.log")
 
     def _check(self) -> None:
         if self._child is not None:
@@ -267,12 +233,3 @@ def spinning(name: str) -> Iterator[Node]:
         thread.join()
         executor.remove_node(node)
         node.destroy_node()
-
-
-def published_as(topic: Topic) -> str:
-    """The name under which the pictures are replayed: compressed ones need /compressed at its end."""
-    return (
-        topic.name + "/compressed"
-        if topic.msgtype == COMPRESSED and not topic.name.endswith("/compressed")
-        else topic.name
-    )

@@ -22,10 +22,11 @@ from .accounts import ReplayError
 from .bag_io import Bag, Topic
 from .describe import host, versions
 from .ground_truth import Labels
-from .live import Settings
 from .recorder import Recorder
 from .replay import replay
 from .replay_options import settings_of
+from .resources import Sample
+from .start import Settings
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Result:
     recording: Recording
     labels: Mapping[int, np.ndarray]
     summary: dict
-    samples: list[tuple[float, ...]]
+    samples: list[Sample]
 
 
 @contextlib.contextmanager

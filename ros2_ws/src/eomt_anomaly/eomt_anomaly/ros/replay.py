@@ -10,9 +10,10 @@ from typing import Any
 
 from ..report.recording import Recording
 from .bag_io import Bag, Topic
-from .live import Settings, connect
+from .live import connect
 from .recorder import Recorder
 from .resources import Sampler
+from .start import Settings
 
 
 @dataclass

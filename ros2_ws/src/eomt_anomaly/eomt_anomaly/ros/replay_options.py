@@ -14,9 +14,9 @@ from .accounts import ReplayError
 from .bag_io import Bag, BagError, Topic
 from .conversions import InvalidInput, to_rgb
 from .ground_truth import mounting
-from .live import Settings
 from .parameters import all_specs
 from .player import positive, ros_message
+from .start import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,9 @@ import numpy as np
 PERIOD_S, GPU_PERIOD_S = 0.2, 1.0
 WARM = 0.3  # share of a run left out of the memory's slope: allocators and caches fill
 FLAT_SHARE, FLAT_MB = 0.02, 8.0  # memory counts as flat that grows by less than either of these
+SLOPE_FRAMES = 1000  # below so many the slope for 10,000 is mostly noise
 NAMES = ("time_s", "cpu_s", "rss_mb", "threads", "descriptors", "gpu_mb")
+Sample = tuple[float, float, float, int, int, "float | None"]  # NAMES
 
 
 @dataclass
@@ -31,11 +33,12 @@ class Sampler:
     """
 
     pid: int | None
-    samples: list[tuple[float, ...]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
 
     def __enter__(self) -> Sampler:
         self._over = threading.Event()
-        self._gpu_read, self._gpu = float("-inf"), None
+        self._gpu_read = float("-inf")
+        self._gpu: float | None = None
         self._smi = shutil.which("nvidia-smi")
         self._begin = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="resources", daemon=True)
@@ -96,7 +99,7 @@ def read_gpu(smi: str, pid: int | None) -> float | None:
     return None
 
 
-def summarize(samples: list[tuple[float, ...]], frames: int = 0) -> dict[str, Any] | None:
+def summarize(samples: list[Sample], frames: int = 0) -> dict[str, Any] | None:
     """CPU (100 % is one core), resident memory and its slope, peaks of threads, descriptors, GPU memory."""
     if len(samples) < 2:
         return None
@@ -110,14 +113,14 @@ def summarize(samples: list[tuple[float, ...]], frames: int = 0) -> dict[str, An
     growth = float(np.median(rss[late][-fifth:]) - np.median(rss[late][:fifth]))
     limit = max(FLAT_MB, FLAT_SHARE * float(np.median(rss)))
     gpu = [value for value in columns["gpu_mb"] if value is not None]
-    per_frame = seconds / frames if frames else None
+    per_frame = seconds / max(frames, 1)
     return {
         "seconds": round(seconds, 2),
         "cpu_percent": round(100 * cpu / seconds, 1),
         "cpu_ms_per_frame": round(1e3 * cpu / frames, 2) if frames else None,
         "rss_mb": {"first": round(rss[0], 1), "last": round(rss[-1], 1), "max": round(rss.max(), 1)},
         "rss_growth_mb": round(growth, 2),
-        "rss_mb_per_10k_frames": None if per_frame is None else round(slope * per_frame * 1e4, 1),
+        "rss_mb_per_10k_frames": round(slope * per_frame * 1e4, 1) if frames >= SLOPE_FRAMES else None,
         "rss_growth_limit_mb": round(limit, 2),
         "memory_flat": growth <= limit,
         "threads_max": max(columns["threads"]),

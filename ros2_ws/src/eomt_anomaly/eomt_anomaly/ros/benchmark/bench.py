@@ -12,7 +12,7 @@ from ...report.statistics import summarize
 from ..accounts import ReplayError
 from ..bag_io import Record
 from ..live import Live, Play
-from ..resources import Sampler
+from ..resources import Sample, Sampler
 from . import load, text
 
 OFFERED = 0.98  # a probe counts as offered at its rate if this share of it was published
@@ -26,7 +26,7 @@ class Run:
 
     summary: dict[str, Any]
     recording: Recording
-    samples: list[tuple[float, ...]]
+    samples: list[Sample]
 
 
 class Bench:

@@ -25,7 +25,7 @@ from ..fallback import EngineSettings
 from ..mailbox import Drop
 from ..parameters import Parameters, all_specs
 from ..player import ros_message
-from ..resources import Sampler, summarize
+from ..resources import Sample, Sampler, summarize
 from ..worker import explain
 
 WARM_FRAMES = 2
@@ -39,7 +39,7 @@ class Values(Parameters):
         """Raises ReplayError for a value that the node would refuse."""
         self.cameras, self.specs = [camera], all_specs([camera])
         self._values = {name: spec.default for name, spec in self.specs.items()} | dict(given)
-        changes = [SimpleNamespace(name=name, value=value) for name, value in given.items()]
+        changes: list[Any] = [SimpleNamespace(name=name, value=value) for name, value in given.items()]
         try:
             why = self.refusal(changes, configured=False)
         except TypeError as error:
@@ -111,7 +111,7 @@ class Contestant:
         camera = self.camera
         return camera if camera is not None and (camera.height, camera.width) == image.shape[:2] else None
 
-    def summary(self, samples: list[tuple[float, ...]]) -> dict[str, Any]:
+    def summary(self, samples: list[Sample]) -> dict[str, Any]:
         """The numbers, named as in the runs of a live node. `latency_ms` is from bytes to level."""
         engine, judged = self.engine, len(self.totals)
         seconds = sum(self.totals.values())

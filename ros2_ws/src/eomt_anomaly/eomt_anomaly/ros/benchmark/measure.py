@@ -116,7 +116,7 @@ def without_ros(args: argparse.Namespace, make: MakeEngine, say: Say) -> tuple[d
 
 def latencies(recording: Recording) -> list[tuple[float, float]]:
     """(s, ms) of each judged frame: when it was published, and how long its alert took."""
-    return [(frame.sent_s, 1e3 * frame.latency_s) for frame in recording.judged]
+    return [(f.sent_s, 1e3 * f.latency_s) for f in recording.frames if f.latency_s is not None]
 
 
 def _mode(
