@@ -99,11 +99,13 @@ def make_bag(
     first: int = 5,
     road: int = ROAD,
     damaged: tuple[int, ...] = (),
+    trick: int = 0,
 ) -> Path:
     """Write a recording and return its folder.
 
     `compression`: "", "file" or "message"; `label_size`: width and height of the labels, where they are not
-    the pictures'; `images`: the topics; `damaged`: frames whose JPEG is cut in half.
+    the pictures'; `images`: the topics; `damaged`: frames whose JPEG is cut in half;
+    `trick`: how the rig's engine shall misbehave, see `node_rig.FakeEngine`.
     """
     plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[storage]
     writer = Writer(path, version=9, storage_plugin=plugin)
@@ -122,6 +124,8 @@ def make_bag(
         for index in range(frames):
             stamp = START_NS + round(index * 1e9 / rate)
             pixels, mask = scene(index, size, first, road)
+            if trick:
+                pixels[0, 0] = trick
 
             def put(connection, message, now=stamp):
                 writer.write(connection, now, TYPES.serialize_cdr(message, connection.msgtype))

@@ -17,7 +17,7 @@ from bag_fixtures import IMAGE, LABELS, START_NS, make_bag  # noqa: E402
 from bag_tools import children_of, run, start, summary_of  # noqa: E402
 from report_fixtures import make_recording  # noqa: E402
 
-from eomt_anomaly.ros import bag_benchmark  # noqa: E402
+from eomt_anomaly.ros import bag_benchmark, measured  # noqa: E402
 from eomt_anomaly.ros.bag_io import Bag  # noqa: E402
 
 KEYS = {
@@ -112,7 +112,7 @@ def test_a_ground_truth_that_cannot_be_used_leaves_the_quality_open_and_says_why
         frame.source_ns += START_NS
     said = []
     with Bag(make_bag(tmp_path / "bag", frames=6, first=2, **made)) as bag:
-        labels, found, notes = bag_benchmark._quality(
+        labels, found, notes = measured._quality(
             bag, bag.topics[LABELS], recording, ("mask", "heatmap"), said.append
         )
     if "label_size" not in made:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One camera without DDS: what comes while a frame is being judged, and outputs that fail after its alert."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -62,9 +63,9 @@ class Rig:
         self.camera = Camera(self.node, "front", PARAMETERS, self.mailbox, self.gate)
         self.camera.restart(MonitorParams(drivable_ids=(1,), threshold=0.5, clear_frames=1))
         self.camera.open("fake")
-        pipeline = Pipeline({"front": self.camera})
-        pipeline.look = LOOK
-        self.worker = Worker(FakeEngine, None, [], self.mailbox, pipeline, lambda: Batching(1, 0.0))
+        self.pipeline = Pipeline({"front": self.camera})
+        self.pipeline.look = LOOK
+        self.worker = Worker(FakeEngine, None, [], self.mailbox, self.pipeline, lambda: Batching(1, 0.0))
         self.worker.engine = FakeEngine(EngineSettings(checkpoint=""))
         self.alerts = self.node.published["alerts"]
 
@@ -140,3 +141,19 @@ def test_a_picture_that_cannot_be_drawn_costs_neither_the_frame_nor_its_alert(mo
     rig.arrive()
     assert rig.work().level == Level.CLEAR and rig.mailbox.counts("front").judged == 1
     assert "front/overlay was not published" in rig.node.warnings[0]
+
+
+def test_the_stages_of_a_frame_add_up_to_its_way_through_the_node():
+    rig = Rig()
+    rig.meanwhile(lambda: time.sleep(0.03))    # in the monitor
+    rig.arrive()
+    time.sleep(0.02)                           # in the mailbox
+    rig.work()
+    ms = {kind: found["p50"] for kind, found in rig.pipeline.durations.percentiles().items()}
+    assert ms["wait"] >= 20 and ms["alerts"] >= 30 and min(ms.values()) >= 0
+    parts = sum(ms[kind] for kind in ("wait", "decode", "inference", "alerts", "publish"))
+    assert parts <= ms["end_to_end"] < parts + 20
+    assert abs(ms["overhead"] - (ms["end_to_end"] - ms["inference"])) < 1e-3
+    assert abs(ms["service"] - (ms["end_to_end"] - ms["wait"] + ms["outputs"])) < 1e-3
+    rig.pipeline.durations.clear()
+    assert rig.pipeline.durations.percentiles() == {}

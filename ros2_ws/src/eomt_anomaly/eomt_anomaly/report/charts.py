@@ -24,7 +24,7 @@ def timeline(recording: Recording, encounters: Sequence[Sequence[float]] | None)
         return LEFT + (WIDTH - LEFT - RIGHT) * min(max(seconds, 0.0), end) / end
 
     if encounters is not None:
-        rows.append(_label(top + 15, "obstacle"))
+        rows.append(label(top + 15, "obstacle"))
         rows += [
             _bar(
                 x(begin),
@@ -37,7 +37,7 @@ def timeline(recording: Recording, encounters: Sequence[Sequence[float]] | None)
             for begin, stop in encounters
         ]
         top += 30
-    rows.append(_label(top + 20, "alert level"))
+    rows.append(label(top + 20, "alert level"))
     for begin, stop, level, reasons in level_runs(recording):
         why = f" ({reason_text(reasons)})" if reasons else ""
         rows.append(
@@ -52,7 +52,7 @@ def timeline(recording: Recording, encounters: Sequence[Sequence[float]] | None)
             )
         )
     top += 42
-    rows.append(_label(top + 13, "frames"))
+    rows.append(label(top + 13, "frames"))
     for frame in recording.frames:
         kind, word = ("judged", "judged") if frame.judged else ("dropped", "dropped")
         rows.append(
@@ -63,9 +63,9 @@ def timeline(recording: Recording, encounters: Sequence[Sequence[float]] | None)
     rows += [
         f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="4" y2="{top - 4}"/>'
         f'<text class="tick" text-anchor="middle" x="{x(t):.1f}" y="{top + 10}">{t:g} s</text>'
-        for t in _ticks(0.0, end)
+        for t in ticks(0.0, end)
     ]
-    return _svg(top + 18, rows, "timeline of alerts and frames")
+    return svg(top + 18, rows, "timeline of alerts and frames")
 
 
 def histogram(values_ms: Iterable[float], marks: dict[str, float | None]) -> str:
@@ -91,10 +91,10 @@ def histogram(values_ms: Iterable[float], marks: dict[str, float | None]) -> str
             )
     rows += [
         f'<text class="tick" text-anchor="middle" x="{x(t):.1f}" y="{base + 16}">{t:g} ms</text>'
-        for t in _ticks(low, low + span)
+        for t in ticks(low, low + span)
     ]
     rows.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
-    rows.append(_label(base - 50, "frames"))
+    rows.append(label(base - 50, "frames"))
     marked = sorted((value, name) for name, value in marks.items() if value is not None)
     for row, (value, name) in enumerate(marked):
         anchor, shift = ("end", -4) if x(value) > WIDTH * 0.8 else ("start", 4)
@@ -104,7 +104,7 @@ def histogram(values_ms: Iterable[float], marks: dict[str, float | None]) -> str
             f'<text class="marktext" text-anchor="{anchor}" x="{x(value) + shift:.1f}" y="{y}">'
             f"{escape(name)} {value:.0f} ms</text>"
         )
-    return _svg(height, rows, "histogram of latencies")
+    return svg(height, rows, "histogram of latencies")
 
 
 def latency_over_time(recording: Recording) -> str:
@@ -124,11 +124,11 @@ def latency_over_time(recording: Recording) -> str:
     rows += [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(t):.1f}" y2="{y(t):.1f}"/>'
         f'<text class="tick" text-anchor="end" x="{LEFT - 6}" y="{y(t) + 4:.1f}">{t:g} ms</text>'
-        for t in _ticks(0.0, top_ms, 4)
+        for t in ticks(0.0, top_ms, 4)
     ]
     rows += [
         f'<text class="tick" text-anchor="middle" x="{x(t):.1f}" y="{base + 16}">{t:g} s</text>'
-        for t in _ticks(0.0, end)
+        for t in ticks(0.0, end)
     ]
     rows += [
         f'<circle class="dot" cx="{x(when):.1f}" cy="{y(latency):.1f}" r="3"><title>published at {when:.2f} '
@@ -136,10 +136,10 @@ def latency_over_time(recording: Recording) -> str:
         f"alert after {latency:.0f} ms</title></circle>"
         for when, latency in points
     ]
-    return _svg(base + 24, rows, "latency of each judged frame over time")
+    return svg(base + 24, rows, "latency of each judged frame over time")
 
 
-def _ticks(low: float, high: float, most: int = 10) -> list[float]:
+def ticks(low: float, high: float, most: int = 10) -> list[float]:
     """Round numbers in [low, high], at most about `most` of them."""
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
@@ -147,7 +147,7 @@ def _ticks(low: float, high: float, most: int = 10) -> list[float]:
     return [round(step * index, 10) for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _label(y: float, text: str) -> str:
+def label(y: float, text: str) -> str:
     return f'<text class="rowlabel" text-anchor="end" x="{LEFT - 10}" y="{y}">{escape(text)}</text>'
 
 
@@ -167,7 +167,7 @@ def _bar(begin: float, end: float, top: float, height: float, kind: str, title: 
     )
 
 
-def _svg(height: float, rows: Iterable[str], title: str) -> str:
+def svg(height: float, rows: Iterable[str], title: str) -> str:
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
         + "".join(rows)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from .charts import timeline
+from .layout import document, section, tile
 from .pictures import colored_heatmap, data_uri, moments
 from .recording import LEVELS, Recording
 from .sections import frames, latency, levels, notes, number, origin, percent, quality_table
@@ -32,25 +32,19 @@ def page(
     parts = [
         _head(summary),
         _tiles(summary),
-        _section("What the operator sees", _video(video, poster)) if video else "",
-        _section(
+        section("What the operator sees", _video(video, poster)) if video else "",
+        section(
             "Alerts over time",
             timeline(recording, spans) + _legend(spans is not None) + levels(summary["alerts"]),
         ),
-        _section("Moments", _moments(recording, labels_of, quality is not None)),
-        _section("Frames: in = judged + dropped", frames(summary)),
-        _section("Latency", latency(recording, summary)),
-        _section("Quality against ground truth", quality_table(quality, summary.get("ground_truth"))),
-        _section("How this was measured", origin(summary)),
-        _section("Read this before you rely on it", notes(summary["notes"])),
+        section("Moments", _moments(recording, labels_of, quality is not None)),
+        section("Frames: in = judged + dropped", frames(summary)),
+        section("Latency", latency(recording, summary)),
+        section("Quality against ground truth", quality_table(quality, summary.get("ground_truth"))),
+        section("How this was measured", origin(summary)),
+        section("Read this before you rely on it", notes(summary["notes"])),
     ]
-    style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>eomt_anomaly '
-        'report</title>'
-        f"<style>{style}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    return document("eomt_anomaly report", parts)
 
 
 def _head(summary: dict) -> str:
@@ -68,16 +62,16 @@ def _tiles(summary: dict) -> str:
     lost = sum(summary["dropped"].values())
     share = lost / summary["frames_in"] if summary["frames_in"] else 1.0
     tiles = [
-        _tile(
+        tile(
             f"{summary['frames_out']} of {summary['frames_in']}",
             f"frames judged; {lost} dropped ({share:.0%})",
             "good" if share <= 0.05 else "warn" if share < 0.5 else "bad",
         ),
-        _tile(
+        tile(
             f"{number(summary['latency_ms']['p50'])} ms",
             f"median from picture to alert; 99 %: {number(summary['latency_ms']['p99'])} ms",
         ),
-        _tile(
+        tile(
             f"{number(summary['fps']['out'])} fps",
             f"judged, of {number(summary['fps']['in'])} fps published",
         ),
@@ -93,22 +87,22 @@ def _tiles(summary: dict) -> str:
             else "bad"
         )
         tiles.append(
-            _tile(
+            tile(
                 f"{found['encounters_alerted']} of {found['encounters']}", "obstacle encounters alerted", kind
             )
         )
         tiles.append(
-            _tile(
+            tile(
                 f"{found['false_alert_frames']} of {found['clean_frames']}",
                 "clean judged frames with a false alert",
                 "bad" if found["false_alert_frames"] else "good",
             )
         )
-        tiles.append(_tile(percent(quality["pixels"]["auprc"]), "AuPRC of anomalous pixels"))
+        tiles.append(tile(percent(quality["pixels"]["auprc"]), "AuPRC of anomalous pixels"))
     else:
         seconds = summary["alerts"]["seconds_at_level"]
-        tiles.append(_tile(f"{seconds['CAUTION'] + seconds['STOP']:.1f} s", "at CAUTION or STOP"))
-        tiles.append(_tile(f"{summary['alerts']['tracks']}", "obstacle tracks"))
+        tiles.append(tile(f"{seconds['CAUTION'] + seconds['STOP']:.1f} s", "at CAUTION or STOP"))
+        tiles.append(tile(f"{summary['alerts']['tracks']}", "obstacle tracks"))
     return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
@@ -172,11 +166,3 @@ def _moments(recording: Recording, labels_of: dict[int, np.ndarray], truth: bool
         + (" Misses and false alerts are shown where there were any." if truth else "")
         + f"</p><p>{classes}</p>"
     )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _tile(number: str, text: str, kind: str = "") -> str:
-    return f'<div class="tile {kind}"><b>{escape(number)}</b><small>{escape(text)}</small></div>'

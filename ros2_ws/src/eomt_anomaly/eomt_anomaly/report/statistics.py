@@ -39,6 +39,8 @@ def summarize(recording: Recording, quality: dict | None = None) -> dict:
         "latency_ms": percentiles((f.latency_s for f in judged), 1e3),
         "age_ms": percentiles((f.age_s for f in judged), 1e3),
         "node_latency_ms": percentiles((f.node_latency_s for f in judged), 1e3),
+        "jitter_ms": percentiles(np.abs(np.diff([f.latency_s for f in judged])), 1e3),
+        "interval_ms": percentiles(np.diff([f.received_s for f in judged]), 1e3),
         "publish_lateness_ms": percentiles((f.sent_s - f.due_s for f in recording.frames), 1e3),
         "alerts": alerts_summary(recording),
         "quality": quality,

@@ -163,7 +163,7 @@ class Camera:
 
     def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, look: Look) -> float:
         """Draw the conclusions and publish them; return the seconds from stamp to publication."""
-        header = frame.message.header
+        header, begun = frame.message.header, time.monotonic()
         with self._lock:
             self._refuse_outdated(frame)
             monitor, model = self._monitor, self._model
@@ -180,9 +180,14 @@ class Camera:
             self.health.judgement(now, frame.age(now), result.level, result.reasons, meanwhile=self._missed)
             self._header, self.detail = header, result.detail
             self._alerts = [alert(track, usable, header.frame_id) for track in result.alerts]
+        decided = time.monotonic()
         verdict = self.announce(received=frame.received)
+        announced = time.monotonic()
         self.outputs.publish(header, rgb, prediction, result, verdict, usable, look)
-        return frame.age(time.monotonic())
+        done = time.monotonic()
+        frame.stages.update(alerts=decided - begun, publish=announced - decided, outputs=done - announced,
+                            end_to_end=announced - frame.received)
+        return frame.age(done)
 
     def refused(self, why: Refused) -> None:
         """A frame was not judged; say so at once."""

@@ -13,13 +13,14 @@ import numpy as np
 
 from ..report.page import page
 from ..report.video import VideoError, find_ffmpeg, frame_rate, operator_view, write_video
-from .bag_benchmark import Result, add_arguments, end_on_sigterm, measured
+from .accounts import ReplayError
 from .bag_io import BagError, stamp_of
 from .conversions import InvalidInput, to_rgb
 from .describe import report_lines, write_json
+from .measured import Result, measured
 from .player import ros_message
 from .processes import ChildError
-from .replay import ReplayError
+from .replay_options import add_arguments, end_on_sigterm
 
 PICTURES = ("overlay", "mask", "heatmap")
 CPU_SHORT_SIDE, CPU_MAX_AGE_S, CPU_STALE_S = 252, 1.0, 3.0

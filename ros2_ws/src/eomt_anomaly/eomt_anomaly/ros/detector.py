@@ -178,6 +178,11 @@ class Detector(LifecycleNode):
             camera.restart(fault=fault, text=text)
             camera.announce()
 
+    def reset(self) -> None:
+        """As the service `~/reset` says: `restart`, and forget the durations in /diagnostics too."""
+        self._pipeline.durations.clear()
+        self.restart()
+
     def threshold_in_force(self) -> float:
         """The threshold that is used, or NaN before there is an engine and a wish."""
         wanted = self.parameters["threshold"]

@@ -43,7 +43,7 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
         values |= {"model_id": engine.model_id, "device": engine.device, "precision": engine.precision,
                    "checkpoint_sha256": engine.checkpoint_sha256}
     for kind, percentiles in durations.items():
-        values |= {f"{kind}_ms_{name}": f"{value:.1f}" for name, value in percentiles.items()}
+        values |= {f"{kind}_ms_{name}": f"{value:.3f}" for name, value in percentiles.items()}
     return _status(node, "engine", level, problem or degraded or state, values)
 
 

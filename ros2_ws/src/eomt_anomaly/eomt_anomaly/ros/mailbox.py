@@ -29,6 +29,7 @@ class Frame:
 
     `received` is in monotonic seconds, `age_then` the node clock's seconds from the stamp to that moment, and
     `epoch` the camera's when it came: a reset in between makes the frame worthless.
+    `stages` collects on the way how many seconds each step took (names: docs/benchmarking.md).
     """
 
     camera: str
@@ -36,6 +37,7 @@ class Frame:
     received: float
     age_then: float = 0.0
     epoch: int = 0
+    stages: dict[str, float] = field(default_factory=dict, compare=False)
 
     def age(self, now: float) -> float:
         """Seconds since the stamp at monotonic time `now`; jumps of the node clock do not disturb it."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from .mailbox import Frame
 from .publishers import Look
 from .worker import Refused
 
-KEPT = 512   # newest durations of each kind, for percentiles
+KEPT = 1024  # newest durations of each kind, for percentiles
 
 
 class Durations:
@@ -29,6 +30,11 @@ class Durations:
         """Remember one duration, given in seconds."""
         with self._lock:
             self._values.setdefault(kind, deque(maxlen=KEPT)).append(seconds * 1e3)
+
+    def clear(self) -> None:
+        """Forget them all."""
+        with self._lock:
+            self._values.clear()
 
     def percentiles(self) -> dict[str, dict[str, float]]:
         """For each kind p50, p95 and p99 in milliseconds."""
@@ -48,13 +54,20 @@ class Pipeline:
 
     def admit(self, frame: Frame) -> np.ndarray:
         """The frame as uint8 [H,W,3] RGB, or raise `Refused`."""
-        return self._cameras[frame.camera].admit(frame)
+        taken = time.monotonic()
+        rgb = self._cameras[frame.camera].admit(frame)
+        frame.stages.update(wait=taken - frame.received, decode=time.monotonic() - taken)
+        return rgb
 
     def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, inference_s: float) -> None:
         """Draw the conclusions from a prediction and publish them, or raise `Refused`."""
         age = self._cameras[frame.camera].judge(frame, rgb, prediction, self.look)
-        self.durations.add("inference", inference_s)
-        self.durations.add("age", age)
+        stages = frame.stages
+        engine = {f"engine_{name}": ms / 1e3 for name, ms in prediction.timings_ms.items()}
+        whole = {"inference": inference_s, "age": age, "overhead": stages["end_to_end"] - inference_s,
+                 "service": stages["end_to_end"] + stages["outputs"] - stages["wait"]}
+        for kind, seconds in {**stages, **engine, **whole}.items():
+            self.durations.add(kind, seconds)
 
     def refused(self, frame: Frame, why: Refused) -> None:
         """A frame was not judged."""

@@ -86,23 +86,38 @@ class Player:
         try:
             buffer.wait_until_full()
             begin = time.monotonic() if begin is None else begin
-            wall = self._node.get_clock().now().nanoseconds + round((begin - time.monotonic()) * 1e9)
             first = self._bag.start_ns + round(max(start_offset_s, 0.0) * 1e9)
-            for record in buffer:
-                due = (record.time_ns - first) / 1e9 / rate
-                if not self._wait(
-                    begin + due, lambda: first + round((time.monotonic() - begin) * rate * 1e9)
-                ):
-                    return
-                data, stamp = record.data, None
-                if record.topic in self._stamped:
-                    stamp = wall + round(due * 1e9)
-                    data = with_stamp(data, stamp)
-                sent = time.monotonic() - begin
-                self.publishers[record.topic].publish(data)
-                on_sent(Sent(record, due, sent, stamp))
+            self.play_timed(
+                (((record.time_ns - first) / 1e9 / rate, record) for record in buffer),
+                begin,
+                on_sent,
+                lambda: first + round((time.monotonic() - begin) * rate * 1e9),
+            )
         finally:
             buffer.close()
+
+    def play_timed(
+        self,
+        timed: Iterable[tuple[float, Record]],
+        begin: float,
+        on_sent: Callable[[Sent], Any] = lambda sent: None,
+        bag_time_ns: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Publish (due, record) pairs; due is in seconds after `begin`, which is on time.monotonic().
+
+        The pairs are taken one by one, when the one before is out. `bag_time_ns` is what /clock tells.
+        """
+        wall = self._node.get_clock().now().nanoseconds + round((begin - time.monotonic()) * 1e9)
+        for due, record in timed:
+            if not self._wait(begin + due, bag_time_ns):
+                return
+            data, stamp = record.data, None
+            if record.topic in self._stamped:
+                stamp = wall + round(due * 1e9)
+                data = with_stamp(data, stamp)
+            sent = time.monotonic() - begin
+            self.publishers[record.topic].publish(data)
+            on_sent(Sent(record, due, sent, stamp))
 
     def _wait(self, until: float, bag_time_ns: Callable[[], int]) -> bool:
         """Sleep until the moment, keeping /clock going; False if stopped."""

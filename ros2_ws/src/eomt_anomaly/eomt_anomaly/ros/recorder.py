@@ -27,6 +27,7 @@ PIXELS = {
     "mask": ("mono8", np.uint8, 1),
     "heatmap": ("32FC1", np.float32, 1),
 }
+REFUSED = Reason.INVALID_INPUT | Reason.INVALID_OUTPUT | Reason.INFERENCE_ERROR
 DEEP = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -65,6 +66,7 @@ class Recorder:
         self._spool = tempfile.TemporaryFile()
         self._kept: dict[tuple[str, int], tuple[int, int]] = {}  # (name, stamp ns) → where in the spool
         self.arrivals: list[Arrival] = []
+        self.answers = 0  # alerts on frames, and refusals of them
         self.counters: Counters | None = None
         self.model: ModelInfo | None = None
         self.engine: DiagnosticStatus | None = None
@@ -114,6 +116,7 @@ class Recorder:
         stamp = message.header.stamp
         age = self._node.get_clock().now().nanoseconds / 1e9 - stamp.sec - stamp.nanosec / 1e9
         self.arrivals.append(Arrival(message, received, age))
+        self.answers += not message.heartbeat or bool(message.reasons & REFUSED)
 
     def _on_model(self, message: ModelInfo) -> None:
         self.model = message

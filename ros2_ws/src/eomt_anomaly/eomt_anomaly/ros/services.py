@@ -31,8 +31,8 @@ class Services:
         return response
 
     def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._detector.restart()
-        response.success, response.message = True, "tracks and levels forgotten"
+        self._detector.reset()
+        response.success, response.message = True, "tracks, levels and durations forgotten"
         return response
 
     def _set_threshold(self, request: SetThreshold.Request,

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""The books of one run: every published picture was judged, or was dropped for a reason."""
+
+from __future__ import annotations
+
+from ..report.recording import Frame, LevelChange, Recording
+from .bag_io import stamp_of
+from .player import Sent
+from .recorder import Arrival, Counters, Recorder, boxes
+
+
+class ReplayError(RuntimeError):
+    """The replay could not be measured; the text says why and what to do."""
+
+
+def recording_of(
+    recorder: Recorder, pictures: list[Sent], begin: float, before: Counters, after: Counters
+) -> Recording:
+    """One run's recording: `pictures` were sent after `begin` (monotonic), the counters of before and after.
+
+    Raises ReplayError if the detector saw other pictures than ours.
+    """
+    arrived: dict[int, Arrival] = {}
+    for arrival in recorder.arrivals:
+        if not arrival.message.heartbeat:
+            stamp = arrival.message.header.stamp
+            arrived.setdefault(stamp.sec * 1_000_000_000 + stamp.nanosec, arrival)
+    frames = []
+    for index, sent in enumerate(pictures):
+        frame = Frame(index, stamp_of(sent.record.data), sent.due_s, sent.sent_s)
+        if (answer := arrived.get(sent.stamp_ns)) is not None:
+            message = answer.message
+            frame.received_s, frame.age_s = answer.received - begin, answer.age_s
+            frame.node_latency_s = message.latency.sec + message.latency.nanosec / 1e9
+            frame.level, frame.reasons, frame.boxes = message.level, message.reasons, boxes(message)
+            frame.maps = lambda name, stamp=sent.stamp_ns: recorder.picture(name, stamp)
+        frames.append(frame)
+    levels = [LevelChange(a.received - begin, a.message.level, a.message.reasons) for a in recorder.arrivals]
+    model = recorder.model
+    channels = list(model.class_colors)
+    end = max(
+        frames[-1].sent_s, *(f.received_s or 0.0 for f in frames)
+    )  # what comes later is the silence after it
+    return Recording(
+        frames,
+        levels,
+        _dropped(frames, before, after),
+        end,
+        class_names=list(model.class_names),
+        class_colors=list(zip(*[iter(channels)] * 3)),
+        drivable_ids=list(model.drivable_ids),
+        threshold=float(model.threshold),
+    )
+
+
+def _dropped(frames: list[Frame], before: Counters, after: Counters) -> dict[str, int]:
+    """Where the frames without an alert went, by the detector's counters; zero counts are left out."""
+    judged = sum(frame.judged for frame in frames)
+    lost = {reason: count - before.dropped.get(reason, 0) for reason, count in after.dropped.items()}
+    lost["transport"] = len(frames) - (after.frames_in - before.frames_in)
+    lost["alert_lost"] = after.frames_out - before.frames_out - judged
+    lost["unfinished"] = after.pending
+    if min(lost.values()) < 0 or judged + sum(lost.values()) != len(frames):
+        raise ReplayError(
+            f"{len(frames)} pictures were published and {judged} alerts came, but the detector counted "
+            f"{after.frames_in - before.frames_in} in and {lost} dropped: something else publishes on "
+            "its topic, or it was restarted"
+        )
+    return {reason: count for reason, count in lost.items() if count}

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""The options that the tools which replay a bag share, and the replay that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import signal
+from pathlib import Path
+from typing import Any
+
+from .accounts import ReplayError
+from .bag_io import Bag, BagError, Topic
+from .conversions import InvalidInput, to_rgb
+from .ground_truth import mounting
+from .parameters import all_specs
+from .player import positive, ros_message
+from .start import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that the benchmark and the demo share."""
+    parser.add_argument("--topic", help="topic of the pictures, where the bag has several")
+    parser.add_argument("--rate", type=positive, default=1.0, help="times the recorded speed (default 1)")
+    parser.add_argument(
+        "--start-offset", type=float, default=0.0, metavar="S", help="skip the first S seconds"
+    )
+    parser.add_argument(
+        "--camera", default="front", help="name the detector gives the camera (default front)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="", help="checkpoint folder (default: the one inside the package)"
+    )
+    parser.add_argument(
+        "--backbone", default="", help="the frozen backbone's weights (default: where the checkpoint says)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0, …")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 or exact")
+    parser.add_argument(
+        "--short-side", type=int, default=0, help="px for the network (default: the checkpoint's)"
+    )
+    parser.add_argument(
+        "--height", type=float, help="m, camera above the ground (default: from the bag's /tf_static)"
+    )
+    parser.add_argument(
+        "--pitch", type=float, help="degrees the camera looks down (default: from the bag's /tf_static)"
+    )
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter of the detector, value as JSON; may be repeated",
+    )
+    parser.add_argument(
+        "--startup-timeout", type=positive, default=180.0, metavar="S", help="for the detector to start"
+    )
+    parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID of the replay (default: one of its own)")
+
+
+def settings_of(
+    args: argparse.Namespace, bag: Bag, topic: Topic, output: Path, pictures: tuple[str, ...], module: str
+) -> tuple[Settings, list[str]]:
+    """The replay that the options ask for, and notes on what is not known of the camera."""
+    camera, notes = args.camera, []
+    parameters: dict[str, Any] = {
+        "checkpoint": args.checkpoint and str(Path(args.checkpoint).resolve()),
+        "backbone": args.backbone and str(Path(args.backbone).resolve()),
+        "device": args.device,
+        "precision": args.precision,
+        "short_side": args.short_side,
+    }
+    if (size := _picture_size(bag, topic)) is not None:
+        parameters[f"{camera}.warmup_size"] = list(size)
+    place = mounting(bag, topic)
+    height = args.height if args.height is not None else place[0] if place else None
+    pitch = args.pitch if args.pitch is not None else math.degrees(place[1]) if place else None
+    if bag.camera_info_of(topic.name) is None:
+        notes.append("The bag has no CameraInfo beside the pictures: positions and distances are unknown.")
+    elif height is None or height <= 0:
+        notes.append(
+            "The camera's height above the ground is unknown (no /tf_static in the bag; --height gives it): "
+            "positions and distances are unknown."
+        )
+    else:
+        parameters[f"{camera}.height_m"], parameters[f"{camera}.pitch_deg"] = (
+            float(height),
+            float(pitch or 0.0),
+        )
+    known = all_specs([camera])
+    for name, value in (_parameter(text) for text in args.param):
+        if name not in known:  # ROS ignores what a node does not declare
+            raise ReplayError(
+                f"--param {name}: the detector has no such parameter; it has: {', '.join(known)}"
+            )
+        parameters[name] = value
+    return Settings(
+        args.bag,
+        output,
+        topic.name,
+        args.rate,
+        args.start_offset,
+        camera,
+        parameters,
+        pictures,
+        getattr(args, "attach", False),
+        getattr(args, "node", "/detector"),
+        args.startup_timeout,
+        domain_id=args.domain_id,
+        module=module,
+    ), notes
+
+
+def end_on_sigterm() -> None:
+    """SIGTERM unwinds like SIGINT, so that child processes are ended."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def _picture_size(bag: Bag, topic: Topic) -> tuple[int, int] | None:
+    first = next(bag.records([topic.name]), None)
+    if first is None:
+        raise BagError(f"{bag.path} is damaged: {topic.name} should have {topic.count} messages and has none")
+    try:
+        height, width = to_rgb(ros_message(first)).shape[:2]
+        return width, height
+    except InvalidInput:
+        return None  # the detector will say what is wrong with it
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, mark, value = text.partition("=")
+    if not (name and mark):
+        raise ReplayError(f"--param {text}: write NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
