@@ -147,6 +147,7 @@ class Detector(LifecycleNode):
             self._jumps.unregister()
             faulthandler.cancel_dump_traceback_later()
         super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()   # else Fast DDS leaves shared memory behind
 
     def _close_gate(self) -> None:
         self._gate.active = False

@@ -36,7 +36,7 @@ def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text
 def engine_status(node: str, state: str, engine: Any, problem: str, degraded: str,
                   durations: Mapping[str, Mapping[str, float]],
                   reaction: Mapping[str, float]) -> DiagnosticStatus:
-    """ERROR for a problem, WARN while degraded or not active, else OK. `reaction`: see reaction.worst_case."""
+    """ERROR for a problem, WARN while degraded or not active, else OK. `reaction` is of `worst_case`."""
     level = DiagnosticStatus.ERROR if problem else \
         DiagnosticStatus.OK if state == "active" and not degraded else DiagnosticStatus.WARN
     values = {"state": state, "degraded": degraded or "no"}
