@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Faults in what comes while the detector runs: odd streams, parameter storms, readers, transitions, clocks."""
+"""Faults in what comes while it runs: odd streams, parameter storms, readers, transitions, clocks."""
 
 import array
 import random
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_rig import detector, picture
-from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
@@ -74,7 +74,7 @@ def test_resolution_and_encoding_may_change_with_every_picture(node):
 
         def send():
             sent.append(grey(client, encoding, width, height))    # noqa: B023 (called in this turn)
-            client.publisher(Image, "/front/image_raw").publish(sent[-1])
+            client.publisher(Image, "/front/image_raw").publish(sent[-1])    # noqa: B023
         client.until(lambda: any(not m.heartbeat and same_stamp(m, s.header)
                                  for m in box for s in sent), meanwhile=send, every=0.1)    # noqa: B023
         assert not box[-1].reasons & Reason.INVALID_INPUT, encoding
@@ -245,7 +245,8 @@ def test_a_simulated_clock_that_leaps_or_stands_is_never_clear_for_it():
         client.level(CLEAR, meanwhile=tick, every=0.1)
         now[0] += 100.0                                   # forward: somebody seeks in the bag
         start = len(box)
-        client.until(lambda: any(m.reasons & Reason.TIME_JUMP for m in box[start:]), meanwhile=tick, every=0.1)
+        client.until(lambda: any(m.reasons & Reason.TIME_JUMP for m in box[start:]), meanwhile=tick,
+                     every=0.1)
         client.level(CLEAR, meanwhile=tick, every=0.1)
         now[0] -= 0.5                                     # back by less than a second
         start = len(box)
