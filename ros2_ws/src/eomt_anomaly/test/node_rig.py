@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import subprocess
@@ -39,7 +40,8 @@ class FakeEngine:
 
     Green pixels are road, blue ones sky; red ones are road with anomaly 0.9. A picture whose first pixel is
     (n, n, n) misbehaves: 1 raises, 2 hangs, 3 gives NaN (as the runtime reports it), 4 runs out of memory,
-    5 takes 0.3 s.
+    5 takes 0.3 s, 6 hangs with Python's lock held, 7 ends the thread. A checkpoint `missing` cannot be found,
+    `slow` never gets ready, `rebuild` does so only the first time, and a path with a slash must exist.
     """
 
     labels = (SimpleNamespace(id=0, name="sky", color=(70, 130, 180), drivable=False),
@@ -53,8 +55,10 @@ class FakeEngine:
         self.precision = f"fp32 at {self.short_side} px"
         if settings.checkpoint == "missing":
             raise FileNotFoundError("checkpoint 'missing' is not a folder")
-        if settings.checkpoint == "slow":
-            time.sleep(60)
+        if settings.checkpoint == "slow" or settings.checkpoint == "rebuild" and self.short_side < 320:
+            time.sleep(3600)
+        if "/" in settings.checkpoint and not Path(settings.checkpoint).exists():
+            raise FileNotFoundError(f"checkpoint {settings.checkpoint!r} is not there yet")
 
     def warmup(self, shapes):
         pass
@@ -77,6 +81,10 @@ class FakeEngine:
             raise MemoryError("told to run out of memory")
         if trick == {5}:
             time.sleep(0.3)
+        if trick == {6}:
+            ctypes.PyDLL(None).sleep(3600)
+        if trick == {7}:
+            raise SystemExit
         red, _, blue = (image[..., channel] > 128 for channel in range(3))
         return SimpleNamespace(class_map=np.where(blue, 0, 1).astype(np.uint8),
                                anomaly=np.where(red & ~blue, 0.9, 0.01).astype(np.float32), timings_ms={})

@@ -126,6 +126,44 @@ def test_no_combination_of_fields_does_worse_than_be_refused(encoding, width, he
         pass
 
 
+@settings(max_examples=150, deadline=None)
+@given(encoding=st.one_of(st.sampled_from([*ENCODINGS]), st.text(max_size=12)), width=st.integers(0, 9),
+       height=st.integers(0, 9), padding=st.integers(-2, 5), rows=st.integers(-1, 1), extra=st.integers(-1, 1),
+       bigendian=st.booleans())
+def test_small_messages_that_nearly_fit_are_a_picture_or_refused(
+        encoding, width, height, padding, rows, extra, bigendian):
+    layout = ENCODINGS.get(encoding, ENCODINGS["rgb8"])
+    step = max(0, width * layout.channels * layout.sample + padding)
+    size = max(0, step * (height + layout.planar * (height // 2) + rows) + extra)
+    msg = Image(header=HEADER, encoding=encoding, width=width, height=height, step=step)
+    msg.is_bigendian, msg.data = bigendian, array.array("B", bytes(size))
+    try:
+        rgb = to_rgb(msg)
+    except InvalidInput as error:
+        assert len(str(error)) > 20
+    else:
+        assert rgb.shape == (height, width, 3) and rgb.dtype == np.uint8 and min(height, width) > 0
+        assert encoding in ENCODINGS and padding >= 0 and rows == extra == 0 or step * rows + extra == 0
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp"])
+@given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1,
+                        max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_altered_compressed_pictures_are_a_picture_or_refused(extension, changes):
+    msg = compressed(extension)
+    data = bytearray(msg.data)
+    for place, value in changes:
+        data[int(place * len(data))] = value
+    msg.data = bytes(data)
+    try:
+        rgb = to_rgb(msg)
+    except InvalidInput as error:
+        assert len(str(error)) > 20
+    else:
+        assert rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.dtype == np.uint8
+
+
 @pytest.mark.parametrize("extension", [".jpg", ".png", ".webp", ".bmp"])
 def test_compressed_pictures_come_back(extension):
     rgb = to_rgb(compressed(extension))

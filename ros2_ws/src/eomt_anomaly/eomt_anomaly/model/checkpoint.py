@@ -27,6 +27,7 @@ from .states import check_state
 FORMAT = "eomt_ext/1"
 CONFIG, WEIGHTS, CARD, CALIBRATION = "config.json", "model.safetensors", "README.md", "calibration.json"
 PREFIX = "backbone."
+LARGEST_CONFIG = 1 << 20   # bytes; those of 250 classes take a tenth
 
 
 def save_pretrained(
@@ -123,6 +124,8 @@ def read_config(folder: str | Path) -> tuple[EomtExtConfig, str]:
     """The configuration of a folder and the SHA-256 its weights must have. Raises as `from_pretrained`."""
     path = _existing(Path(folder), CONFIG)
     try:
+        if (size := path.stat().st_size) > LARGEST_CONFIG:
+            raise ValueError(f"it has {size} bytes, more than the {LARGEST_CONFIG} allowed")
         values: dict[str, Any] = json.loads(path.read_text())
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError(
@@ -135,7 +138,7 @@ def read_config(folder: str | Path) -> tuple[EomtExtConfig, str]:
         config = EomtExtConfig.from_dict(values)
         if config.backbone is not None:
             check_reference(config.backbone)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a valid configuration: {error}") from error
     return config, sha256
 

@@ -36,10 +36,19 @@ class Label:
     thing: bool = False
 
 
+def _numbers(values: tuple[Any, ...]) -> bool:
+    return all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
+
+
 def numbered_labels(count: int) -> tuple[Label, ...]:
     """``count`` placeholder labels with distinct grey levels, for models whose classes have no names."""
     return tuple(Label(i, f"class_{i}", (i * 255 // max(count - 1, 1),) * 3) for i in range(count))
 
+
+# No file may ask for more: far above any DINOv2, and low enough to be built in bounded time and memory.
+_LARGEST = {"hidden_size": 4096, "num_layers": 64, "num_heads": 64, "mlp_ratio": 16, "patch_size": 64,
+            "pos_grid": 256, "num_register_tokens": 64, "decoder_blocks": 64, "num_queries": 4096,
+            "upscale_blocks": 4, "anomaly_hidden": 8192, "image_size": 8192}
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "tiny": dict(hidden_size=32, num_layers=3, num_heads=2, decoder_blocks=1, num_queries=8,
@@ -97,32 +106,40 @@ class EomtExtConfig:
             if not ok:
                 raise ValueError(f"EomtExtConfig.{name} = {getattr(self, name)!r}: {remedy}")
 
-        for name in ("hidden_size", "num_layers", "num_heads", "mlp_ratio", "patch_size", "pos_grid",
-                     "decoder_blocks", "num_queries", "upscale_blocks", "anomaly_hidden", "image_size"):
-            value = getattr(self, name)
-            require(type(value) is int and value > 0, name, "must be a positive integer")
+        for name, largest in _LARGEST.items():
+            value, least = getattr(self, name), int(name != "num_register_tokens")
+            require(type(value) is int and least <= value <= largest, name,
+                    f"must be an integer in [{least}, {largest}]")
+        for name in ("pos_antialias", "scale_mask_logits"):
+            require(type(getattr(self, name)) is bool, name, "must be true or false")
+        require(_numbers((self.layer_norm_eps,)) and 0 < self.layer_norm_eps < 1, "layer_norm_eps",
+                "must lie between 0 and 1")
         require(self.hidden_size % self.num_heads == 0, "hidden_size",
                 f"must be a multiple of num_heads={self.num_heads}")
-        require(self.num_register_tokens >= 0, "num_register_tokens", "must be 0 or more")
         require([x.id for x in self.labels] == list(range(len(self.labels))) and 1 < len(self.labels) < 254,
                 "labels", "ids must be 0, 1, ... in order, 2 to 253 of them")
         if self.decoder is Decoder.JOINT:
             require(self.decoder_blocks <= self.num_layers, "decoder_blocks",
                     f"must be <= num_layers={self.num_layers}")
         else:
-            require(bool(self.lateral_layers) and all(0 <= i < self.num_layers for i in self.lateral_layers),
+            require(bool(self.lateral_layers) and all(type(i) is int and 0 <= i < self.num_layers
+                                                      for i in self.lateral_layers),
                     "lateral_layers", f"must name blocks in [0, {self.num_layers})")
         if self.detail_layer is not None:
-            require(0 <= self.detail_layer < self.frozen_layers, "detail_layer",
-                    f"must name a frozen block in [0, {self.frozen_layers})")
+            require(type(self.detail_layer) is int and 0 <= self.detail_layer < self.frozen_layers,
+                    "detail_layer", f"must name a frozen block in [0, {self.frozen_layers})")
         if self.upscale_channels is not None:
             require(len(self.upscale_channels) == self.upscale_blocks, "upscale_channels",
                     f"needs one entry for each of the {self.upscale_blocks} upscale blocks")
+            require(all(type(c) is int and 0 < c <= _LARGEST["hidden_size"] for c in self.upscale_channels),
+                    "upscale_channels", f"must be integers in [1, {_LARGEST['hidden_size']}]")
         require(all(len(x.color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in x.color)
                     for x in self.labels), "labels", "colours are three integers (r, g, b) in [0, 255]")
-        require(len(self.pixel_mean) == 3, "pixel_mean", "needs three values")
-        require(len(self.pixel_std) == 3 and min(self.pixel_std) > 0, "pixel_std", "needs three values > 0")
-        require(self.score in SCORES, "score", f"choose one of {', '.join(SCORES)}")
+        require(len(self.pixel_mean) == 3 and _numbers(self.pixel_mean), "pixel_mean", "needs three numbers")
+        require(len(self.pixel_std) == 3 and _numbers(self.pixel_std) and min(self.pixel_std) > 0,
+                "pixel_std", "needs three numbers > 0")
+        require(isinstance(self.score, str) and self.score in SCORES, "score",
+                f"choose one of {', '.join(SCORES)}")
 
     @property
     def num_classes(self) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import math
 import os
 import signal
@@ -10,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import rclpy
@@ -28,6 +28,7 @@ from eomt_anomaly_msgs.msg import ModelInfo
 
 from ..alerts import Reason
 from . import diagnostics, qos
+from .autostart import Autostart
 from .camera import Camera
 from .engines import look, make_engine, model_info, rules, threshold
 from .fallback import EngineSettings
@@ -36,6 +37,7 @@ from .heartbeat import Heartbeat
 from .mailbox import Drop, Mailbox
 from .parameters import Parameters
 from .pipeline import Pipeline
+from .reaction import worst_case
 from .services import Services
 from .worker import Batching, Worker
 
@@ -68,11 +70,11 @@ class Detector(LifecycleNode):
         Services(self)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._have_set)
+        self.autostart = Autostart(self._start)
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._on_jump)
-        self._period = 1.0 / self.parameters["heartbeat_rate"]
-        self._heartbeat = Heartbeat(self._period, self._beat, self._beat_failed)
+        self._heartbeat = Heartbeat(1.0 / self.parameters["heartbeat_rate"], self._beat, self._beat_failed)
         self._heartbeat.start()
         self._built = True
 
@@ -80,6 +82,7 @@ class Detector(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build the engine in the worker's thread, warm it up, and create the topics."""
+        self.autostart.cancel()
         p = self.parameters
         names = ("checkpoint", "backbone", "device", "precision", "backend", "compile")
         settings = EngineSettings(**{name: p[name] for name in names},
@@ -128,6 +131,7 @@ class Detector(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As cleanup, from any state."""
+        self.autostart.cancel()
         return self.on_cleanup(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -141,7 +145,9 @@ class Detector(LifecycleNode):
             self._heartbeat.stop()
             self._tear_down()
             self._jumps.unregister()
+            faulthandler.cancel_dump_traceback_later()
         super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()   # else Fast DDS leaves shared memory behind
 
     def _close_gate(self) -> None:
         self._gate.active = False
@@ -159,6 +165,9 @@ class Detector(LifecycleNode):
         for camera in self._cameras.values():
             camera.close()
         return stopped
+
+    def _start(self) -> bool:
+        return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
 
     # ---- what services and parameters change ----
 
@@ -240,21 +249,17 @@ class Detector(LifecycleNode):
             return Reason.NONE
         if worker.rebuilding:
             return Reason.WARMING_UP
-        stalled = worker.busy_for() > self.parameters["stall_timeout"] or not worker.alive
+        stalled = worker.busy_for() > self.parameters["stall_timeout"] or worker.dead
         return Reason.STALLED_WORKER if stalled else Reason.NONE
 
     def _beat(self) -> None:
         """Each duty by itself: what fails in one must not cost the others."""
-        duties = [partial(self._remind, camera) for camera in self._cameras.values()]
-        for duty in (*duties, self._diagnose, self._tell_new_engine, self._end_if_hung):
+        duties = [camera.announce for camera in self._cameras.values()]
+        for duty in (*duties, self._diagnose, self._tell_new_engine, self._end_if_hung, self._guard):
             try:
                 duty()
             except Exception as error:
                 self._beat_failed(error)
-
-    def _remind(self, camera: Camera) -> None:
-        if time.monotonic() - camera.outputs.last_alert > 0.5 * self._period:
-            camera.announce()
 
     def _tell_new_engine(self) -> None:
         """After memory ran out the worker runs a smaller engine, perhaps on another device."""
@@ -264,10 +269,27 @@ class Detector(LifecycleNode):
 
     def _end_if_hung(self) -> None:
         worker = self._worker
-        if worker is not None and worker.busy_for() > self.parameters["worker_timeout"]:
-            self.get_logger().fatal(f"inference has hung for {worker.busy_for():.0f} s (worker_timeout): the "
-                                    f"process ends with status {EXIT_HUNG}, to be started again")
+        if worker is None:
+            return
+        why = ""
+        if worker.dead:
+            why = "the worker's thread has died"
+        for name, what, seconds in (("worker_timeout", "inference", worker.busy_for()),
+                                    ("build_timeout", "building the engine", worker.building_for())):
+            if seconds > self.parameters[name]:
+                why = f"{what} has hung for {seconds:.0f} s ({name})"
+        if why:
+            self.get_logger().fatal(f"{why}: the process ends with status {EXIT_HUNG}, to be started again")
             os._exit(EXIT_HUNG)   # a thread that hangs in native code cannot be ended in any other way
+
+    def _guard(self) -> None:
+        """For native code that keeps Python's lock, and with it this thread: a watch that needs no lock.
+
+        Unless it is wound up again in time, it writes where every thread is and ends the process (status 1).
+        """
+        building = self._worker is not None and self._worker.building_for() > 0.0
+        faulthandler.dump_traceback_later(self.parameters["build_timeout" if building else "worker_timeout"],
+                                          exit=True)
 
     def _diagnose(self) -> None:
         now = time.monotonic()
@@ -277,7 +299,8 @@ class Detector(LifecycleNode):
         name, worker = self.get_fully_qualified_name().lstrip("/"), self._worker
         statuses = [diagnostics.engine_status(
             name, "active" if self._gate.active else "inactive", self._engine, self._problem,
-            worker.degraded if worker else "", self._pipeline.durations.percentiles())]
+            worker.degraded if worker else "", self._pipeline.durations.percentiles(),
+            worst_case(self.parameters))]
         statuses += [diagnostics.camera_status(
             name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
             camera.health.text or camera.detail, camera.health.input_age(now))
@@ -290,7 +313,10 @@ class Detector(LifecycleNode):
 
 
 def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], Any] = make_engine) -> int:
-    """Run the node until SIGINT or SIGTERM (status 0). Status 2: bad parameters; 70: inference hangs."""
+    """Run the node until SIGINT or SIGTERM (status 0).
+
+    Status 2: bad parameters; 70: inference or building hangs, or the worker died; 1: all of Python hangs.
+    """
     # Signals are handled here, so that the last UNKNOWN is published while the ROS context still lives.
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -304,9 +330,11 @@ def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], 
         return EXIT_BAD_PARAMETER
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    if node.parameters["autostart"] and node.trigger_configure() == SUCCESS and not stopping.is_set():
-        node.trigger_activate()
+    if node.parameters["autostart"]:
+        node.autostart.begin()
     while not stopping.is_set():
+        if (wait := node.autostart.step()) is not None and not stopping.is_set():
+            node.get_logger().warning(f"autostart: next attempt in {wait:g} s")
         executor.spin_once(timeout_sec=0.1)   # Python runs signal handlers between waits
     executor.remove_node(node)
     node.destroy_node()

@@ -34,8 +34,9 @@ def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text
 
 
 def engine_status(node: str, state: str, engine: Any, problem: str, degraded: str,
-                  durations: Mapping[str, Mapping[str, float]]) -> DiagnosticStatus:
-    """ERROR for a problem, WARN while degraded or not active, else OK."""
+                  durations: Mapping[str, Mapping[str, float]],
+                  reaction: Mapping[str, float]) -> DiagnosticStatus:
+    """ERROR for a problem, WARN while degraded or not active, else OK. `reaction` is of `worst_case`."""
     level = DiagnosticStatus.ERROR if problem else \
         DiagnosticStatus.OK if state == "active" and not degraded else DiagnosticStatus.WARN
     values = {"state": state, "degraded": degraded or "no"}
@@ -44,6 +45,7 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
                    "checkpoint_sha256": engine.checkpoint_sha256}
     for kind, percentiles in durations.items():
         values |= {f"{kind}_ms_{name}": f"{value:.3f}" for name, value in percentiles.items()}
+    values |= {f"worst_case_{name}_s": f"{seconds:.3f}" for name, seconds in reaction.items()}
     return _status(node, "engine", level, problem or degraded or state, values)
 
 

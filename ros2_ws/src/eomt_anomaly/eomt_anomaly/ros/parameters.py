@@ -60,7 +60,7 @@ class Spec:
 GENERAL = (
     Spec("cameras", ["front"], "names of the cameras; each has its own parameters `NAME.…` and topics",
          when=START),
-    Spec("autostart", True, "configure and activate by itself", when=START),
+    Spec("autostart", True, "configure and activate by itself; after a failure again and again", when=START),
     Spec("checkpoint", "", "checkpoint folder; empty: the one inside the package"),
     Spec("backbone", "", "file or folder of the frozen backbone's weights; empty: where the checkpoint says"),
     Spec("device", "auto", "where the network runs: auto, cpu, cuda, cuda:0, …"),
@@ -84,6 +84,8 @@ GENERAL = (
     Spec("stall_timeout", 2.0, "s on one batch after which alerts say STALLED_WORKER", 0.1, 600.0, when=LIVE),
     Spec("worker_timeout", 60.0, "s on one batch after which the process ends with an error, to be restarted",
          1.0, 3600.0, when=LIVE),
+    Spec("build_timeout", 600.0, "s of building the engine, or again, after which the process ends with an "
+         "error, to be restarted", 1.0, 7200.0, when=LIVE),
     Spec("heartbeat_rate", 10.0, "Hz; alerts come at least this often, and /diagnostics every second",
          1.0, 100.0, when=START),
     Spec("overlay_rate", 10.0, "Hz; most overlays and coloured masks a camera; 0: one for every frame",

@@ -53,7 +53,6 @@ class Outputs:
         self._shown = dict.fromkeys(RATED, float("-inf"))   # when each was last published
         self._lock = threading.Lock()
         self._sequence = 0
-        self.last_alert = float("-inf")   # monotonic s
 
     def open(self) -> None:
         """Create the dense topics."""
@@ -71,7 +70,6 @@ class Outputs:
         with self._lock:
             self._alerts.publish(make(self._sequence))
             self._sequence += 1
-            self.last_alert = time.monotonic()
 
     def publish(self, header: Header, rgb: np.ndarray, prediction: Any, result: MonitorResult,
                 verdict: Verdict,

@@ -50,8 +50,9 @@ class Worker:
     """Runs `make_engine(settings)` and then batches from the mailbox until `stop`.
 
     State for other threads: `engine` (None until it is ready), `failure` (why it could not be built),
-    `settled` (set when either is known), `degraded` (what had to be given up for want of memory) and
-    `busy_for()`. An engine's `close` must give back its memory: a smaller one is built after it.
+    `settled` (set when either is known), `degraded` (what had to be given up for want of memory),
+    `busy_for()`, `building_for()` and `dead`. An engine's `close` must give back its memory: a smaller one
+    is built after it.
     """
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any], settings: EngineSettings,
@@ -66,6 +67,7 @@ class Worker:
         self._mailbox, self._handler, self._batching = mailbox, handler, batching
         self._allow_degraded, self._largest_batch = allow_degraded, 1 << 30
         self._busy_since: float | None = None
+        self._building_since: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
@@ -80,14 +82,19 @@ class Worker:
         return not self._thread.is_alive()
 
     @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+    def dead(self) -> bool:
+        """Whether the thread has ended although there is an engine to serve and nobody stopped it."""
+        return self.engine is not None and not self._stop.is_set() and not self._thread.is_alive()
 
     def busy_for(self) -> float:
         """Seconds the current batch has taken so far; 0 while waiting for frames or rebuilding the engine."""
         since = self._busy_since
         return 0.0 if since is None or self.rebuilding else time.monotonic() - since
+
+    def building_for(self) -> float:
+        """Seconds that building, warming up or closing an engine has taken so far; 0 while none is."""
+        since = self._building_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def _run(self) -> None:
         try:
@@ -106,14 +113,18 @@ class Worker:
             self.engine.close()
 
     def _build(self, settings: EngineSettings) -> Any:
-        engine = self._make_engine(settings)
+        self._building_since = time.monotonic()
         try:
-            if self._shapes:
-                engine.warmup(self._shapes)
-        except Exception:
-            engine.close()
-            raise
-        return engine
+            engine = self._make_engine(settings)
+            try:
+                if self._shapes:
+                    engine.warmup(self._shapes)
+            except Exception:
+                engine.close()
+                raise
+            return engine
+        finally:
+            self._building_since = None
 
     def _serve(self, frames: list[Frame]) -> None:
         """Judge or refuse every frame, whatever is raised: no frame is left without an account."""
@@ -165,7 +176,7 @@ class Worker:
         """
         while (rung := lower_rung(self._settings, getattr(self.engine, "short_side", None))) is not None:
             self._settings, self.degraded = rung, f"{rung.describe()} (out of memory)"
-            self.rebuilding = True
+            self.rebuilding, self._building_since = True, time.monotonic()
             try:
                 self.engine.close()
                 self.engine = self._build(rung)
@@ -175,7 +186,7 @@ class Worker:
                     self.degraded = f"the engine could not be rebuilt for {rung.describe()}: {error}"
                     return
             finally:
-                self.rebuilding = False
+                self.rebuilding, self._building_since = False, None
 
     def _refuse(self, frame: Frame, error: Exception) -> None:
         why = error if isinstance(error, Refused) else explain(error)

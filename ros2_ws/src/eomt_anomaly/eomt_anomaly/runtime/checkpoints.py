@@ -70,14 +70,14 @@ def read_calibration(folder: Path, sha256: str) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text())
-        if not isinstance(values, dict) or values.get("score") not in SCORES:
+        if not isinstance(values, dict) or values.get("score") not in list(SCORES):   # it may be unhashable
             raise ValueError(f"score must be one of {', '.join(SCORES)}")
         threshold = values.get("threshold")
         if not isinstance(threshold, float) or not 0.0 < threshold < 1.0:
             raise ValueError(f"threshold is {threshold!r}, but must lie between 0 and 1")
         if (calibrated := values.get("weights_sha256", sha256)) != sha256:
             raise ValueError(f"it was made for weights {str(calibrated)[:8]}, but these are {sha256[:8]}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a valid calibration: {error}; "
                          "write it anew with training/evaluate.py calibrate") from error
     return values

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+"""How late the alerts can be at worst, from the parameters alone. Pure; derived in docs/safety.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .qos import MISSED_BEATS
+
+
+def worst_case(parameters: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds from the first moment an obstacle can be seen, at worst, by what they lead to.
+
+    not_clear: a message that is not CLEAR, for an obstacle in the corridor; not_clear_beside: outside it.
+    lost, lost_beside: the same where the process dies meanwhile: the deadline that is missed then.
+
+    CLEAR is never sent for a picture older than `stale_timeout`, and at least one message comes in each
+    period of the heartbeat; a level rises when `caution_hits` (beside: `confirm_hits`) pictures show a
+    region. Assumes a camera whose clock is the node's, and adds nothing for the transport and the scheduler.
+    """
+    stale, period = parameters["stale_timeout"], 1.0 / parameters["heartbeat_rate"]
+    corridor, beside = (parameters[f"monitor.{name}"] * stale for name in ("caution_hits", "confirm_hits"))
+    return {"not_clear": corridor + period, "not_clear_beside": beside + period,
+            "lost": corridor + MISSED_BEATS * period, "lost_beside": beside + MISSED_BEATS * period}
