@@ -61,6 +61,15 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, sample: Sample, names: Sequence[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Class map uint8 [H,W] and the named scores, float32 [H,W]; ``eomt_ext`` is bounded to [0,1)."""
+        semantic, found = self.small_maps(sample, names)
+        shape = sample.labels.shape
+        classes = upsampled(semantic, shape).argmax(0).byte().cpu().numpy()
+        maps = {name: published(name, value, shape) for name, value in found.items()}
+        return classes, {name: value.cpu().numpy() for name, value in maps.items()}
+
+    @torch.inference_mode()
+    def small_maps(self, sample: Sample, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Semantic map [1,C,h,w] and the named raw scores, float32 [1,h,w], on the network's grid."""
         config = self.network.config
         fitted = fit_short_side(sample, self.short_side, config.patch_size)
         tensors = to_tensors(fitted, config.pixel_mean, config.pixel_std)
@@ -72,15 +81,18 @@ class Predictor:
                 semantic if isinstance(self.network, EomtExtPredictor) else semantic.clamp_min(1e-30).log()
             )
             found |= {k: v for k, v in tempered(logits, self.temperature).items() if k in found}
+        return semantic, {name: value.float() for name, value in found.items()}
 
-        def full_size(maps: Tensor) -> Tensor:  # [1,K,h,w] -> [K,H,W]
-            return F.interpolate(maps, size=sample.labels.shape, mode="bilinear", align_corners=False)[0]
 
-        classes = full_size(semantic).argmax(0).byte().cpu().numpy()
-        maps = {name: full_size(value.float()[:, None])[0] for name, value in found.items()}
-        if "eomt_ext" in maps:
-            maps["eomt_ext"] = bounded(maps["eomt_ext"])
-        return classes, {name: value.cpu().numpy() for name, value in maps.items()}
+def upsampled(maps: Tensor, shape: tuple[int, int]) -> Tensor:
+    """[1,K,h,w] -> [K,H,W], bilinear."""
+    return F.interpolate(maps, size=shape, mode="bilinear", align_corners=False)[0]
+
+
+def published(name: str, small: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A score of `small_maps`, [1,h,w], at ``shape`` [H,W]; ``eomt_ext`` is bounded to [0,1)."""
+    full = upsampled(small.float()[:, None], shape)[0]
+    return bounded(full) if name == "eomt_ext" else full
 
 
 def tempered(logits: Tensor, temperature: float) -> dict[str, Tensor]:

@@ -38,8 +38,14 @@ def page(
     title = f"{title} on {result['dataset']} {result['split']}"
     if labels:
         colors = {label.name: f"rgb{tuple(label.color)}" for label in labels}
-        parts.append(_section("Class colours", charts.legend(colors, {})))
-    parts.append(_section("How this was measured", _origin(result)))
+        parts.append(section("Class colours", charts.legend(colors, {})))
+    parts.append(section("How this was measured", origin(result)))
+    lead = f"{result['checkpoint']}, {result['frames']} frames, short side {result['short_side']} px"
+    return document(title, lead, parts)
+
+
+def document(title: str, lead: str, parts: Sequence[str]) -> str:
+    """A whole HTML page of sections, with the style inside."""
     style = "".join(
         files(package).joinpath("style.css").read_text(encoding="utf-8")
         for package in ("eomt_anomaly.report", __package__)
@@ -48,8 +54,7 @@ def page(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
         f"<style>{style}</style></head><body><main><h1>{escape(title)}</h1>"
-        f"<p class=soft>{escape(result['checkpoint'])}, {result['frames']} frames, short side "
-        f"{result['short_side']} px</p>{''.join(parts)}</main></body></html>\n"
+        f"<p class=soft>{escape(lead)}</p>{''.join(parts)}</main></body></html>\n"
     )
 
 
@@ -58,18 +63,18 @@ def _anomaly(result: dict[str, Any], figures: dict[str, AnomalyFigures]) -> list
     main = "eomt_ext" if "eomt_ext" in scores else next(iter(scores))
     row, others = scores[main], [item for item in by_auprc(scores) if item[0] != main]
     interval = f"{number(row['auprc_low'])} to {number(row['auprc_high'])}"
-    tiles = [
+    shown = [
         (row["auprc"], 1, f"AuPRC of {main}, 95 % interval {interval}"),
         (row["fpr95"], 1, "FPR95: normal pixels that fire when 95 % of the anomalous do"),
         (row["f1_star"], 1, "F1* over components"),
         *((other["auprc"], 1, f"AuPRC of {name}, the best other score") for name, other in others[:1]),
         (result["prevalence"], 2, "of pixels are anomalous: a random score's AuPRC"),
     ]
-    note = _note(notes.SCORES.format(track=result["track"]))
-    parts = [_tiles(tiles), _section("Every score on the same weights", scores_table(scores, main) + note)]
+    words = note(notes.SCORES.format(track=result["track"]))
+    parts = [tiles(shown), section("Every score on the same weights", scores_table(scores, main) + words)]
     if result.get("degraded") or result.get("baselines"):
-        note = _note(notes.CONDITIONS) if "fpr_at_threshold" in row else ""
-        parts.append(_section("Conditions and baselines", conditions_table(result) + note))
+        words = note(notes.CONDITIONS) if "fpr_at_threshold" in row else ""
+        parts.append(section("Conditions and baselines", conditions_table(result) + words))
     for condition, drawn in figures.items():
         parts += _drawn(condition, drawn, result, main)
     return parts
@@ -86,32 +91,32 @@ def _drawn(condition: str, drawn: AnomalyFigures, result: dict[str, Any], main: 
     pr = charts.pr_chart(curves, colors, measured["prevalence"] / 100)
     both = f'<div class="charts">{pr}{charts.roc_chart(curves, colors)}</div>'
     legend = charts.legend(colors, words)
-    parts = [_section(f"PR and ROC{where}", legend + both + _note(notes.CURVES))]
+    parts = [section(f"PR and ROC{where}", legend + both + note(notes.CURVES))]
     if clean:
-        shown = "".join(
+        drawings = "".join(
             charts.histogram(name, *drawn.histograms[name], row["best_f1_threshold"])
             for name, row in scores.items()
         )
-        body = f'<div class="histograms">{shown}</div>{_note(notes.HISTOGRAMS)}'
-        parts.append(_section("How scores spread", body))
-    note = _note(notes.ANOMALY_FRAMES.format(main=main))
-    return parts + _frames(where, drawn.worst, drawn.best, note)
+        body = f'<div class="histograms">{drawings}</div>{note(notes.HISTOGRAMS)}'
+        parts.append(section("How scores spread", body))
+    words = note(notes.ANOMALY_FRAMES.format(main=main))
+    return parts + _frames(where, drawn.worst, drawn.best, words)
 
 
 def _semantic(result: dict[str, Any], panels: dict[str, list[Panel]]) -> list[str]:
-    tiles = [
+    shown = [
         (result["miou"], 1, "mIoU"),
         (result["macc"], 1, "mean accuracy of the classes"),
         (result["aacc"], 1, "of pixels labelled right"),
     ]
-    matrix = confusion_table(list(result["iou"]), result["confusion"]) + _note(notes.CONFUSION)
-    parts = [_tiles(tiles), _section("Classes", iou_table(result)), _section("Confusion", matrix)]
-    return parts + _frames("", panels.get("worst", []), panels.get("best", []), _note(notes.SEMANTIC_FRAMES))
+    matrix = confusion_table(list(result["iou"]), result["confusion"]) + note(notes.CONFUSION)
+    parts = [tiles(shown), section("Classes", iou_table(result)), section("Confusion", matrix)]
+    return parts + _frames("", panels.get("worst", []), panels.get("best", []), note(notes.SEMANTIC_FRAMES))
 
 
-def _frames(where: str, worst: Sequence[Panel], best: Sequence[Panel], note: str) -> list[str]:
+def _frames(where: str, worst: Sequence[Panel], best: Sequence[Panel], words: str) -> list[str]:
     kinds = (("Worst frames", worst), ("Best frames", best))
-    return [_section(title + where, _strips(panels) + note) for title, panels in kinds if panels]
+    return [section(title + where, _strips(panels) + words) for title, panels in kinds if panels]
 
 
 def _strips(panels: Sequence[Panel]) -> str:
@@ -123,22 +128,22 @@ def _strips(panels: Sequence[Panel]) -> str:
     return "".join(map(figure, panels))
 
 
-def _origin(result: dict[str, Any]) -> str:
+def origin(result: dict[str, Any]) -> str:
     known = [(key.replace("_", " "), str(result[key])) for key in ORIGIN if result.get(key) is not None]
     return table(["", ""], [[key, f"<code>{escape(value)}</code>"] for key, value in known])
 
 
-def _tiles(tiles: Sequence[tuple[float, int, str]]) -> str:
+def tiles(values: Sequence[tuple[float, int, str]]) -> str:
     """(value in %, digits, meaning) each."""
     shown = (
-        f"<b>{number(value, digits)} %</b><small>{escape(text)}</small>" for value, digits, text in tiles
+        f"<b>{number(value, digits)} %</b><small>{escape(text)}</small>" for value, digits, text in values
     )
     return f'<div class="tiles">{"".join(f"<div class=tile>{tile}</div>" for tile in shown)}</div>'
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
-def _note(text: str) -> str:
+def note(text: str) -> str:
     return f"<p class=soft>{escape(text)}</p>"

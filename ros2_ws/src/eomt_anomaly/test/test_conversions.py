@@ -128,8 +128,8 @@ def test_no_combination_of_fields_does_worse_than_be_refused(encoding, width, he
 
 @settings(max_examples=150, deadline=None)
 @given(encoding=st.one_of(st.sampled_from([*ENCODINGS]), st.text(max_size=12)), width=st.integers(0, 9),
-       height=st.integers(0, 9), padding=st.integers(-2, 5), rows=st.integers(-1, 1), extra=st.integers(-1, 1),
-       bigendian=st.booleans())
+       height=st.integers(0, 9), padding=st.integers(-2, 5), rows=st.integers(-1, 1),
+       extra=st.integers(-1, 1), bigendian=st.booleans())
 def test_small_messages_that_nearly_fit_are_a_picture_or_refused(
         encoding, width, height, padding, rows, extra, bigendian):
     layout = ENCODINGS.get(encoding, ENCODINGS["rgb8"])

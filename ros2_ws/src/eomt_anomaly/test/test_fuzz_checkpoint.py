@@ -20,8 +20,8 @@ from eomt_anomaly.runtime.checkpoints import read_calibration
 FUZZ = settings(max_examples=60, derandomize=True, database=None,
                 suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 JSON = st.recursive(st.none() | st.booleans() | st.integers(-2**70, 2**70) | st.floats()
-                    | st.text(max_size=8), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner,
-                                                                                max_size=4), max_leaves=8)
+                    | st.text(max_size=8), lambda inner: st.lists(inner, max_size=4)
+                    | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=8)
 FIELDS = ["format", "weights_sha256", *EomtExtConfig.preset("tiny").to_dict()]
 
 

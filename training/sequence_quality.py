@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Measure alerts over whole rendered drives: inference once, then as many replays as needed.
+
+  python training/sequence_quality.py infer  --checkpoint DIR --sequences S/train --maps M/train
+  python training/sequence_quality.py infer  --checkpoint DIR --sequences S/val --maps M/val
+  python training/sequence_quality.py match  --sequences S/train --maps M/train --output scores.json
+  python training/sequence_quality.py replay --sequences S/val --maps M/val --scores-file scores.json \\
+         --output OUT
+
+The sequences S come from render_sequences.py. `match` finds where each score must lie to fire on as many
+normal pixels as eomt_ext. `replay` writes OUT/quality.json and OUT/quality.html. Tune on train drives (replay
+--sequences S/train --set confirm_hits=2 ...), report val or test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from eomt_anomaly.alerts import MonitorParams  # noqa: E402
+from eomt_anomaly.alerts.ground_plane import CameraModel  # noqa: E402
+from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
+from eomt_training.baselines import open_predictor  # noqa: E402
+from eomt_training.data.sequences import OBSTACLE, SPECK_PX, Sequence, open_sequences  # noqa: E402
+from eomt_training.evaluation import Predictor, sequence_quality  # noqa: E402
+from eomt_training.evaluation.provenance import git_commit  # noqa: E402
+from eomt_training.evaluation.results import without_nan  # noqa: E402
+from eomt_training.evaluation.sequence_maps import Maps, infer, open_maps  # noqa: E402
+from eomt_training.evaluation.sequence_replay import Replay, replay  # noqa: E402
+from eomt_training.evaluation.sequence_scores import (  # noqa: E402
+    matched,
+    normal_values,
+    quantiles,
+    rate_at,
+)
+from eomt_training.report.sequence_page import sequence_page  # noqa: E402
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+REFERENCE = "eomt_ext"
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("infer", "match", "replay"):
+        add = commands.add_parser(name).add_argument
+        add("--sequences", type=Path, required=True, help="folder of render_sequences.py, with its split")
+        add("--maps", type=Path, required=True, help="folder of the kept maps")
+        if name == "infer":
+            add("--checkpoint", type=Path, required=True)
+            add("--backbone", help="file or folder of the frozen backbone, if it is in no usual place")
+            add("--every", type=int, default=1, help="use every n-th frame")
+            add("--short-side", type=int, help="px; default: as trained")
+            add("--precision", choices=tuple(DTYPES), default="fp32")
+            add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        else:
+            add("--output", type=Path, required=True, help="JSON file (match), folder (replay)")
+        if name == "replay":
+            add("--scores-file", type=Path, help="of `match`; without it eomt_ext alone is measured")
+            add("--scores", nargs="+", help="default: all of --scores-file")
+            add("--threshold", type=float, help="default: the checkpoint's calibrated one")
+            add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="other MonitorParams")
+            add("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments(argv)
+    try:
+        COMMANDS[args.command](args, open_sequences(args.sequences))
+    except (FileNotFoundError, ValueError) as error:
+        print(f"sequence_quality: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def infer_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
+    if args.every < 1:
+        raise ValueError(f"--every {args.every}: give 1 or more")
+    network = open_predictor(args.checkpoint, args.backbone)
+    predict = Predictor(network, args.short_side, DTYPES[args.precision], args.device)
+    calibration = args.checkpoint / CALIBRATION
+    about = {
+        "checkpoint": args.checkpoint.resolve().name,
+        "weights_sha256": file_sha256(args.checkpoint / WEIGHTS),
+        "threshold": json.loads(calibration.read_text())["threshold"] if calibration.is_file() else None,
+        "drivable_ids": [label.id for label in predict.labels if label.drivable],
+        "scores": list(predict.scores),
+        "short_side": predict.short_side,
+        "precision": args.precision,
+        "every": args.every,
+    }
+    open_maps(args.maps, about)
+    done = 0
+    for sequence in tqdm(sequences, unit="drive"):
+        done += infer(predict, sequence, args.maps, range(0, len(sequence), args.every))
+    print(f"{done} frames inferred into {args.maps}")
+
+
+def match(args: argparse.Namespace, sequences: list[Sequence]) -> None:
+    about = open_maps(args.maps)
+    knots: dict[str, list[float]] = {}
+    for name in tqdm(about["scores"], unit="score"):
+        knots[name] = quantiles(
+            normal_values(Maps(args.maps, s.name).read(i, name)[1], s.labels(i))
+            for s in sequences
+            for i in range(0, len(s), about["every"])
+        )
+    kept = {k: about[k] for k in ("checkpoint", "weights_sha256", "short_side", "precision")}
+    args.output.write_text(json.dumps({"split": args.sequences.name, **kept, "quantiles": knots}))
+    print(f"written: {args.output}")
+
+
+def replay_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
+    about = open_maps(args.maps)
+    knots = read_scores(args.scores_file, about) if args.scores_file else {}
+    names = args.scores or list(dict.fromkeys([REFERENCE, *knots]))
+    unknown = [n for n in names if n != REFERENCE and n not in knots]
+    if unknown:
+        raise ValueError(f"no quantiles of {', '.join(unknown)}: give --scores-file of `match`")
+    threshold = about["threshold"] if args.threshold is None else args.threshold
+    if threshold is None:
+        raise ValueError(f"{about['checkpoint']} is not calibrated: give --threshold, or calibrate it first")
+    params = MonitorParams(
+        drivable_ids=tuple(about["drivable_ids"]), threshold=threshold, **settings(args.set)
+    )
+    scores: dict[str, Any] = {}
+    for name in names:
+        drives = [
+            drive(s, Maps(args.maps, s.name), name, knots, params, about["every"])
+            for s in tqdm(sequences, desc=name, unit="drive")
+        ]
+        scores[name] = sequence_quality.measure(drives, args.seed)
+    rates = {s.about["rate_hz"] / about["every"] for s in sequences}
+    result = {
+        "split": args.sequences.name,
+        "date": datetime.date.today().isoformat(),
+        "commit": git_commit(),
+        **{k: about[k] for k in ("checkpoint", "weights_sha256", "short_side", "precision")},
+        "rate_hz": sorted(rates),
+        "threshold": threshold,
+        "pixel_fpr_tuning": rate_at(threshold, knots[REFERENCE]) if knots else None,
+        "parameters": asdict(params),
+        "seed": args.seed,
+        "targets": sequence_quality.verdicts(scores[names[0]]),
+        "scores": scores,
+    }
+    args.output.mkdir(parents=True, exist_ok=True)
+    result = without_nan(result)
+    (args.output / "quality.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.output / "quality.html").write_text(sequence_page(result), encoding="utf-8")
+    for name, f in scores.items():
+        large, false = f["recall_by_share"]["0.5"], f["false_alerts_per_minute"]
+        print(
+            f"{name}: {large['found']} of {large['of']} obstacles over 0.5 % found, {false['events']} false "
+            f"alerts in {false['minutes']:.1f} clean minutes, median "
+            f"{f['first_alert']['0.5']['median_frames']} frames to the first alert"
+        )
+    print(f"written: {args.output / 'quality.json'}, {args.output / 'quality.html'}")
+
+
+def read_scores(path: Path, about: dict[str, Any]) -> dict[str, list[float]]:
+    """The quantiles of `match`. Raises ValueError where another checkpoint or size made them."""
+    kept = json.loads(path.read_text())
+    for key in ("weights_sha256", "short_side", "precision"):
+        if kept[key] != about[key]:
+            raise ValueError(f"{path} was made with {key} {kept[key]!r}, the maps with {about[key]!r}")
+    return kept["quantiles"]
+
+
+def settings(texts: list[str]) -> dict[str, Any]:
+    """['confirm_hits=2'] -> {'confirm_hits': 2}. Raises ValueError for what MonitorParams does not take."""
+    taken: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        default = MonitorParams.__dataclass_fields__.get(name)
+        if default is None or not isinstance(default.default, (int, float)):
+            raise ValueError(f"--set {text}: MonitorParams has no number {name!r}")
+        taken[name] = float(value) if "." in value or "e" in value else int(value)
+    return taken
+
+
+def drive(
+    s: Sequence, maps: Maps, score: str, knots: dict[str, list[float]], params: MonitorParams, every: int
+) -> Replay:
+    """One drive through the Monitor, with its camera's calibration."""
+    camera = CameraModel(
+        width=s.about["size"][0],
+        height=s.about["size"][1],
+        K=np.array(s.about["K"]),
+        height_m=s.about["height_m"],
+        pitch_rad=s.about["pitch_rad"],
+    )
+
+    def read(i: int) -> tuple[np.ndarray, np.ndarray]:
+        classes, values = maps.read(i, score)
+        return classes, values if score == REFERENCE else matched(values, knots[score], knots[REFERENCE])
+
+    def truth(i: int) -> tuple[list, list]:
+        labels, seen = s.labels(i), s.visible(i)
+        known = {o.obstacle for o in seen}
+        masks = (
+            (labels == OBSTACLE + o["id"]).astype(np.uint8)
+            for o in s.about["obstacles"]
+            if o["id"] not in known
+        )
+        return seen, [cv2.boundingRect(mask) for mask in masks if 0 < mask.sum() < SPECK_PX]
+
+    on_road = {o["id"]: o["on_road"] for o in s.about["obstacles"]}
+    rate_hz, indices = s.about["rate_hz"] / every, range(0, len(s), every)
+    return replay(params, read, truth, camera, indices, rate_hz, s.name, on_road)
+
+
+COMMANDS = {"infer": infer_all, "match": match, "replay": replay_all}
+
+if __name__ == "__main__":
+    sys.exit(main())
