@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the obstacle cloud puts a known box on flat ground: maps in, points out, and what a wrong pitch does."""
+"""Where the obstacle cloud puts a known box on flat ground, and what a wrong pitch does to it."""
 
 import math
 import re
@@ -28,7 +28,7 @@ needs_docs = pytest.mark.skipif(not NAV2.exists(), reason="the package stands al
 
 
 def camera_to_base(height_m, pitch_rad):
-    """[3,3], [3]: a point of the optical frame in the base frame, from the mounting alone, as TF would say."""
+    """[3,3], [3]: a point of the optical frame in the base frame, by the mounting alone, as TF would say."""
     ahead = (math.cos(pitch_rad), 0.0, -math.sin(pitch_rad))  # the optical axes in the base frame
     down = (-math.sin(pitch_rad), 0.0, -math.cos(pitch_rad))
     return np.array([(0.0, -1.0, 0.0), down, ahead]).T, np.array([0.0, 0.0, height_m])
@@ -87,7 +87,7 @@ def test_a_wrong_pitch_moves_the_cloud_as_the_formula_says(distance, error):
 
 def test_pitch_errors_by_hand():
     assert range_with_pitch_error(10, 1.5, 0) == pytest.approx(10)
-    assert range_with_pitch_error(1.5, 1.5, math.radians(-15)) == pytest.approx(1.5 * math.sqrt(3))  # 45° → 30°
+    assert range_with_pitch_error(1.5, 1.5, math.radians(-15)) == pytest.approx(1.5 * math.sqrt(3))
     assert math.isinf(range_with_pitch_error(20, 1.0, math.radians(-3))), "the ray no longer meets the ground"
     with pytest.raises(ValueError, match="height_m is 0"):
         range_with_pitch_error(10, 0, 0)

@@ -147,8 +147,9 @@ class CameraModel:
 def range_with_pitch_error(distance_m: float, height_m: float, error_rad: float) -> float:
     """Where a point `distance_m` ahead is put when the camera is thought to look down `error_rad` too far.
 
-    In metres, for a camera `height_m` above flat ground: height / tan(atan(height / distance) + error). Infinite where
-    the ray no longer meets the ground. Raises ValueError for a distance or height that is not above 0.
+    In metres, for a camera `height_m` above flat ground: height / tan(atan(height / distance) + error).
+    Infinite where the ray no longer meets the ground. Raises ValueError for a distance or height that is
+    not above 0.
     """
     for name, value in (("distance_m", distance_m), ("height_m", height_m)):
         if not value > 0:
