@@ -60,6 +60,17 @@ def test_nothing_is_run_over(track):
     assert planned(track, clean=True).obstacles == ()
 
 
+def test_obstacles_beside_the_road_are_told_from_those_on_it(track):
+    from eomt_training.data.synthetic.sequences import random_drive
+
+    found = []
+    for seed in range(12):
+        drive = random_drive(track, np.random.default_rng(seed), SIZE, objects.EVAL_KINDS, 4.0, False)
+        found += [drive.on_road(o) for o in drive.obstacles]
+    assert {type(on) for on in found} == {bool}, "as JSON takes it"
+    assert 0.6 < np.mean(found) < 1
+
+
 def test_a_written_drive_can_be_read(renderer, track, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1]))
     sys.modules.pop("render_sequences", None)

@@ -82,7 +82,7 @@ class Drive:
 
     def on_road(self, obstacle: Actor) -> bool:
         """Whether the middle of an obstacle stands between the road's edges."""
-        return abs(obstacle.across) < self.track.width(obstacle.s) / 2
+        return bool(abs(obstacle.across) < self.track.width(obstacle.s) / 2)
 
 
 def random_drive(
