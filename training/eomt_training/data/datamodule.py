@@ -15,6 +15,7 @@ from ..labels import CAMVID, LABELS, control_ids, ground_ids
 from .datasets import open_dataset
 from .folders import Sample, SegmentationFolder, drives
 from .outliers import load_outliers
+from .paint import paint_road
 from .pairs import ImagePairs
 from .paste import PasteOptions, paste_control, paste_objects
 from .transforms import Augmentation, augment, fit_short_side, to_tensors
@@ -51,6 +52,8 @@ class TrainFrames(Dataset):
             sample = self.rendered[int(rng.integers(len(self.rendered)))]
         else:
             sample = self.real[int(rng.integers(len(self.real)))]
+        if options.paint_probability and rng.random() < options.paint_probability:
+            sample = paint_road(sample, rng, options.ground_ids)
         if rng.random() < options.control_probability:
             other = self.real[int(rng.integers(len(self.real)))]
             sample, _ = paste_control(sample, other, rng, options.control_ids, surface_ids=options.ground_ids)
@@ -109,6 +112,7 @@ class RoadDataModule(L.LightningDataModule):
         low_resolution: share of batches trained at low_scale times image_size and crop, as slow machines run.
         drives_fraction: share of rendered frames. paste_probability, control_probability: share of frames
             with pasted outliers, and with ordinary segments pasted from another frame as negatives.
+            paint_probability: share with kerbs, markings and stains painted on the road, which stays road.
         val_frames: validate on this many frames, evenly spread (0: all).
         dataset: a name in `datasets.DATASETS`; the model must learn its classes (model.labels).
         root: the data set's folder; null: camvid_root.
@@ -133,6 +137,7 @@ class RoadDataModule(L.LightningDataModule):
         drives_fraction: float = 0.3,
         paste_probability: float = 0.5,
         control_probability: float = 0.2,
+        paint_probability: float = 0.0,
         augmentation: Augmentation = Augmentation(),
         val_frames: int = 0,
         num_workers: int = 0,
@@ -170,7 +175,8 @@ class RoadDataModule(L.LightningDataModule):
         self.image_size, self.patch_size, self.batch_size = image_size, patch_size, batch_size
         self.low_resolution, self.low_scale = low_resolution, low_scale
         self.drives_fraction, self.paste_probability = drives_fraction, paste_probability
-        self.control_probability, self.augmentation, self.paste = control_probability, augmentation, paste
+        self.control_probability, self.paint_probability = control_probability, paint_probability
+        self.augmentation, self.paste = augmentation, paste
         self.num_workers, self.seed = num_workers, seed
         self.ground_ids, self.control_ids = ground_ids(LABELS[dataset]), control_ids(LABELS[dataset])
 
