@@ -51,17 +51,16 @@ def paint_road(
     )
     image = sample.image.astype(np.float32)
     for _ in range(int(rng.integers(count[0], count[1] + 1))):
-        cover, colour = np.zeros((height, width), np.float32), np.zeros_like(image)
+        cover, colour = np.zeros((height, width), np.uint8), np.zeros((height, width, 3), np.uint8)
         for corners, paint in KINDS[int(rng.integers(len(KINDS)))](view, rng):
-            part = np.zeros((height, width), np.uint8)
-            points = np.round(corners.clip(-8 * width, 8 * width) * (1 << SHIFT)).astype(np.int32)
-            cv2.fillPoly(part, [points], 255, cv2.LINE_AA, SHIFT)
-            alpha = (part / np.float32(255))[..., None]
-            colour = colour * (1 - alpha) + np.asarray(paint, np.float32) * alpha
-            cover = np.maximum(cover, alpha[..., 0])
-        cover = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.3, 1.2)) * rng.uniform(0.6, 1) * surface
+            points = [np.round(corners.clip(-8 * width, 8 * width) * (1 << SHIFT)).astype(np.int32)]
+            cv2.fillPoly(cover, points, 255, cv2.LINE_AA, SHIFT)
+            cv2.fillPoly(colour, points, paint.tolist(), cv2.LINE_8, SHIFT)
+            cv2.polylines(colour, points, True, paint.tolist(), 1, cv2.LINE_8, SHIFT)  # under the soft edge
+        sigma, opacity = rng.uniform(0.3, 1.2), rng.uniform(0.6, 1)
+        alpha = cv2.GaussianBlur(cover, (0, 0), sigma) * surface * np.float32(opacity / 255)
         light = image.mean(axis=2, keepdims=True) / max(float(image[surface].mean()), 1)  # keeps the texture
-        image += cover[..., None] * ((colour * light.clip(0.5, 1.5)).clip(0, 255) - image)
+        image += alpha[..., None] * ((colour * light.clip(0.5, 1.5)).clip(0, 255) - image)
     return Sample(image.round().astype(np.uint8), sample.labels, sample.name)
 
 
