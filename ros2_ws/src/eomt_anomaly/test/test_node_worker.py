@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eomt_anomaly.alerts import Reason
-from eomt_anomaly.ros.fallback import EngineSettings, lower_rung
+from eomt_anomaly.ros.fallback import LONGEST_S, EngineSettings, Ladder, Rung, lower_rung
 from eomt_anomaly.ros.mailbox import Drop, Frame, Mailbox
 from eomt_anomaly.ros.worker import Batching, Refused, Worker
 
@@ -225,7 +225,7 @@ def test_without_leave_to_degrade_it_stays_an_error():
     with Rig(Hungry, allow_degraded=False) as rig:
         for number in range(3):
             rig.feed(a=number)
-        assert len(rig.engines) == 1 and len(rig.refusals) == 3 and not rig.judged
+        assert len(rig.engines) == 1 and len(rig.refusals) == 3 and not rig.judged and rig.worker.starved
 
 
 def test_the_ladder_ends():
@@ -235,6 +235,77 @@ def test_the_ladder_ends():
     assert rungs == [(357, "cuda"), (267, "cuda"), (267, "cpu")]
     exported = replace(SETTINGS, backend="openvino")          # one size, and on the CPU already
     assert lower_rung(exported, 252) is None
+
+
+def test_the_way_up_is_tried_after_a_quiet_time_and_later_after_each_failure():
+    now = [0.0]
+    ladder = Ladder(SETTINGS, 10.0, clock=lambda: now[0])
+    now[0] = 1e6
+    assert not ladder.due() and ladder.describe() == ""      # nothing was given up
+    waits, low = [], Rung(replace(SETTINGS, short_side=357), single=True)
+    for _ in range(11):
+        ladder.ran_out()
+        ladder.down(low)
+        start = now[0]
+        while not ladder.due():
+            now[0] += 5.0
+        waits.append(now[0] - start)
+        assert ladder.up() == low and ladder.rung == Rung(SETTINGS)
+    assert waits == [min(10.0 * 2**n, LONGEST_S) for n in range(11)]
+
+    never = Ladder(SETTINGS, 0.0, clock=lambda: now[0])
+    never.down(low)
+    now[0] += 1e9
+    assert not never.due()
+    assert never.describe() == "one image a pass, short side 357 px on cuda (out of memory)"
+
+
+class Crowded(Engine):
+    """Shares the memory: `free` px of the short side fit into it, for several images twice as many."""
+
+    free = 300
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        if self.short_side > self.free:
+            raise OutOfMemoryError("CUDA out of memory")
+
+    def infer(self, images):
+        if self.short_side * (2 if len(images) > 1 else 1) > self.free:
+            raise OutOfMemoryError("CUDA out of memory")
+        return super().infer(images)
+
+
+def test_when_there_is_memory_again_everything_given_up_comes_back(monkeypatch):
+    monkeypatch.setattr(Crowded, "free", 1000)
+    with Rig(Crowded, retry_s=0.05) as rig:
+        monkeypatch.setattr(Crowded, "free", 300)
+        rig.feed(a=1, b=2)
+        wait(lambda: len(rig.engines) >= 2 and not rig.worker.rebuilding)
+        assert rig.worker.degraded.startswith("one image a pass, short side") and not rig.worker.starved
+        built = len(rig.engines)
+        wait(lambda: len(rig.engines) > built + 2)           # it tries in vain, and goes on with what fits
+        monkeypatch.setattr(Crowded, "free", 1000)
+        wait(lambda: rig.worker.degraded == "", seconds=20)
+        assert rig.engines[-1].short_side == 476
+        rig.feed(a=3, b=4)
+        assert {("a", 3), ("b", 4)} <= set(rig.judged)
+
+
+def test_an_engine_that_cannot_be_built_again_for_another_reason_ends_the_thread(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+
+    class Gone(Hungry):
+        def __init__(self, settings):
+            if settings.short_side == 357:
+                raise FileNotFoundError("the checkpoint has gone")
+            super().__init__(settings)
+    rig = Rig(Gone)
+    rig.worker.start()
+    assert rig.worker.settled.wait(5) and not rig.worker.dead
+    rig.mailbox.put(Frame("a", 1, time.monotonic()))
+    wait(lambda: rig.worker.dead)
+    assert not rig.worker.rebuilding and rig.engines[0].closed
 
 
 def test_a_hanging_engine_shows_and_stop_does_not_hang():

@@ -67,6 +67,7 @@ class Detector(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self._diagnosed = float("-inf")
         self._told: Any = None   # the engine that the last ModelInfo describes
+        self._degraded = ""      # what was last said of memory
         Services(self)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._have_set)
@@ -91,7 +92,8 @@ class Detector(LifecycleNode):
         self._gate.warming = True
         try:
             self._worker = Worker(self._make_engine, settings, [(h, w) for w, h in sorted(sizes) if h and w],
-                                  self._mailbox, self._pipeline, self._batching, p["oom_fallback"])
+                                  self._mailbox, self._pipeline, self._batching, p["oom_fallback"],
+                                  p["oom_retry_s"])
             self._worker.start()
             while not self._worker.settled.wait(0.1):
                 if self._stopping.is_set():
@@ -157,7 +159,7 @@ class Detector(LifecycleNode):
 
     def _tear_down(self) -> bool:
         self._close_gate()
-        worker, self._worker, self._told = self._worker, None, None
+        worker, self._worker, self._told, self._degraded = self._worker, None, None, ""
         stopped = worker is None or worker.stop(self.parameters["stall_timeout"])
         if not stopped:
             self.get_logger().warning("the worker is still busy with the engine and is left behind: end this "
@@ -262,9 +264,14 @@ class Detector(LifecycleNode):
                 self._beat_failed(error)
 
     def _tell_new_engine(self) -> None:
-        """After memory ran out the worker runs a smaller engine, perhaps on another device."""
+        """Memory ran out, or there is more again: another engine, perhaps on another device."""
         worker, told = self._worker, self._told
-        if worker is not None and not worker.rebuilding and told not in (None, worker.engine):
+        if worker is None or worker.rebuilding:
+            return
+        if worker.degraded != self._degraded:
+            self._degraded = worker.degraded
+            self.get_logger().warning(f"memory: {worker.degraded or 'all runs as configured again'}")
+        if told not in (None, worker.engine):
             self._tell_model(worker.engine)
 
     def _end_if_hung(self) -> None:
@@ -300,7 +307,9 @@ class Detector(LifecycleNode):
         statuses = [diagnostics.engine_status(
             name, "active" if self._gate.active else "inactive", self._engine, self._problem,
             worker.degraded if worker else "", self._pipeline.durations.percentiles(),
-            worst_case(self.parameters))]
+            worst_case(self.parameters)),
+            diagnostics.memory_status(name, worker.degraded if worker else "",
+                                      worker is not None and worker.starved)]
         statuses += [diagnostics.camera_status(
             name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
             camera.health.text or camera.detail, camera.health.input_age(now))

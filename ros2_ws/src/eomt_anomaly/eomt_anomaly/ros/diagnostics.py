@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""/diagnostics: one status for the engine and one for each camera."""
+"""/diagnostics: one status for the engine, one for memory, and one for each camera."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from ..alerts import Level, Reason
 from .health import Verdict
 from .mailbox import Counts
+from .resources import read_process
 
+MISSING = Reason.NO_INPUT | Reason.STALE_INPUT
 QUIET = Reason.INACTIVE | Reason.DISABLED | Reason.WARMING_UP   # asked for, or passing
 
 
@@ -22,9 +25,10 @@ def words(reasons: Reason) -> str:
 
 def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text: str,
                   age: float | None) -> DiagnosticStatus:
-    """OK while the level is known, WARN while UNKNOWN as was asked for or for a moment, else ERROR."""
+    """OK while the level is known, WARN while UNKNOWN as was asked for or for a moment, STALE where nothing
+    is wrong but that pictures do not come or come late, else ERROR."""
     faults = verdict.reasons & ~QUIET if verdict.level == Level.UNKNOWN else Reason.NONE
-    level = DiagnosticStatus.ERROR if faults else \
+    level = DiagnosticStatus.ERROR if faults & ~MISSING else DiagnosticStatus.STALE if faults else \
         DiagnosticStatus.WARN if verdict.level == Level.UNKNOWN else DiagnosticStatus.OK
     message = " ".join(part for part in (verdict.level.name, words(verdict.reasons)) if part)
     return _status(node, camera, level, f"{message}: {text}" if text else message, {
@@ -47,6 +51,14 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
         values |= {f"{kind}_ms_{name}": f"{value:.3f}" for name, value in percentiles.items()}
     values |= {f"worst_case_{name}_s": f"{seconds:.3f}" for name, seconds in reaction.items()}
     return _status(node, "engine", level, problem or degraded or state, values)
+
+
+def memory_status(node: str, degraded: str, starved: bool) -> DiagnosticStatus:
+    """ERROR where it runs out and nothing is left to give up, WARN while something was given up, else OK."""
+    level = DiagnosticStatus.ERROR if starved else DiagnosticStatus.WARN if degraded else DiagnosticStatus.OK
+    message = "memory runs out, and nothing is left to give up" if starved else degraded or "enough"
+    return _status(node, "memory", level, message, {
+        "degraded": degraded or "no", "rss_mb": f"{read_process(os.getpid())[1]:.1f}"})
 
 
 def array(stamp: Any, statuses: list[DiagnosticStatus]) -> DiagnosticArray:

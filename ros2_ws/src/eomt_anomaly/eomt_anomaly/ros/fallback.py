@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What to give up when memory runs out: resolution first, then the GPU. Pure policy, no torch."""
+"""What to give up when memory runs out, and when to try for more again. Pure policy, no torch."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 SMALLEST_SIDE = 238       # px (17 patches of 14): below this, distant obstacles are smaller than a patch
 STEP = 3 / 4              # of the short side; memory for attention falls to about a third
+LONGEST_S = 3600.0        # between tries for more, however often they have failed
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,55 @@ def lower_rung(settings: EngineSettings, short_side: int | None) -> EngineSettin
     if settings.device != "cpu":
         return replace(settings, device="cpu")
     return None
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Settings of the engine, and whether it gets one image a pass."""
+
+    settings: EngineSettings
+    single: bool = False
+
+
+class Ladder:
+    """Where the engine stands, what was given up for it, and when to try for more. One thread calls it.
+
+    A try is due after `retry_s` seconds in which memory did not run out; the wait doubles, up to `LONGEST_S`,
+    whenever it runs out after a try. 0: never.
+    """
+
+    def __init__(self, settings: EngineSettings, retry_s: float, clock: Callable[[], float] = time.monotonic):
+        self._rungs = [Rung(settings)]   # best first, the last one is in force
+        self._wait, self._clock = retry_s, clock
+        self._since, self._tried = 0.0, False
+
+    @property
+    def rung(self) -> Rung:
+        """What is in force."""
+        return self._rungs[-1]
+
+    def describe(self) -> str:
+        """What was given up, in words; "" for nothing."""
+        best, rung = self._rungs[0], self.rung
+        parts = ["one image a pass"] * rung.single
+        parts += [rung.settings.describe()] * (rung.settings != best.settings)
+        return f"{', '.join(parts)} (out of memory)" if parts else ""
+
+    def ran_out(self) -> None:
+        """Memory ran out: the wait begins anew, and is longer if this came of a try."""
+        if self._tried:
+            self._wait, self._tried = min(2 * self._wait, LONGEST_S), False
+        self._since = self._clock()
+
+    def down(self, rung: Rung) -> None:
+        """Go down to `rung`."""
+        self._rungs.append(rung)
+
+    def due(self) -> bool:
+        """Whether to try for more now."""
+        return len(self._rungs) > 1 and 0 < self._wait <= self._clock() - self._since
+
+    def up(self) -> Rung:
+        """Go up by one; returns what was in force."""
+        self._tried, self._since = True, self._clock()
+        return self._rungs.pop()

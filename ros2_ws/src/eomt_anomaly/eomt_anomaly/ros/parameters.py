@@ -73,6 +73,8 @@ GENERAL = (
     Spec("compile", False, "torch.compile the network: faster, after a minute or so at configuration"),
     Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (told in "
          "/diagnostics); otherwise stay UNKNOWN"),
+    Spec("oom_retry_s", 300.0, "s without want of memory after which the next larger engine is tried "
+         "(UNKNOWN while it is built); doubled after each try that fails; 0: never", 0.0, 86400.0),
     Spec("threshold", -1.0, "anomaly in (0, 1) from which a pixel counts; -1: as calibrated",
          -1.0, 1.0, when=LIVE),
     Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"]: the checkpoint's",

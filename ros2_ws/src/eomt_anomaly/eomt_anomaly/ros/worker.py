@@ -6,14 +6,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from traceback import clear_frames
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..alerts import Reason
-from .fallback import EngineSettings, lower_rung
+from .fallback import EngineSettings, Ladder, lower_rung
 from .mailbox import Drop, Frame, Mailbox
 
 
@@ -50,22 +50,24 @@ class Worker:
     """Runs `make_engine(settings)` and then batches from the mailbox until `stop`.
 
     State for other threads: `engine` (None until it is ready), `failure` (why it could not be built),
-    `settled` (set when either is known), `degraded` (what had to be given up for want of memory),
-    `busy_for()`, `building_for()` and `dead`. An engine's `close` must give back its memory: a smaller one
-    is built after it.
+    `settled` (set when either is known), `degraded` (what had to be given up for want of memory), `starved`
+    (memory runs out and there is nothing left to give up), `busy_for()`, `building_for()` and `dead`. An
+    engine's `close` must give back its memory: a smaller one is built after it. After `retry_s` seconds in
+    which memory did not run out, the next larger one is tried; an engine that cannot be built again for any
+    other reason ends the thread.
     """
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any], settings: EngineSettings,
                  shapes: Sequence[tuple[int, int]], mailbox: Mailbox, handler: Handler,
-                 batching: Callable[[], Batching], allow_degraded: bool = True):
+                 batching: Callable[[], Batching], allow_degraded: bool = True,
+                 retry_s: float = 0.0):
         self.engine: Any = None
         self.failure: Exception | None = None
         self.settled = threading.Event()
-        self.degraded = ""
-        self.rebuilding = False
-        self._make_engine, self._settings, self._shapes = make_engine, settings, list(shapes)
+        self.rebuilding, self.starved = False, False
+        self._make_engine, self._shapes = make_engine, list(shapes)
         self._mailbox, self._handler, self._batching = mailbox, handler, batching
-        self._allow_degraded, self._largest_batch = allow_degraded, 1 << 30
+        self._allow_degraded, self._ladder = allow_degraded, Ladder(settings, retry_s)
         self._busy_since: float | None = None
         self._building_since: float | None = None
         self._stop = threading.Event()
@@ -80,6 +82,11 @@ class Worker:
         self._stop.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    @property
+    def degraded(self) -> str:
+        """What had to be given up for want of memory, in words; "" for nothing."""
+        return self._ladder.describe()
 
     @property
     def dead(self) -> bool:
@@ -98,13 +105,16 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self.engine = self._build(self._settings)
+            self.engine = self._build()
         except Exception as error:
             self.failure = error
         self.settled.set()
         while self.engine is not None and not self._stop.is_set():
+            if self._ladder.due():
+                self._step_up()
             batching = self._batching()
-            frames = self._mailbox.take(min(batching.size, self._largest_batch), batching.window, timeout=0.2)
+            size = 1 if self._ladder.rung.single else batching.size
+            frames = self._mailbox.take(size, batching.window, timeout=0.2)
             if frames:
                 self._busy_since = time.monotonic()
                 self._serve(frames)
@@ -112,10 +122,10 @@ class Worker:
         if self.engine is not None:
             self.engine.close()
 
-    def _build(self, settings: EngineSettings) -> Any:
+    def _build(self) -> Any:
         self._building_since = time.monotonic()
         try:
-            engine = self._make_engine(settings)
+            engine = self._make_engine(self._ladder.rung.settings)
             try:
                 if self._shapes:
                     engine.warmup(self._shapes)
@@ -149,7 +159,7 @@ class Worker:
             clear_frames(error.__traceback__)   # they hold the network and the failed pass's tensors
             self._recover(frames, images, error)
             return
-        inference_s = time.monotonic() - started
+        inference_s, self.starved = time.monotonic() - started, False
         for frame, image, prediction in zip(frames, images, predictions):
             try:
                 self._handler.judge(frame, image, prediction, inference_s)
@@ -161,32 +171,51 @@ class Worker:
         """One bad image must not cost the others: a failed batch is run again frame by frame."""
         if len(frames) > 1:
             if _is_out_of_memory(error):
-                self._largest_batch, self.degraded = 1, "one image a pass (out of memory)"
+                self._ladder.ran_out()
+                self._ladder.down(replace(self._ladder.rung, single=True))
             for frame, image in zip(frames, images):
                 self._infer([frame], [image])
             return
         self._refuse(frames[0], error)
-        if _is_out_of_memory(error) and self._allow_degraded:
+        if _is_out_of_memory(error):
+            self._ladder.ran_out()
             self._step_down()
 
     def _step_down(self) -> None:
-        """Rebuild the engine one rung lower; without a lower rung the alerts stay UNKNOWN.
+        """Rebuild the engine lower and lower until it fits; without a lower rung the alerts stay UNKNOWN."""
+        side = getattr(self.engine, "short_side", None)
+        while self._allow_degraded and (lower := lower_rung(self._ladder.rung.settings, side)) is not None:
+            self._ladder.down(replace(self._ladder.rung, settings=lower))
+            if self._rebuild():
+                return
+        self.starved = True
+
+    def _step_up(self) -> None:
+        """Try the next larger engine; where it does not fit, build the one that did."""
+        left = self._ladder.up()
+        if left.settings == self._ladder.rung.settings or self._rebuild():
+            return
+        self._ladder.down(left)
+        if not self._rebuild():
+            self._step_down()
+
+    def _rebuild(self) -> bool:
+        """Build the engine of the rung in force; False if it does not fit into the memory.
 
         The closed engine stays in its place meanwhile: its classes and its threshold are still asked for.
         """
-        while (rung := lower_rung(self._settings, getattr(self.engine, "short_side", None))) is not None:
-            self._settings, self.degraded = rung, f"{rung.describe()} (out of memory)"
-            self.rebuilding, self._building_since = True, time.monotonic()
-            try:
-                self.engine.close()
-                self.engine = self._build(rung)
-                return
-            except Exception as error:
-                if not _is_out_of_memory(error):
-                    self.degraded = f"the engine could not be rebuilt for {rung.describe()}: {error}"
-                    return
-            finally:
-                self.rebuilding, self._building_since = False, None
+        self.rebuilding, self._building_since = True, time.monotonic()
+        try:
+            self.engine.close()
+            self.engine = self._build()
+            return True
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            self._ladder.ran_out()
+            return False
+        finally:
+            self.rebuilding, self._building_since = False, None
 
     def _refuse(self, frame: Frame, error: Exception) -> None:
         why = error if isinstance(error, Refused) else explain(error)
