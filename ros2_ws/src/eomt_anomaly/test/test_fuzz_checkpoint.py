@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Hostile checkpoints: a clear ValueError in bounded time and memory, and nothing in them is ever run."""
 
+import ast
 import json
 import os
 import pickle
 import resource
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import eomt_anomaly
 from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.model.checkpoint import file_sha256
 from eomt_anomaly.runtime.checkpoints import read_calibration
@@ -141,6 +144,21 @@ def test_pickles_and_archives_are_refused_and_nothing_is_run(whole, tmp_path, na
         data = file.read_bytes()
         assert refuses(whole, **{"config" if name == "config.json" else "weights": data})
     assert not mark.exists() and not (whole[0].parent.parent / "escaped").exists()
+
+
+def test_no_file_of_the_package_can_unpickle():
+    files = list(Path(eomt_anomaly.__file__).parent.rglob("*.py"))
+    assert len(files) > 60
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+                assert not modules & {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal",
+                                      "joblib"}, file
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                options = {word.arg for word in node.keywords}
+                assert "allow_pickle" not in options, file
+                assert ast.unparse(node.func) not in ("torch.load", "torch.jit.load"), file
 
 
 @FUZZ

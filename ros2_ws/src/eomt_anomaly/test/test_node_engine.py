@@ -111,3 +111,21 @@ def test_a_missing_or_broken_checkpoint_is_named_and_never_clear(checkpoint, tmp
             assert {m.level for m in client.messages["/detector/front/alerts"]} == {Level.UNKNOWN}
             assert process.poll() is None and folder.name in log.read_text()
             assert "Traceback" not in log.read_text()
+
+
+def test_a_network_whose_output_is_not_finite_is_never_clear(checkpoint, tmp_path):
+    model = EomtExt.from_pretrained(checkpoint)
+    with torch.no_grad():
+        for layer in (model.anomaly_head.fc1, model.anomaly_head.fc2):
+            layer.weight *= 1e30                       # finite numbers whose products are not
+    model.save_pretrained(tmp_path, dtype=torch.float32)
+    (tmp_path / "calibration.json").write_bytes((checkpoint / "calibration.json").read_bytes())
+    with detector(fake=False, checkpoint=tmp_path, device="cpu", precision="fp32", max_age=5.0,
+                  stale_timeout=10.0) as (process, client, log):
+        client.level(Level.UNKNOWN, reasons=Reason.INVALID_OUTPUT, meanwhile=lambda: client.send(picture()),
+                     every=0.2)
+        diagnostics = client.listen("/diagnostics", DiagnosticArray)
+        client.until(lambda: any("not finite" in s.message for m in diagnostics for s in m.status),
+                     meanwhile=lambda: client.send(picture()), every=0.2)
+        assert {m.level for m in client.messages["/detector/front/alerts"]} == {Level.UNKNOWN}
+        assert process.poll() is None
