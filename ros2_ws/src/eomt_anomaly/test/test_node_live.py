@@ -328,6 +328,7 @@ def test_a_missing_checkpoint_leaves_it_unconfigured_and_unknown_until_it_is_men
         client.level(UNKNOWN, reasons=Reason.INACTIVE)
         assert client.call(GetState, "/detector/get_state").current_state.label == "unconfigured"
         assert "checkpoint 'missing' is not a folder" in log.read_text()
+        assert not change(client, Transition.TRANSITION_CONFIGURE)   # from now on autostart keeps out of it
         assert set_parameter(client, "checkpoint", "").successful
         assert change(client, Transition.TRANSITION_CONFIGURE) and change(client,
                                                                           Transition.TRANSITION_ACTIVATE)
