@@ -39,6 +39,7 @@ from .parameters import Parameters
 from .pipeline import Pipeline
 from .reaction import worst_case
 from .services import Services
+from .shared_memory import remove_orphans
 from .worker import Batching, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -330,6 +331,7 @@ def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], 
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
+    freed = remove_orphans()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = Detector(make_engine, stopping)
@@ -337,6 +339,8 @@ def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], 
         print(f"detector: {error}", file=sys.stderr)
         rclpy.shutdown()
         return EXIT_BAD_PARAMETER
+    if freed:
+        node.get_logger().info(f"{freed >> 20} MB of shared memory that killed processes left were freed")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     if node.parameters["autostart"]:
