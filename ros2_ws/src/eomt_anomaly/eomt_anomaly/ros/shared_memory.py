@@ -17,8 +17,8 @@ YOUNG_S = 10.0   # a process that is just starting opens its lock file before it
 def remove_orphans(folder: Path = Path("/dev/shm")) -> int:
     """Remove the segments that no living process owns; returns their bytes.
 
-    While its owner lives, whoever that is, Fast DDS holds `flock` on the file `…_el` of a segment; the command
-    `fastdds shm clean` goes by that, too. Files of other users, or of processes that start now, are left alone.
+    While its owner lives, whoever that is, Fast DDS holds `flock` on the file `…_el` of a segment; the tool
+    `fastdds shm clean` goes by that, too. Files of other users or of processes that start now are left alone.
     """
     freed = 0
     for lock in folder.glob("fastdds_*_el"):
