@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import platform
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from tqdm import tqdm  # noqa: E402
 from eomt_anomaly.model.checkpoint import read_config  # noqa: E402
 from eomt_anomaly.runtime import Engine  # noqa: E402
 from eomt_anomaly.runtime.checkpoints import default_checkpoint  # noqa: E402
+from eomt_anomaly.runtime.host import device_name  # noqa: E402
 from eomt_training.data.cutouts import load_cutouts  # noqa: E402
 from eomt_training.data.datasets import DATASETS  # noqa: E402
 from eomt_training.data.folders import drives  # noqa: E402
@@ -155,16 +155,6 @@ def choose(every_way: list[Way], names: list[str] | None) -> list[Way]:
     if unknown := sorted(set(names or ()) - set(known)):
         raise ValueError(f"--ways {', '.join(unknown)}: choose from {', '.join(map(repr, known))}")
     return [way for way in every_way if names is None or way.name in (REFERENCE, *names)]
-
-
-def device_name(device: str) -> str:
-    """The GPU's name, or the processor's."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.is_file() else []
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-    return named or platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

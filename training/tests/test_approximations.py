@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`approximations.py`: the verdict, and every way of the engine on miniatures and a tiny untrained network."""
+"""`approximations.py`: the verdict, and the engine's ways on miniatures and a tiny untrained network."""
 
 import importlib.util
 import json
@@ -128,7 +128,7 @@ def test_ways_are_engine_options_and_fp16_is_for_gpus(tmp_path):
 
 
 def test_the_manual_vouches_for_what_the_engine_does_by_default():
-    """docs/runtime.md has a verdict for every way that is a default somewhere: yes, or no and why it stays."""
+    """docs/runtime.md has a verdict for each way that is a default: yes, or no and why it stays."""
     text = (ROOT / "docs/runtime.md").read_text()
     section = text.split("## Quality of what is approximated")[1].split("\n## ")[0]
     verdicts = dict(re.findall(r"^\| `([^`]+)`[^|]*\|.*\| ([^|]+) \|$", section, re.MULTILINE))
