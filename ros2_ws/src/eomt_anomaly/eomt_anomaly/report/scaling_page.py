@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         page = scaling_page(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError) as error:
-        print(f"scaling_page: {path} is no result of eomt_anomaly.runtime.scaling: {error!r}", file=sys.stderr)
+        print(f"scaling_page: {path} is no result of runtime.scaling: {error!r}", file=sys.stderr)
         return 1
     path.with_suffix(".html").write_text(page, encoding="utf-8")
     print(f"written: {path.with_suffix('.html')}")

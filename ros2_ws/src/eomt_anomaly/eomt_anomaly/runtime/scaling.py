@@ -49,7 +49,7 @@ class Case:
 
 def axes(base: Load, images: Sequence[tuple[int, int]], sides: Sequence[int], queries: Sequence[int],
          cameras: Sequence[int]) -> dict[str, list[Case]]:
-    """The cases of each axis, the base first; values without the base's get it."""
+    """The cases of each axis, the base first; an axis without any value but the base's is left out."""
     def along(axis: str, values: Sequence[Any], own: Any, x: Callable[[Any], float],
               name: Callable[[Any], str], change: Callable[[Any], Load]) -> list[Case]:
         others = sorted(set(values) - {own})
@@ -67,7 +67,7 @@ def axes(base: Load, images: Sequence[tuple[int, int]], sides: Sequence[int], qu
     found["cameras"] += [
         Case("cameras", n, f"{n} processes", replace(base, threads=max(1, total // n)), EACH, n)
         for n in sorted(set(cameras) - {1})]
-    return found
+    return {axis: cases for axis, cases in found.items() if len(cases) > 1}
 
 
 def measure(cases: Sequence[Case], rounds: int,
@@ -88,8 +88,9 @@ def measure(cases: Sequence[Case], rounds: int,
                 for worker in team:
                     worker.go()
                 answers = [worker.answer() for worker in team]
+                wall = 1e3 * (time.perf_counter() - start)
                 if turn:
-                    samples.append((1e3 * (time.perf_counter() - start), answers))
+                    samples.append((wall, answers))
         rows = [_row(case, samples, team[0].precision) for case, samples, team in zip(cases, seen, workers)]
     for row in rows:
         row["ratio"] = {k: row[k] / rows[0][k] for k in RATIOS if row[k] is not None}
@@ -107,9 +108,9 @@ def _row(case: Case, samples: Sequence[tuple[float, list[dict[str, Any]]]], prec
               for name in last[0]["stages_ms"]}
     return {"axis": case.axis, "series": case.series, "x": case.x, "name": case.name,
             "load": asdict(case.load), "processes": case.processes, "images": images, "precision": precision,
-            "ms": median(walls), "ms_low": min(walls), "ms_high": max(walls), "ms_per_image": median(walls) / images,
-            "images_per_s": 1e3 * images / median(walls), "cpu_ms_per_image": cpu_ms / images,
-            "stages_ms": stages, "peak_mb": sum(a["peak_mb"] for a in last),
+            "ms": median(walls), "ms_low": min(walls), "ms_high": max(walls),
+            "ms_per_image": median(walls) / images, "images_per_s": 1e3 * images / median(walls),
+            "cpu_ms_per_image": cpu_ms / images, "stages_ms": stages, "peak_mb": sum(a["peak_mb"] for a in last),
             "gpu_peak_mb": sum(gpu) if gpu else None}
 
 
