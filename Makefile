@@ -16,7 +16,7 @@ ARGS ?=
 SETUP = @$(PYTHON) tools/setup_env.py --for
 ENTER = source tools/env.sh
 
-.PHONY: help setup demo test test-fast lint train clean
+.PHONY: help setup demo test test-fast lint train scaling clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,11 @@ lint:  ## ruff and mypy
 train:  ## the default recipe: ARGS="--data.camvid_root DIR --data.drives_root DIR --data.stamps_root DIR"
 	$(SETUP) train
 	@$(ENTER) && python training/fit.py fit --config training/configs/camvid/small_476.yaml $(ARGS)
+
+scaling:  ## time and memory over image size, queries and cameras, page in out/scaling: [ARGS="--rounds 15"]
+	$(SETUP) demo
+	@$(ENTER) && python -m eomt_anomaly.runtime.scaling --output out/scaling $(ARGS) && \
+	  python -m eomt_anomaly.report.scaling_page out/scaling/scaling.json
 
 clean:  ## remove the build and the outputs; .venv and the backbone stay
 	rm -rf ros2_ws/build ros2_ws/install ros2_ws/log out

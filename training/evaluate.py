@@ -40,7 +40,7 @@ from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
 from eomt_training.evaluation import Predictor, Predicts, results  # noqa: E402
 from eomt_training.evaluation.frames import Frames, degraded, every, pasted  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
-from eomt_training.labels import LABELS, control_ids, ground_ids  # noqa: E402
+from eomt_training.labels import LABELS, control_ids, ground_ids, require_classes  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
 
 DATA: dict[str, Callable[..., Frames]] = {**DATASETS, "drives": drives, "generic_anomaly": generic_anomaly}
@@ -196,7 +196,7 @@ def over_all(
 
 def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
     def measure(model: str, predictor: Predicts, condition: str, seen: Frames) -> dict[str, Any]:
-        check_classes(args, predictor)
+        require_classes(predictor.labels, CLASSES.get(args.data, ()), args.data)
         folder = args.predictions / model / condition if args.predictions else None
         return evaluation.evaluate_semantic(predictor, seen, progress, folder)
 
@@ -253,16 +253,6 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
                   f"| {row['f1_star']:.1f} |")  # fmt: skip
     print(f"\n{result['frames']} frames, {result['prevalence']:.2f} % of pixels anomalous")
     return result, lambda complete: report.page(complete, figures, labels=predict.labels)
-
-
-def check_classes(args: argparse.Namespace, predict: Predicts) -> None:
-    """Refuse to compare class ids that mean different things."""
-    known, meant = [x.name for x in predict.labels], [x.name for x in CLASSES.get(args.data, ())]
-    if known != meant:
-        raise ValueError(
-            f"the checkpoint's classes are not those of {args.data}: {len(known)} ({known[0]}, ...) against "
-            f"{len(meant)} ({', '.join(meant[:1]) or 'no classes'}, ...)"
-        )
 
 
 def calibrated(checkpoint: Path) -> dict[str, float]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from eomt_anomaly.model import Label
 
@@ -111,3 +111,13 @@ def ground_ids(labels: tuple[Label, ...]) -> tuple[int, ...]:
 def control_ids(labels: tuple[Label, ...]) -> tuple[int, ...]:
     """Ids of ordinary classes in the road's neighbourhood: road, pavement, car."""
     return tuple(label.id for label in labels if label.name in _CONTROL)
+
+
+def require_classes(known: Sequence[Label], meant: Sequence[Label], data: str) -> None:
+    """Refuse to compare class ids that mean different things: a model's classes and those of ``data``."""
+    names, wanted = [x.name for x in known], [x.name for x in meant]
+    if names != wanted:
+        raise ValueError(
+            f"the checkpoint's classes are not those of {data}: {len(names)} ({names[0]}, ...) against "
+            f"{len(wanted)} ({', '.join(wanted[:1]) or 'no classes'}, ...)"
+        )
