@@ -110,7 +110,8 @@ def _row(case: Case, samples: Sequence[tuple[float, list[dict[str, Any]]]], prec
             "load": asdict(case.load), "processes": case.processes, "images": images, "precision": precision,
             "ms": median(walls), "ms_low": min(walls), "ms_high": max(walls),
             "ms_per_image": median(walls) / images, "images_per_s": 1e3 * images / median(walls),
-            "cpu_ms_per_image": cpu_ms / images, "stages_ms": stages, "peak_mb": sum(a["peak_mb"] for a in last),
+            "cpu_ms_per_image": cpu_ms / images, "stages_ms": stages,
+            "peak_mb": sum(a["peak_mb"] for a in last),
             "gpu_peak_mb": sum(gpu) if gpu else None}
 
 

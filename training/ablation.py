@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Train variants of one recipe with several seeds and tell whether they differ.
+
+  python training/ablation.py training/configs/ablation/query_or_dense.yaml --output runs/query_or_dense \\
+    --seeds 0 1 2 --camvid DIR --drives DIR --stamps DIR
+
+A plan names arguments of fit.py common to all variants, those of each variant, and which scores are compared.
+Each run is trained by fit.py and measured by evaluate.py in processes of their own, seeds outermost, so that
+an interrupted ablation has whole seeds; what is finished is not done again. The table has the mean over seeds
+and, for each variant against the first, the 95 % interval of the paired difference (Student's t; the same
+seed means the same data order and the same pasted objects).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
+
+from eomt_training.evaluation.ablation import measurements, table  # noqa: E402
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--output", type=Path, required=True, help="folder for runs, results and the table")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", help="only these; the first is the reference")
+    for name in ("camvid", "drives", "stamps"):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"as fit.py's data.{name}_root")
+    args = parser.parse_args(argv)
+    try:
+        plan = yaml.safe_load(args.plan.read_text(encoding="utf-8"))
+        names = chosen(plan, args.variants)
+        for seed in args.seeds:
+            for name in names:
+                run(plan, name, seed, args)
+    except (OSError, ValueError) as error:
+        print(f"ablation: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"ablation: status {error.returncode} of: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+    scores = {name: plan["variants"][name]["score"] for name in names}
+    found = {
+        name: [measurements(place(args, name, seed), scores[name]) for seed in args.seeds] for name in names
+    }
+    result = {"plan": args.plan.name, "about": plan["about"], "seeds": args.seeds, "found": found}
+    (args.output / "ablation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    text = table(found)
+    (args.output / "ablation.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def chosen(plan: dict[str, Any], wanted: list[str] | None) -> list[str]:
+    """The variants to run. Raises ValueError for one that the plan does not have."""
+    for name in wanted or ():
+        if name not in plan["variants"]:
+            raise ValueError(f"no variant {name!r}: the plan has {', '.join(plan['variants'])}")
+    return wanted or list(plan["variants"])
+
+
+def place(args: argparse.Namespace, name: str, seed: int) -> Path:
+    return Path(args.output / f"{name.replace(', ', '_').replace(' ', '_')}_seed{seed}")
+
+
+def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) -> None:
+    """Train and measure one variant with one seed, unless that is done."""
+    folder = place(args, name, seed)
+    data = {"camvid_root": args.camvid, "drives_root": args.drives, "stamps_root": args.stamps}
+    checkpoint = folder / "version_0/checkpoint"
+    if not checkpoint.is_dir():
+        if folder.exists():
+            raise FileExistsError(f"{folder} holds an unfinished run: remove it")
+        script(
+            "fit.py",
+            "fit",
+            *plan["variants"][name]["fit"],
+            *plan["fit"],
+            *(f"--data.{key}={value}" for key, value in data.items()),
+            f"--seed_everything={seed}",
+            f"--data.seed={seed}",
+            f"--trainer.default_root_dir={folder}",
+        )
+    camvid, drives = ("--data", "camvid", "--root", args.camvid), ("--data", "drives", "--root", args.drives)
+    for file, command in {
+        "semantic": ("semantic", *camvid),
+        "pasted": ("anomaly", *camvid, "--stamps", args.stamps),
+        "drives": ("anomaly", *drives),
+    }.items():
+        if not (output := folder / f"{file}.json").is_file():
+            script(
+                "evaluate.py",
+                *command,
+                "--split",
+                "val",
+                "--checkpoint",
+                checkpoint,
+                *plan["evaluate"],
+                "--output",
+                output,
+                "--results",
+                args.output / "results.csv",
+            )
+
+
+def script(name: str, *arguments: object) -> None:
+    print("+", name, *arguments, flush=True)
+    subprocess.run([sys.executable, str(HERE / name), *map(str, arguments)], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

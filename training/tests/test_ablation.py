@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""`ablation.py`: its arithmetic against SciPy, its plans against the real command lines, its bookkeeping."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import evaluate
+import fit
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy.stats import ttest_rel
+
+from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_training.evaluation.ablation import QUALITY, paired, table
+from eomt_training.labels import CAMVID
+
+TRAINING = Path(__file__).resolve().parents[1]
+PLANS = sorted((TRAINING / "configs/ablation").glob("*.yaml"))
+spec = importlib.util.spec_from_file_location("ablation_script", TRAINING / "ablation.py")
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+
+
+def test_the_interval_is_that_of_a_paired_t_test():
+    rng = np.random.default_rng(0)
+    ours, reference = rng.normal(71, 2, 5), rng.normal(70, 2, 5)
+    mean, half = paired(ours, reference)
+    interval = ttest_rel(ours, reference).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx(tuple(interval))
+    mean, half = paired([71.0], [70.0])
+    assert mean == 1 and math.isnan(half)
+
+
+def test_only_a_difference_beyond_its_interval_is_bold():
+    same = {**dict.fromkeys(QUALITY, 50.0), "gflops": 10.0, "parameters_m": 20.0}
+    one = [same | {"miou": 60 + noise, "drives_auprc": 50 + 10 * noise} for noise in (-0.1, 0.0, 0.1)]
+    other = [same | {"miou": 65 + noise, "drives_auprc": 51 - 10 * noise} for noise in (-0.1, 0.0, 0.2)]
+    lines = table({"one": one, "other": other}).splitlines()
+    assert lines[2].startswith("| one | 60.0 |") and lines[3].startswith("| other | 65.0 |")
+    difference = lines[4].split(" | ")
+    assert difference[0] == "| other − one" and difference[1].startswith("**+5.0 ±")
+    assert not difference[5].startswith("**") and "±" in difference[5]
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda path: path.stem)
+def test_every_variant_of_every_plan_is_understood_by_fit_and_evaluate(plan, monkeypatch, capsys):
+    monkeypatch.chdir(TRAINING.parent)
+    values = yaml.safe_load(plan.read_text())
+    seen = set()
+    for name, variant in values["variants"].items():
+        with pytest.raises(SystemExit) as stop:
+            fit.main(["fit", *variant["fit"], *values["fit"], "--print_config"])
+        assert stop.value.code == 0, name
+        config = yaml.safe_load(capsys.readouterr().out)
+        seen.add(json.dumps([config["model"], config["data"]]))
+    assert len(seen) == len(values["variants"]), "two variants are the same"
+    evaluate.arguments(["anomaly", "--checkpoint", "x", "--root", "x", *values["evaluate"]])
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """The scripts that would run: fit.py leaves a tiny network, evaluate.py one set of figures."""
+    ran = []
+
+    def pretend(name, *arguments):
+        texts = [str(a) for a in arguments]
+        ran.append((name, texts))
+        if name == "fit.py":
+            options = dict(
+                x.removeprefix("--").split("=", 1) for x in texts if x.startswith("--") and "=" in x
+            )
+            torch.manual_seed(0)
+            config = {"labels": CAMVID, "num_queries": 8, "image_size": 56, "upscale_channels": (24, 16)}
+            folder = Path(options["trainer.default_root_dir"]) / "version_0/checkpoint"
+            EomtExt(EomtExtConfig.preset("tiny", **config)).save_pretrained(folder)
+        else:
+            output = Path(texts[texts.index("--output") + 1])
+            scores = {"eomt_ext": {"auprc": 90.0, "fpr95": 5.0, "f1_star": 60.0}}
+            kind = {"miou": 70.0, "short_side": 56} if texts[0] == "semantic" else {"scores": scores}
+            output.write_text(json.dumps(kind))
+
+    monkeypatch.setattr(script, "script", pretend)
+    plan = {
+        "about": "x",
+        "fit": [],
+        "evaluate": [],
+        "variants": {name: {"fit": [f"--model.lr={i}"], "score": "eomt_ext"} for i, name in enumerate("ab")},
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    data = [x for name in ("camvid", "drives", "stamps") for x in (f"--{name}", "data")]
+    base = [str(tmp_path / "plan.yaml"), "--output", str(tmp_path / "runs"), *data]
+    return base, ran, tmp_path / "runs"
+
+
+def test_what_is_finished_is_not_done_again_and_seeds_are_paired(commands, capsys):
+    base, ran, runs = commands
+    assert script.main([*base, "--seeds", "0", "1"]) == 0
+    fits = [texts for name, texts in ran if name == "fit.py"]
+    assert [[x for x in texts if "seed" in x and "root" not in x] for texts in fits] == [
+        [f"--seed_everything={seed}", f"--data.seed={seed}"] for seed in (0, 0, 1, 1)
+    ]
+    assert len(ran) == 4 * 4
+    found = json.loads((runs / "ablation.json").read_text())["found"]
+    assert [run["pasted_auprc"] for run in found["b"]] == [90.0, 90.0] and found["a"][0]["gflops"] > 0
+    assert "b − a" in (runs / "ablation.md").read_text()
+    (runs / "b_seed1/drives.json").unlink()
+    assert script.main([*base, "--seeds", "0", "1"]) == 0 and len(ran) == 4 * 4 + 1
+
+
+def test_mistakes_are_named(commands, capsys):
+    base, ran, runs = commands
+    assert script.main([*base, "--variants", "c"]) == 1
+    assert "no variant 'c': the plan has a, b" in capsys.readouterr().err
+    (runs / "a_seed0").mkdir(parents=True)
+    assert script.main([*base, "--seeds", "0"]) == 1
+    assert "unfinished run: remove it" in capsys.readouterr().err and not ran
+    assert script.main([str(runs / "none.yaml"), *base[1:]]) == 1
