@@ -37,11 +37,13 @@ from eomt_training.data.cutouts import load_cutouts  # noqa: E402
 from eomt_training.data.datasets import DATASETS  # noqa: E402
 from eomt_training.data.folders import drives  # noqa: E402
 from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
+from eomt_training.data.left_out import LeftOut  # noqa: E402
 from eomt_training.evaluation import Predictor, Predicts, results  # noqa: E402
 from eomt_training.evaluation.frames import Frames, degraded, every, pasted  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
 from eomt_training.labels import LABELS, control_ids, ground_ids, require_classes  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
+from eomt_training.targets import OUTLIER  # noqa: E402
 
 DATA: dict[str, Callable[..., Frames]] = {**DATASETS, "drives": drives, "generic_anomaly": generic_anomaly}
 CLASSES = {**LABELS, "drives": LABELS["camvid"]}  # generic_anomaly has none
@@ -68,6 +70,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--root", type=Path, required=True, help="the data set's folder")
     add("--split", default="val")
     add("--stamps", type=Path, help="folder of RGBA cut-outs; its evaluation half is pasted")
+    add("--left-out", nargs="+", default=[], metavar="CLASS", help="these classes' pixels are outliers")
     add("--every", type=int, default=1, help="use every n-th frame")
     add("--short-side", type=int, help="px; default: as trained")
     add("--seed", type=int, default=0)
@@ -91,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         predict = open_model(args, args.checkpoint)
-        frames = every(DATA[args.data](args.root, args.split), args.every)
+        frames = labelled_frames(args)
         about = provenance(args, predict)
         result, show = COMMANDS[args.command](args, predict, frames)
         result |= about | {"minutes": round((time.monotonic() - started) / 60, 1)}
@@ -100,6 +103,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def labelled_frames(args: argparse.Namespace) -> Frames:
+    frames: Frames = every(DATA[args.data](args.root, args.split), args.every)
+    if args.left_out:
+        frames = LeftOut(frames, args.left_out, CLASSES.get(args.data, ()), OUTLIER)
+    return frames
 
 
 def open_model(args: argparse.Namespace, folder: Path) -> Predictor:
@@ -112,7 +122,7 @@ def provenance(args: argparse.Namespace, predict: Predicts) -> dict[str, Any]:
     return {
         "command": args.command,
         "data": args.data,
-        "dataset": args.data,
+        "dataset": " without ".join([args.data, *args.left_out]),
         "split": args.split,
         "every": args.every,
         "short_side": predict.short_side,
@@ -217,8 +227,11 @@ def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tup
 
 
 def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
-    if args.data not in OWN_OUTLIERS and not args.stamps:
-        raise ValueError(f"{args.data} has no outliers: give --stamps DIR to paste unseen objects")
+    if args.data not in OWN_OUTLIERS and not args.stamps and not args.left_out:
+        raise ValueError(
+            f"{args.data} has no outliers: give --stamps DIR to paste unseen objects, or --left-out a class "
+            "that the network never learned"
+        )
     if args.stamps:
         surface = ground_ids(CLASSES[args.data])
         frames = pasted(frames, list(load_cutouts(str(args.stamps), "eval").values()), args.seed, surface)

@@ -143,3 +143,19 @@ def test_fog_thickens_towards_the_horizon_wherever_the_crop_lies():
     light = np.concatenate([crop.image.mean((1, 2)) for crop in crops])
     far, near = light[(at > 75) & (at < 105)], light[at > 170]
     assert far.mean() > near.mean() + 20, "the horizon is at 0.4 of the frame's height, not of the crop's"
+
+
+def test_a_class_left_out_is_unlabelled_in_training_and_validation(camvid_root, drives_root, stamps_root):
+    def labels(**options):
+        module = RoadDataModule(
+            camvid_root=str(camvid_root), drives_root=str(drives_root), stamps_root=str(stamps_root),
+            image_size=56, val_frames=2, **options,
+        )  # fmt: skip
+        module.setup("fit")
+        frames = [module.train_frames[i] for i in range(8)] + [x for part in module.val_sets for x in part]
+        return {int(value) for frame in frames for value in frame["labels"].unique()}
+
+    assert labels() == {0, 3, 8, OUTLIER, IGNORE}
+    assert labels(left_out=("car",)) == {0, 3, OUTLIER, IGNORE}
+    with pytest.raises(ValueError, match="cannot leave out wombat: the classes are sky, "):
+        labels(left_out=("wombat",))

@@ -55,6 +55,15 @@ def evaluate(checkpoint, camvid_root, tmp_path, monkeypatch):
     return run
 
 
+def test_a_class_left_out_is_the_anomaly_and_has_rows_of_its_own(evaluate, camvid_root):
+    result = evaluate("anomaly", "--left-out", "car")
+    cars = np.mean([(sample.labels == 8).sum() / (sample.labels != 255).sum() for sample in (
+        camvid(camvid_root, "val")[i] for i in range(4))])  # fmt: skip
+    assert result["prevalence"] == pytest.approx(100 * cars) and result["frames"] == 4
+    with open("results/results.csv") as file:
+        assert {row["dataset"] for row in csv.DictReader(file)} == {"camvid without car"}
+
+
 def test_semantic_writes_confusion_pictures_rows_and_a_report(evaluate, tmp_path):
     result = evaluate("semantic", "--predictions", "pictures", "--report", "report", "--degraded", "fog")
     assert result["frames"] == 4 and len(result["frame_miou"]) == 4
@@ -147,6 +156,7 @@ def test_errors_are_one_sentence(checkpoint, camvid_root, capsys):
     common = ["--checkpoint", str(checkpoint), "--root", str(camvid_root)]
     for options, message in (
         (["anomaly"], "has no outliers"),
+        (["anomaly", "--left-out", "wombat"], "cannot leave out wombat"),
         (["calibrate", "--fpr", "2"], "share in"),
         (["semantic", "--degraded", "locusts", "--results", ""], "locusts"),
         (["semantic", "--temperature", "0"], "above 0"),

@@ -12,16 +12,16 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from eomt_anomaly.model import EomtExtConfig
 
 from ..labels import CAMVID, LABELS, control_ids, ground_ids
+from ..targets import IGNORE
 from .datasets import open_dataset
-from .folders import Sample, SegmentationFolder, drives
+from .folders import Frames, Sample, drives
+from .left_out import LeftOut
 from .outliers import load_outliers
 from .paint import paint_road
-from .pairs import ImagePairs
 from .paste import PasteOptions, paste_control, paste_objects
 from .transforms import Augmentation, augment, fit_short_side, to_tensors
 
 CONTROL_CLASSES = control_ids(CAMVID)
-Frames = SegmentationFolder | ImagePairs
 _DEFAULTS = EomtExtConfig()
 
 
@@ -119,6 +119,8 @@ class RoadDataModule(L.LightningDataModule):
         coco_root: COCO 2017, for its instances as outliers, or null. coco_fraction: share of frames with
             outliers that get COCO's, where there are cut-outs too.
         paste: how outliers are put into training frames.
+        left_out: names of classes that are left unlabelled, so that the network never learns them
+            (``evaluate.py anomaly --left-out`` asks whether they surprise it).
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class RoadDataModule(L.LightningDataModule):
         coco_fraction: float = 0.5,
         paste: PasteOptions = PasteOptions(),
         test_split: str | None = None,
+        left_out: tuple[str, ...] = (),
     ):
         super().__init__()
         self.save_hyperparameters()
@@ -177,7 +180,7 @@ class RoadDataModule(L.LightningDataModule):
         self.drives_fraction, self.paste_probability = drives_fraction, paste_probability
         self.control_probability, self.paint_probability = control_probability, paint_probability
         self.augmentation, self.paste = augmentation, paste
-        self.num_workers, self.seed = num_workers, seed
+        self.num_workers, self.seed, self.left_out = num_workers, seed, left_out
         self.ground_ids, self.control_ids = ground_ids(LABELS[dataset]), control_ids(LABELS[dataset])
 
     def setup(self, stage: str) -> None:
@@ -185,15 +188,27 @@ class RoadDataModule(L.LightningDataModule):
         if stage == "fit":
             real = open_dataset(self.dataset, self.root, self.split)
             rendered = drives(self.drives_root, "train") if self.drives_root else None
-            self.train_frames = TrainFrames(real, rendered, self._outliers("train"), self)
+            self.train_frames = TrainFrames(
+                self._without(real),
+                self._without(rendered) if rendered is not None else None,
+                self._outliers("train"),
+                self,
+            )
         split = self.test_split if stage == "test" else self.val_split
         frames = open_dataset(self.dataset, self.root, split)
         if self.val_frames and stage != "test":
             chosen = np.linspace(0, len(frames) - 1, min(self.val_frames, len(frames))).round().astype(int)
             frames.names = [frames.names[i] for i in chosen]
         common = (self.image_size, self.patch_size, self.seed, self.ground_ids)
-        self.val_sets = [EvalFrames(frames, None, *common)]
-        self.val_sets += [EvalFrames(frames, source, *common) for source in self._outliers("eval")[-1:]]
+        seen = self._without(frames)
+        self.val_sets = [EvalFrames(seen, None, *common)]
+        self.val_sets += [EvalFrames(seen, source, *common) for source in self._outliers("eval")[-1:]]
+
+    def _without(self, frames: Frames) -> Frames:
+        """The frames with what is left out unlabelled."""
+        if not self.left_out:
+            return frames
+        return LeftOut(frames, self.left_out, LABELS[self.dataset], IGNORE)
 
     def _outliers(self, split: str) -> list[Sequence[np.ndarray]]:
         known = [label.name for label in LABELS[self.dataset]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -32,6 +33,14 @@ class Sample:
     image: np.ndarray
     labels: np.ndarray
     name: str
+
+
+class Frames(Protocol):
+    """Labelled frames by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
 
 
 class SegmentationFolder:

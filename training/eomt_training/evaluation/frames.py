@@ -4,21 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from ..data.folders import Sample
+from ..data.folders import Frames, Sample
 from ..data.paste import paste_objects
 from ..targets import IGNORE, OUTLIER
-
-
-class Frames(Protocol):
-    """Labelled frames by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
 
 
 class View:
