@@ -31,7 +31,7 @@ here, in fp16; the frozen backbone is left out and named in `config.json` (`pyth
 **Not a certified safety function.** Trained on little data: CamVid's daylight frames of one city and rendered race
 tracks. Expect it to fail at night, in rain, on motorways, and on cameras mounted differently. Structures that training
 never shows are anomalies to it too: a tyre-shaped arch over an unseen track raised an alert for as long as it was in view, and
-so do far cars and painted kerbs of a track it has not seen. Poles and other thin things are labelled badly.
+so may far cars of a kind it has not seen. Poles and other thin things are labelled badly.
 
 ## Data and terms
 The weights carry the terms of their data, **not** this repository's MIT licence:
