@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Who takes part: the engine in the ways its users have, and the peers. uint8 image in, two maps out, for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...model import EomtExt
+from ..engine import Engine
+from ..network import choose_precision
+from ..pipeline import Prediction
+from . import graphs, hf
+from .setting import Setting, Skipped
+
+Run = Callable[[Sequence[np.ndarray]], list[Prediction]]
+OURS = ("exact", "fp32", "bf16", "fp16", "onnxruntime", "openvino")
+PEERS: dict[str, Callable[[Setting, EomtExt, Path], tuple[Run, str, str]]] = {
+    "hf-eager": lambda s, m, _: hf.contestant(s, m, "eager", "fp32", naive=True),
+    "hf-sdpa": lambda s, m, _: hf.contestant(s, m, "sdpa", "fp32"),
+    "hf-sdpa-bf16": lambda s, m, _: hf.contestant(s, m, "sdpa", "bf16"),
+    "onnxruntime": lambda s, m, work: hf.on_graph(s, m, work, "onnxruntime"),
+    "openvino": lambda s, m, work: hf.on_graph(s, m, work, "openvino"),
+    "hf-compile": lambda s, m, _: hf.contestant(s, m, "sdpa", "bf16", compiled=True),
+}
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way from images to maps; `dtype`: of its matrix products; `about`: what it is made of."""
+
+    name: str
+    run: Run
+    dtype: str
+    about: str
+    close: Callable[[], None] = lambda: None
+
+    @property
+    def ours(self) -> bool:
+        return self.name.startswith("ours ")
+
+
+def names(setting: Setting, precisions: Sequence[str], peers: Sequence[str]) -> list[str]:
+    """Ours first; "auto" becomes what it means on the device.
+
+    Raises ValueError for unknown names, or where no precision of ours is among them.
+    """
+    device, ours = torch.device(setting.device), []
+    for precision in precisions:
+        if precision not in ("auto", *OURS):
+            raise ValueError(f"unknown precision {precision!r}: choose from auto, {', '.join(OURS)}")
+        ours.append(choose_precision("auto", device) if precision == "auto" else precision)
+    for peer in peers:
+        if peer not in PEERS:
+            raise ValueError(f"unknown peer {peer!r}: choose from {', '.join(PEERS)}")
+    if not ours:
+        raise ValueError("no precision of ours is given: the ratios are to ours; give --precision auto")
+    return [f"ours {name}" for name in dict.fromkeys(ours)] + list(dict.fromkeys(peers))
+
+
+def build(name: str, setting: Setting, model: EomtExt, work: Path) -> Contestant:
+    """A contestant, ready but cold. work: a folder for graphs, shared by those that need one.
+
+    Raises Skipped, with the reason, where it cannot take part.
+    """
+    if not name.startswith("ours "):
+        run, dtype, about = PEERS[name](setting, model, work)
+        return Contestant(name, run, dtype, about)
+    way = name.removeprefix("ours ")
+    if way in graphs.BACKENDS:
+        pipeline = graphs.pipeline(setting, model, work, way)
+        return Contestant(name, lambda images: pipeline.result(pipeline.submit(images)), "fp32",
+                          f"our pipeline around {way}, fp32", pipeline.close)
+    try:
+        engine = Engine(model, setting.device, way, short_side=setting.side, mode="windows",
+                        score=model.config.score, threads=setting.threads)
+    except ValueError as error:
+        raise Skipped(str(error)) from error
+    return Contestant(name, engine.infer, "fp32" if way == "exact" else way,
+                      f"Engine(precision={way!r}, mode='windows')", engine.close)
+
+
+def build_all(wanted: Sequence[str], setting: Setting, model: EomtExt,
+              work: Path) -> tuple[list[Contestant], dict[str, str]]:
+    """Those that can take part, and the others with their reasons."""
+    there, skipped = [], {}
+    for name in wanted:
+        try:
+            there.append(build(name, setting, model, work))
+        except Skipped as reason:
+            skipped[name] = str(reason)
+    return there, skipped
