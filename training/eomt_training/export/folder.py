@@ -18,10 +18,10 @@ from eomt_anomaly.model.checkpoint import CALIBRATION, CONFIG, WEIGHTS, file_sha
 from eomt_anomaly.runtime.backends import SESSIONS
 from eomt_anomaly.runtime.checkpoints import EXPORT, default_checkpoint, open_checkpoint
 from eomt_anomaly.runtime.exported import FORMAT, GRAPH
+from eomt_anomaly.runtime.onnx_graph import OPSET, ExportGraph, write_graph
 
 from ..evaluation.provenance import git_commit
 from . import tensorrt
-from .graph import OPSET, ExportGraph, write_graph
 from .parity import TOLERANCE, check
 
 PARITY = "parity.json"

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from eomt_anomaly.runtime.backends import open_session
+from eomt_anomaly.runtime.onnx_graph import ExportGraph
 from eomt_anomaly.runtime.preprocess import Normalizer
-
-from .graph import ExportGraph
 
 TOLERANCE = 1e-3
 BATCHES = (1, 3)

@@ -15,12 +15,13 @@ from typing import Any
 
 from ..report.benchmark_page import benchmark_page
 from ..report.compare import NotComparable, compare, lines
+from ..report.origin import write_json
 from .accounts import ReplayError
 from .bag_io import BagError
 from .benchmark import options, text
 from .benchmark.in_process import MakeEngine
 from .benchmark.measure import as_recorded, under_load, without_ros
-from .describe import report_lines, write_json
+from .describe import report_lines
 from .engines import make_engine
 from .processes import ChildError
 from .replay_options import end_on_sigterm

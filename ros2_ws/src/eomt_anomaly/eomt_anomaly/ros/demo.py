@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..report.origin import write_json
 from ..report.page import page
 from ..report.video import VideoError, find_ffmpeg, frame_rate, operator_view, write_video
 from .accounts import ReplayError
 from .bag_io import BagError, stamp_of
 from .conversions import InvalidInput, to_rgb
-from .describe import report_lines, write_json
+from .describe import report_lines
 from .measured import Result, measured
 from .player import ros_message
 from .processes import ChildError

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..report import quality
+from ..report.origin import host
 from ..report.recording import Recording
 from ..report.statistics import summarize
 from .accounts import ReplayError
 from .bag_io import Bag, Topic
-from .describe import host, versions
+from .describe import versions
 from .ground_truth import Labels
 from .recorder import Recorder
 from .replay import replay

@@ -1,127 +1,112 @@
 # SPDX-License-Identifier: MIT
-"""`python -m eomt_anomaly.runtime.bench`: our stages beside plain ones, interleaved in one run, as ratios.
+"""The engine beside its peers, on the same weights and the same image, in turns in one run.
 
-Weights are random: speed only. Times are this process's CPU time (all its threads), so that other processes
-disturb less; only the ratios mean something on another machine. Peers: the naive post-processing (every mask
-upsampled to the image) and, where `transformers` is installed, the pre- and post-processing of its
-`EomtImageProcessor`.
+  python -m eomt_anomaly.runtime.bench                                    # ViT-S, random weights, 1024x2048 px
+  python -m eomt_anomaly.runtime.bench --checkpoint DIR --image 720 1280 --side 476
+  python -m eomt_anomaly.runtime.bench --device cuda --model large --image 640 640 --side 640
+
+Prints a table; leaves bench.json and bench.html in --output. What the numbers mean: docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import datetime
+import os
 import platform
-import statistics
-import time
-from collections.abc import Callable
-from types import SimpleNamespace
+import shlex
+import sys
+from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 
-from ..model import EomtExt, EomtExtConfig
-from .network import DTYPES, choose_precision, prepare
-from .postprocess import exact, finish, fuse
-from .preprocess import Normalizer, network_input, plan
+from ..report.engine_page import engine_page     # this entry point alone: the runtime needs no report
+from ..report.origin import host, packages, write_json
+from .benchmark import comparison, contestants, text
+from .benchmark.setting import Setting
+
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "transformers", "torchvision", "onnx", "onnxruntime",
+            "openvino")
 
 
-def interleave(stages: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median CPU ms of each stage; every round runs each once, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in stages}
-    for _ in range(rounds + 1):
-        for name, stage in stages.items():
-            start = time.process_time()
-            stage()
-            times[name].append(1e3 * (time.process_time() - start))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
-
-
-def peer_stages(image: np.ndarray, side: int, queries: int, classes: int) -> dict[str, Callable[[], object]]:
-    """HF's processor on the same image, two square windows of `side`; empty without transformers."""
-    try:
-        from transformers import EomtImageProcessor
-    except ImportError:
-        return {}
-    processor = EomtImageProcessor(size={"shortest_edge": side, "longest_edge": None}, do_split_image=True)
-    height, width = image.shape[:2]
-    inputs = processor(image, return_tensors="pt")
-    offsets, count = inputs["patch_offsets"], len(inputs["pixel_values"])
-    output = SimpleNamespace(
-        masks_queries_logits=torch.randn(count, queries, side // 4, side // 4),
-        class_queries_logits=torch.randn(count, queries, classes + 1), patch_offsets=offsets)
-    return {"peer preprocess": lambda: processor(image, return_tensors="pt"),
-            "peer postprocess": lambda: processor.post_process_semantic_segmentation(
-                output, target_sizes=[(height, width)], size={"shortest_edge": side, "longest_edge": None})}
-
-
-@torch.inference_mode()
-def run(size: str, height: int, width: int, side: int, queries: int, rounds: int) -> dict[str, object]:
-    """Medians in ms and ratios for one configuration."""
-    torch.manual_seed(0)
-    model = EomtExt(EomtExtConfig.preset(size, num_queries=queries, image_size=side)).eval()
-    cpu, classes = torch.device("cpu"), model.config.num_classes
-    p = plan(height, width, side, model.config.patch_size)
-    fast = choose_precision("auto", cpu)
-    networks = {name: prepare(model, name, cpu) for name in dict.fromkeys((fast, "fp32"))}
-    normalize = {n: Normalizer(model.config.pixel_mean, model.config.pixel_std, DTYPES[n]) for n in networks}
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    pixels = {name: network_input(image, p, normalize[name]) for name in networks}
-    output = networks["fp32"](pixels["fp32"])
-
-    def post() -> object:
-        return finish(fuse(_copy(output), "eomt_ext").numpy(), p, "eomt_ext")
-
-    stages: dict[str, Callable[[], object]] = {
-        "preprocess": lambda: network_input(image, p, normalize[fast]),
-        "postprocess": post,
-        "postprocess naive": lambda: exact(_copy(output), p, "eomt_ext"),
-        **{f"forward {name}": lambda name=name: networks[name](pixels[name]) for name in networks},
-        **peer_stages(image, side, queries, classes)}
-    ms = interleave(stages, rounds)
-    ratios = {"naive / postprocess": ms["postprocess naive"] / ms["postprocess"],
-              f"forward fp32 / {fast}": ms["forward fp32"] / ms[f"forward {fast}"]}
-    for stage in ("preprocess", "postprocess"):
-        if f"peer {stage}" in ms:
-            ratios[f"peer / {stage}"] = ms[f"peer {stage}"] / ms[stage]
-    return {"model": size, "image": [height, width], "network input": list(p.window), "queries": queries,
-            "rounds": rounds, "cpu_ms": ms, "ratios": ratios,
-            "machine": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(), "torch": torch.__version__, "opencv": cv2.__version__}
-
-
-def _copy(output: object) -> object:
-    """`fuse` overwrites mask logits; the copy is part of the time of each way that gets one."""
-    return type(output)(output.mask_logits.clone(), output.class_logits, output.anomaly_logits)
-
-
-def main() -> None:
-    """Print the table and, with --json, store it."""
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check; ends the process with a message where something makes no sense."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="small", choices=("tiny", "small", "base", "large"))
-    parser.add_argument("--image", type=int, nargs=2, default=(1024, 2048), metavar=("H", "W"))
-    parser.add_argument("--side", type=int, default=476, help="short side of the network's input, px")
-    parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of torch and OpenCV")
-    parser.add_argument("--json", help="file to write")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-        cv2.setNumThreads(options.threads)
-    result = run(options.model, *options.image, options.side, options.queries, options.rounds)
-    print(f"{options.model}, image {options.image[0]}x{options.image[1]}, input {result['network input']}, "
-          f"{options.queries} queries, medians of {options.rounds} rounds, CPU ms")
-    for name, value in result["cpu_ms"].items():
-        print(f"  {name:20} {value:9.1f}")
-    for name, value in result["ratios"].items():
-        print(f"  {name:28} {value:6.2f}x")
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(result, file, indent=2)
+        prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--model", default="small", choices=("tiny", "small", "base", "large"), help="size, with random weights")
+    add("--checkpoint", help="a checkpoint folder instead")
+    add("--backbone", help="of the checkpoint: file or folder of its frozen backbone, if in no usual place")
+    add("--image", type=_positive, nargs=2, default=(1024, 2048), metavar=("H", "W"), help="px")
+    add("--side", type=_positive, default=512, help="of the square windows that the network sees, px")
+    add("--patch", type=_positive, default=16, help="px; of random weights")
+    add("--queries", type=_positive, default=100, help="of random weights")
+    add("--cameras", type=_positive, default=1, help="images at a time")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N")
+    add("--ours", nargs="+", default=["auto", "fp32"], metavar="WAY",
+        help=f"auto, {', '.join(contestants.OURS)}; the ratios are to the first")
+    add("--peers", nargs="*", default=list(contestants.PEERS), metavar="PEER",
+        help=f"default: {' '.join(contestants.PEERS)}")
+    add("--rounds", type=_positive, default=7, help="each runs every contestant once")
+    add("--warmup", type=_positive, default=1, help="rounds before, which do not count")
+    add("--frames", type=_positive, default=200, help="of each figure of the CUDA pipeline")
+    add("--threads", type=_positive, help="for all contestants; default: each one's own choice")
+    add("--seed", type=int, default=0, help="of weights and image")
+    add("--no-memory", action="store_true", help="do not measure memory (a process for each contestant)")
+    add("--no-stages", action="store_true", help="do not time pre- and post-processing on their own")
+    add("--output", type=Path, default=Path("out/bench"), help="folder for bench.json and bench.html")
+    args = parser.parse_args(argv)
+    try:
+        device = torch.device(args.device)
+    except RuntimeError:
+        parser.error(f"--device {args.device}: give cpu, cuda or cuda:N")
+    if device.type not in ("cpu", "cuda"):
+        parser.error(f"--device {args.device}: give cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        parser.error(f"--device {args.device}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+                     "device(s), so no figure of a GPU can be had here; run it where there is one")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print, store. 0: done; 1: it could not be measured, and the message says why."""
+    args = arguments(argv)
+    setting = Setting(args.model, args.checkpoint, args.backbone, tuple(args.image), args.side, args.patch,
+                      args.queries, args.cameras, args.device, args.threads, args.seed)
+    machine = _host(args.device)     # before this run is itself the load
+    try:
+        wanted = contestants.names(setting, args.ours, args.peers)
+        result = comparison.compare(
+            setting, wanted, args.rounds, warmup=args.warmup, weigh=not args.no_memory,
+            with_stages=not args.no_stages, frames=args.frames, say=lambda line: print(line, file=sys.stderr))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    result |= {"command": shlex.join(["python", "-m", "eomt_anomaly.runtime.bench", *(argv or sys.argv[1:])]),
+               "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+               "host": machine, "versions": {"python": platform.python_version(), **packages(PACKAGES)}}
+    print(text.lines(result))
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_json(args.output / "bench.json", result)
+    (args.output / "bench.html").write_text(engine_page(result), encoding="utf-8")
+    print(f"\nwritten: {args.output / 'bench.json'}, {args.output / 'bench.html'}")
+    return 0
+
+
+def _host(device: str) -> dict[str, object]:
+    """The machine, what torch finds in its processor, and how busy it was."""
+    return {**host(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "amx": torch.cpu._is_amx_tile_supported(), "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
+            "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
+            "load_average": [round(x, 2) for x in os.getloadavg()]}
+
+
+def _positive(text_: str) -> int:
+    value = int(text_)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive integer")
+    return value
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -133,7 +133,7 @@ class CudaPipeline:
         """
         setup = self.setup
         plan = setup.plan(*images.shape[1:3])
-        pixels = self._input(images, plan)                                            # [B*n,3,h,w]
+        pixels = self.network_input(images, plan)                                     # [B*n,3,h,w]
         output = setup.forward(pixels)
         ok, count = finite(output).view(1), len(plan.corners)
         if setup.exact:
@@ -144,7 +144,8 @@ class CudaPipeline:
             pairs = [finish_on_device(m, plan, setup.score) for m in maps.split(count)]
         return torch.stack([a for _, a in pairs]), torch.stack([c for c, _ in pairs]), ok
 
-    def _input(self, images: Tensor, plan: Plan) -> Tensor:
+    def network_input(self, images: Tensor, plan: Plan) -> Tensor:
+        """uint8 [B,H,W,3] -> normalised [B*n,3,h,w], the plan's n windows of each image, on its device."""
         x = images.permute(0, 3, 1, 2).float()                                        # [B,3,H,W]
         if plan.scaled != plan.image:
             x = F.interpolate(x, plan.scaled, mode="bilinear", align_corners=False, antialias=True)

@@ -18,7 +18,8 @@ from . import graphs, hf
 from .setting import Setting, Skipped
 
 Run = Callable[[Sequence[np.ndarray]], list[Prediction]]
-OURS = ("exact", "fp32", "bf16", "fp16", "onnxruntime", "openvino")
+COMPILED = "+compile"   # torch.compile after a precision of ours
+OURS = ("exact", "fp32", "bf16", "fp16", "fp32+compile", "bf16+compile", "onnxruntime", "openvino")
 PEERS: dict[str, Callable[[Setting, EomtExt, Path], tuple[Run, str, str]]] = {
     "hf-eager": lambda s, m, _: hf.contestant(s, m, "eager", "fp32", naive=True),
     "hf-sdpa": lambda s, m, _: hf.contestant(s, m, "sdpa", "fp32"),
@@ -44,21 +45,21 @@ class Contestant:
         return self.name.startswith("ours ")
 
 
-def names(setting: Setting, precisions: Sequence[str], peers: Sequence[str]) -> list[str]:
+def names(setting: Setting, ways: Sequence[str], peers: Sequence[str]) -> list[str]:
     """Ours first; "auto" becomes what it means on the device.
 
-    Raises ValueError for unknown names, or where no precision of ours is among them.
+    Raises ValueError for unknown names, or where no way of ours is among them.
     """
     device, ours = torch.device(setting.device), []
-    for precision in precisions:
-        if precision not in ("auto", *OURS):
-            raise ValueError(f"unknown precision {precision!r}: choose from auto, {', '.join(OURS)}")
-        ours.append(choose_precision("auto", device) if precision == "auto" else precision)
+    for way in ways:
+        if way not in ("auto", *OURS):
+            raise ValueError(f"unknown way of ours {way!r}: choose from auto, {', '.join(OURS)}")
+        ours.append(choose_precision("auto", device) if way == "auto" else way)
     for peer in peers:
         if peer not in PEERS:
             raise ValueError(f"unknown peer {peer!r}: choose from {', '.join(PEERS)}")
     if not ours:
-        raise ValueError("no precision of ours is given: the ratios are to ours; give --precision auto")
+        raise ValueError("no way of ours is given: the ratios are to the first; give --ours auto")
     return [f"ours {name}" for name in dict.fromkeys(ours)] + list(dict.fromkeys(peers))
 
 
@@ -75,22 +76,19 @@ def build(name: str, setting: Setting, model: EomtExt, work: Path) -> Contestant
         pipeline = graphs.pipeline(setting, model, work, way)
         return Contestant(name, lambda images: pipeline.result(pipeline.submit(images)), "fp32",
                           f"our pipeline around {way}, fp32", pipeline.close)
+    precision, compiled = way.removesuffix(COMPILED), way.endswith(COMPILED)
     try:
-        engine = Engine(model, setting.device, way, short_side=setting.side, mode="windows",
-                        score=model.config.score, threads=setting.threads)
+        engine = Engine(model, setting.device, precision, short_side=setting.side, mode="windows",
+                        score=model.config.score, threads=setting.threads, compile=compiled)
     except ValueError as error:
         raise Skipped(str(error)) from error
-    return Contestant(name, engine.infer, "fp32" if way == "exact" else way,
-                      f"Engine(precision={way!r}, mode='windows')", engine.close)
+    return Contestant(name, engine.infer, "fp32" if precision == "exact" else precision,
+                      f"Engine(precision={precision!r}, mode='windows'{', compile=True' * compiled})", engine.close)
 
 
-def build_all(wanted: Sequence[str], setting: Setting, model: EomtExt,
-              work: Path) -> tuple[list[Contestant], dict[str, str]]:
-    """Those that can take part, and the others with their reasons."""
-    there, skipped = [], {}
-    for name in wanted:
-        try:
-            there.append(build(name, setting, model, work))
-        except Skipped as reason:
-            skipped[name] = str(reason)
-    return there, skipped
+def reason(error: Exception) -> str:
+    """Why a contestant cannot take part: our own words, or the first line of a library's."""
+    if isinstance(error, Skipped):
+        return str(error)
+    words = str(error).strip().splitlines()
+    return f"failed: {type(error).__name__}: {words[0] if words else 'no message'}"

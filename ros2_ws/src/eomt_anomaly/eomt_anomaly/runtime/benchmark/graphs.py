@@ -9,30 +9,14 @@ import warnings
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from ...model import EomtExt
 from ..backends import SESSIONS, Graph, GraphPipeline, open_session
-from ..exported import Exported
-from ..network import prepare
+from ..exported import GRAPH, Exported
 from ..pipeline import Setup
 from .setting import Setting, Skipped
 
 BACKENDS = tuple(SESSIONS)
-LIMIT = 2**31   # bytes of one ONNX file
-OPSET = 18
-
-
-class _Logits(nn.Module):
-    """Mask, class and anomaly logits as a tuple, which is what a graph can give."""
-
-    def __init__(self, model: EomtExt):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        out = self.model(pixels)
-        return out.mask_logits, out.class_logits, out.anomaly_logits
 
 
 def require(*packages: str) -> None:
@@ -44,37 +28,29 @@ def require(*packages: str) -> None:
         except ImportError:
             missing.append(package)
     if missing:
-        raise Skipped(f"not installed: {', '.join(missing)}; run `python3 -m pip install {' '.join(missing)}`")
+        raise Skipped(f"not installed: {', '.join(missing)}; run `python3 -m pip install {' '.join(missing)}` "
+                      "(versions: requirements/export.txt)")
 
 
 def write(setting: Setting, model: EomtExt, work: Path) -> Path:
-    """The graph of the fp32 network (LayerScale folded), float32 [B,3,side,side] -> logits; once a folder.
-
-    Written beside training/export.py because this package must not need the training tools.
-    """
-    path = work / "model.onnx"
+    """The fp32 network, float32 [B,3,side,side] -> logits, as `training/export.py` writes it; once a folder."""
+    path = work / GRAPH
     if path.is_file():
         return path
-    require("onnxscript")
-    if sum(p.numel() * p.element_size() for p in model.parameters()) >= LIMIT:
-        raise Skipped("the weights exceed the 2 GiB of one ONNX file")
-    network, cells = prepare(model, "fp32", torch.device("cpu")), setting.side // model.config.patch_size
-    positions = network.backbone.positions((cells, cells)).clone()
-    network.backbone.positions = lambda grid: positions  # type: ignore[method-assign]
+    require("onnx", "onnxscript")
+    from ..onnx_graph import ExportGraph, write_graph
+
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)   # it warns of packages that are not needed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                _Logits(network).eval(), (torch.zeros(2, 3, setting.side, setting.side),), dynamo=True,
-                input_names=["image"], output_names=["mask_logits", "class_logits", "anomaly_logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, verbose=False)
+            write_graph(ExportGraph(model, False, None, model.config.score), (setting.side, setting.side), path)
+    except ValueError as error:
+        raise Skipped(str(error)) from error
     finally:
         logger.setLevel(level)
-    assert program is not None
-    program.save(str(path))
     return path
 
 

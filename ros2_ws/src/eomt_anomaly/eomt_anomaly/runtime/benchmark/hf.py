@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +35,7 @@ def contestant(setting: Setting, model: EomtExt, attention: str, precision: str,
 
     compiled: torch.compile in mode max-autotune, where there is a GPU. Returns run, dtype, description.
     """
-    processor = _processor(setting, model)
+    processor = make_processor(setting, model)
     device = torch.device(setting.device)
     if compiled and device.type != "cuda":
         raise Skipped("torch.compile max-autotune is a peer on a GPU only; here the device is a CPU")
@@ -52,7 +54,7 @@ def contestant(setting: Setting, model: EomtExt, attention: str, precision: str,
     how = "naive" if naive else "careful"
     return (Peer(setting, processor, forward, device, naive), precision,
             f"transformers, {attention}{', torch.compile max-autotune' if compiled else ''}, {precision}, "
-            f"its processor, {how} anomaly map")
+            f"{type(processor).__name__}, {how} anomaly map")
 
 
 def on_graph(setting: Setting, model: EomtExt, work: Path, backend: str) -> tuple[Any, str, str]:
@@ -60,7 +62,7 @@ def on_graph(setting: Setting, model: EomtExt, work: Path, backend: str) -> tupl
     if setting.device != "cpu":
         raise Skipped(f"the peer {backend} is measured on the CPU only")
     graphs.require(backend)
-    processor = _processor(setting, model)
+    processor = make_processor(setting, model)
     path = graphs.write(setting, model, work)
     if backend == "openvino":
         session, dtype = _openvino(path, setting.threads)
@@ -72,7 +74,7 @@ def on_graph(setting: Setting, model: EomtExt, work: Path, backend: str) -> tupl
         return EomtExtOutput(masks, classes, anomalies)
 
     return (Peer(setting, processor, forward, torch.device("cpu"), False), dtype,
-            f"ONNX graph in {backend}, {dtype}, transformers' processor, careful anomaly map")
+            f"ONNX graph in {backend}, {dtype}, {type(processor).__name__}, careful anomaly map")
 
 
 class Peer:
@@ -84,6 +86,7 @@ class Peer:
 
     def __init__(self, setting: Setting, processor: Any, forward: Forward, device: torch.device, naive: bool):
         self.processor, self.forward, self.device, self.naive = processor, forward, device, naive
+        self.on_device = not type(processor).__name__.endswith("Pil")   # that variant takes arrays only
         self.size = {"shortest_edge": setting.side, "longest_edge": None}
 
     @torch.inference_mode()
@@ -92,8 +95,12 @@ class Peer:
 
     def _one(self, image: np.ndarray) -> Prediction:
         t0 = self._now()
-        inputs = self.processor(torch.from_numpy(image).permute(2, 0, 1).to(self.device), return_tensors="pt")
-        pixels, offsets = inputs["pixel_values"], [tuple(map(int, o)) for o in inputs["patch_offsets"]]
+        shown: Any = image
+        if self.on_device:
+            shown = torch.from_numpy(image).permute(2, 0, 1).to(self.device)
+        inputs = self.processor(shown, return_tensors="pt")
+        pixels = inputs["pixel_values"].to(self.device)
+        offsets = [tuple(map(int, o)) for o in inputs["patch_offsets"]]
         t1 = self._now()
         output = self.forward(pixels)
         t2 = self._now()
@@ -133,16 +140,18 @@ class Peer:
         return time.perf_counter()
 
 
-def _processor(setting: Setting, model: EomtExt) -> Any:
+def make_processor(setting: Setting, model: EomtExt) -> Any:
+    """`EomtImageProcessor` for the setting's windows: torchvision's where that is installed, else PIL's."""
+    variant = "EomtImageProcessor" + ("" if importlib.util.find_spec("torchvision") else "Pil")
     try:
-        from transformers import EomtImageProcessor
-    except ImportError as error:
-        raise Skipped(f"transformers with EoMT is not installed ({error}); "
-                      "run `python3 -m pip install transformers torchvision`") from error
+        processor = getattr(importlib.import_module("transformers"), variant)
+    except (ImportError, AttributeError) as error:
+        raise Skipped(f"transformers with EoMT is not installed ({error}); run `python3 -m pip install "
+                      "transformers` (version: requirements/training.txt)") from error
     if model.config.score != SCORE:
         raise Skipped(f"the peers compute the score {SCORE}, the checkpoint's is {model.config.score}")
     config = model.config
-    return EomtImageProcessor(size={"shortest_edge": setting.side, "longest_edge": None}, do_split_image=True,
+    return processor(size={"shortest_edge": setting.side, "longest_edge": None}, do_split_image=True,
                               image_mean=list(config.pixel_mean), image_std=list(config.pixel_std))
 
 

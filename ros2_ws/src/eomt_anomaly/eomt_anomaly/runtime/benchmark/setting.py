@@ -73,9 +73,11 @@ class Setting:
             cv2.setNumThreads(self.threads)
 
 
-
 def randomise(model: EomtExt, seed: int) -> EomtExt:
-    """Weights that all matter: normal with variance 1 / inputs, biases 0.3 wide, norms around 1."""
+    """Weights that all matter: normal with variance 1 / inputs, biases 0.3 wide, norms around 1.
+
+    Mask logits come out about 3 wide, as trained ones are; far wider ones are steps, not masks.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -83,4 +85,6 @@ def randomise(model: EomtExt, seed: int) -> EomtExt:
             p.copy_(torch.randn(p.shape, generator=generator) * scale)
             if p.ndim == 1 and "norm" in name and name.endswith("weight"):
                 p.add_(1.0)
+        for p in model.mask_head.fc3.parameters():
+            p.mul_(3 * model.config.hidden_size ** -0.5)
     return model.eval()

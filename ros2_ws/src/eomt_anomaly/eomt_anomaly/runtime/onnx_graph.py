@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is exported: the network, with its pre- and post-processing where wanted, as one ONNX graph."""
+"""The network, with its pre- and post-processing where wanted, as one ONNX graph: for exports and benchmarks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eomt_anomaly.model import EomtExt
-from eomt_anomaly.runtime.network import prepare
-from eomt_anomaly.runtime.postprocess import fuse, publish
-from eomt_anomaly.runtime.preprocess import Normalizer
+from ..model import EomtExt
+from .network import prepare
+from .postprocess import fuse, publish
+from .preprocess import Normalizer
 
 OPSET = 18
 LOGITS = ("mask_logits", "class_logits", "anomaly_logits")

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Peak memory of one contestant, in a process of its own: `python -m eomt_anomaly.runtime.benchmark.memory`.
+
+Resident memory before the first image and at its highest while images run; on a GPU torch's allocator.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import contestants
+from .setting import Setting, Skipped
+
+RUNS = 2
+MODULE = __name__ if __name__ != "__main__" else __spec__.name
+
+
+class Failed(RuntimeError):
+    """The child gave no answer; the text has its last line."""
+
+
+def peak(name: str, setting: Setting, work: Path, timeout_s: float = 1800) -> dict[str, Any]:
+    """`built_mb`, `peak_mb` and their difference `extra_mb`, 1e6 bytes; on CUDA also `gpu_built_mb`, `gpu_peak_mb`.
+
+    work: the folder of graphs, so that the child need not write them. Raises Failed with the child's words.
+    """
+    job = json.dumps({"name": name, "setting": asdict(setting), "work": str(work)})
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    with tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.run([sys.executable, "-m", MODULE, job], stdout=subprocess.PIPE, stderr=errors,
+                               text=True, timeout=timeout_s, env={**os.environ, "PYTHONPATH": path})
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+    if child.returncode:
+        raise Failed(f"its process ended with status {child.returncode}: {said[-1] if said else 'no message'}")
+    return json.loads(child.stdout.strip().splitlines()[-1])
+
+
+def measure(name: str, setting: Setting, work: Path) -> dict[str, Any]:
+    """What the child does; see `peak`. Meaningless in a process that has done other things."""
+    setting.set_threads()
+    contestant = contestants.build(name, setting, setting.model(), work)
+    images, device = setting.images(), torch.device(setting.device)
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):                  # another libc than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        gpu = {"gpu_built_mb": torch.cuda.memory_allocated(device) / 1e6}
+    Path("/proc/self/clear_refs").write_text("5")                       # VmHWM begins anew (proc(5))
+    built = _status("VmRSS")
+    for _ in range(RUNS):
+        contestant.run(images)
+    highest = _status("VmHWM")
+    found = {"built_mb": built, "peak_mb": highest, "extra_mb": highest - built}
+    if device.type == "cuda":
+        found |= gpu | {"gpu_peak_mb": torch.cuda.max_memory_allocated(device) / 1e6}
+    contestant.close()
+    return {key: round(value, 1) for key, value in found.items()}
+
+
+def _status(field: str) -> float:
+    """A field of /proc/self/status, 1e6 bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise OSError(f"/proc/self/status has no {field}: memory cannot be measured here")
+
+
+def main(argv: list[str]) -> int:
+    job = json.loads(argv[0])
+    values = job["setting"]
+    setting = Setting(**{**values, "size": tuple(values["size"])})
+    try:
+        print(json.dumps(measure(job["name"], setting, Path(job["work"]))))
+    except (Skipped, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

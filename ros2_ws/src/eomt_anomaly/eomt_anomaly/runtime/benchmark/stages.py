@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""Pre- and post-processing on their own: ours, the naive way, and transformers' processor, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...model import EomtExt, EomtExtOutput
+from ..network import DTYPES, choose_precision, prepare
+from ..postprocess import exact, finish, fuse
+from ..preprocess import Normalizer, network_input
+from . import timing
+from .hf import make_processor
+from .setting import Setting, Skipped
+
+OURS = {"preprocess": "ours preprocess", "preprocess + patch embed": "ours preprocess + patch embed",
+        "postprocess": "ours postprocess"}
+
+
+@torch.inference_mode()
+def compare_stages(setting: Setting, model: EomtExt, rounds: int) -> dict[str, Any]:
+    """Interleaved times of each way through a stage, ms, and their ratios to ours.
+
+    Ours is in the precision "auto" of the CPU; every way of post-processing gets the same fp32 logits, and
+    the copy of the mask logits that it overwrites is part of its time.
+    """
+    cpu, image, score = torch.device("cpu"), setting.images()[0], model.config.score
+    plan = setting.plan(model.config.patch_size)
+    dtype = DTYPES[choose_precision("auto", cpu)]
+    normalize = Normalizer(model.config.pixel_mean, model.config.pixel_std, dtype)
+    output = prepare(model, "fp32", cpu)(network_input(image, plan, Normalizer(
+        model.config.pixel_mean, model.config.pixel_std, torch.float32)))
+    embed = prepare(model, "fp32", cpu).backbone.patch_embed
+    fast_embed = prepare(model, "fp32", cpu).backbone.patch_embed.to(dtype)
+    runs: dict[str, Callable[[], Any]] = {
+        OURS["preprocess"]: lambda: network_input(image, plan, normalize),
+        OURS["preprocess + patch embed"]: lambda: fast_embed(network_input(image, plan, normalize)),
+        OURS["postprocess"]: lambda: finish(fuse(_copy(output), score).numpy(), plan, score),
+        "naive postprocess": lambda: exact(_copy(output), plan, score)}
+    skipped = {}
+    try:
+        runs |= _theirs(setting, model, image, output, embed)
+    except Skipped as reason:
+        skipped["transformers' processor"] = str(reason)
+    samples = timing.interleave({name: _only_time(run) for name, run in runs.items()}, rounds)
+    ratios = {}
+    for stage, ours in OURS.items():
+        for who in ("naive", "transformers"):
+            if (name := f"{who} {stage}") in samples:
+                ratios[f"{name} / ours"] = timing.ratio(samples[name].wall, samples[ours].wall, setting.seed)
+    return {"ms": {name: timing.quantiles(s.wall) for name, s in samples.items()},
+            "cpu_ms": {name: timing.quantiles(s.cpu) for name, s in samples.items()},
+            "ratios": ratios, "skipped": skipped}
+
+
+def _theirs(setting: Setting, model: EomtExt, image: np.ndarray, output: EomtExtOutput,
+            embed: torch.nn.Module) -> dict[str, Callable[[], Any]]:
+    """transformers' ways through the same stages; its post-processing has no anomaly map."""
+    processor = make_processor(setting, model)
+    inputs = processor(image, return_tensors="pt")
+    logits = SimpleNamespace(masks_queries_logits=output.mask_logits, class_queries_logits=output.class_logits,
+                             patch_offsets=inputs["patch_offsets"])
+    size = {"shortest_edge": setting.side, "longest_edge": None}
+    return {"transformers preprocess": lambda: processor(image, return_tensors="pt"),
+            "transformers preprocess + patch embed":
+                lambda: embed(processor(image, return_tensors="pt")["pixel_values"]),
+            "transformers postprocess": lambda: processor.post_process_semantic_segmentation(
+                logits, target_sizes=[image.shape[:2]], size=size)}
+
+
+def _copy(output: EomtExtOutput) -> EomtExtOutput:
+    return EomtExtOutput(output.mask_logits.clone(), output.class_logits, output.anomaly_logits)
+
+
+def _only_time(run: Callable[[], Any]) -> Callable[[], None]:
+    def timed() -> None:
+        run()
+
+    return timed
