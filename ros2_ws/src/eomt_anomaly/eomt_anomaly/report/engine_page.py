@@ -12,16 +12,14 @@ from .layout import document, section, tile
 from .sections import notes, number, table
 
 STAGES = ("preprocess", "forward", "postprocess", "upload", "compute", "download")
-NO_GPU = (
-    "No GPU took part, so no figure on this page is of a GPU. `make bench-gpu` measures one where there is one."
-)
+NO_GPU = "No GPU took part: no figure on this page is of a GPU. `make bench-gpu` measures one where it is."
 CPU_TIMES = (
-    "Times of a CPU say something about this machine at that moment only; what counts is the ratio of contestants "
-    "that took turns in one run."
+    "Times of a CPU say something about this machine at that moment only; what counts is the ratio of "
+    "contestants that took turns in one run."
 )
 RANDOM = (
-    "The weights are random: speed is that of trained ones, agreement is not. What the approximations cost on "
-    "trained weights and labelled data is measured elsewhere."
+    "The weights are random: speed is that of trained ones, agreement is not. What the approximations cost "
+    "on trained weights and labelled data is measured elsewhere."
 )
 
 
@@ -31,8 +29,9 @@ def engine_page(result: Mapping[str, Any]) -> str:
     weights = setting["checkpoint"] or f"{setting['preset']}, random weights"
     height, width = setting["size"]
     parts = [
-        f"<h1>The engine beside its peers</h1><p class=soft>{escape(weights)}, on {escape(setting['device'])}; "
-        f"{setting['cameras']} image(s) of {height}×{width} px in, class map and anomaly map of the same size out; "
+        f"<h1>The engine beside its peers</h1><p class=soft>{escape(weights)}, on "
+        f"{escape(setting['device'])}; {setting['cameras']} image(s) of {height}×{width} px in, class map and "
+        f"anomaly map of the same size out; "
         f"{result['network']['windows']} window(s) of {setting['side']} px; {result['rounds']} rounds. "
         f"Every ratio is to <b>{escape(result['ours'])}</b>.</p>",
         f'<div class="tiles">{"".join(_tiles(result))}</div>',
@@ -42,7 +41,9 @@ def engine_page(result: Mapping[str, Any]) -> str:
         section("Peak memory", _memory(rows)),
         section("Arithmetic", _arithmetic(result)),
         section("Agreement with the fp32 exact reference", _agreement(rows)),
-        section("Pre- and post-processing on their own", _stages(result["stages"])) if result["stages"] else "",
+        section("Pre- and post-processing on their own", _stages(result["stages"]))
+        if result["stages"]
+        else "",
         section("The CUDA pipeline under load", _pipeline(result["pipeline"])) if result["pipeline"] else "",
         section("Not here, and why", _skipped(result["skipped"])),
         section("How this was measured", _origin(result)),
@@ -82,16 +83,17 @@ def _times(result: Mapping[str, Any]) -> str:
     return (
         (plots.ratios(others) if others else "")
         + table(head, cells)
-        + "<p class=soft>Ratio: the median of the rounds' ratios to ours, with a bootstrap interval over the rounds; "
-        "above 1, ours is faster. CPU: of all threads.</p>"
-        + plots.lines(course, "round", "ms")
+        + "<p class=soft>Ratio: the median of the rounds' ratios to ours, with a bootstrap interval over the "
+        "rounds; "
+        "above 1, ours is faster. CPU: of all threads.</p>" + plots.lines(course, "round", "ms")
     )
 
 
 def _stages_of(rows: Sequence[Mapping[str, Any]]) -> str:
     there = [stage for stage in STAGES if any(stage in row["stages_ms"] for row in rows)]
     return plots.stacked({row["name"]: row["stages_ms"] for row in rows}, there) + table(
-        ("ms, p50", *there), [(row["name"], *(number(row["stages_ms"].get(s)) for s in there)) for row in rows]
+        ("ms, p50", *there),
+        [(row["name"], *(number(row["stages_ms"].get(s)) for s in there)) for row in rows],
     )
 
 
@@ -109,8 +111,8 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         plots.stacked(bars, ("before the first image", "more while images run"), "MB")
         + table(head, [(name, *(number(m.get(key)) for key in keys)) for name, m in found.items()])
-        + "<p class=soft>Resident memory (on a GPU also torch's allocator) of a process of its own; 1 MB is a million "
-        "bytes. What a process holds before the first image includes its libraries.</p>"
+        + "<p class=soft>Resident memory (on a GPU also torch's allocator) of a process of its own; 1 MB is a "
+        "million bytes. What a process holds before the first image includes its libraries.</p>"
         + (_skipped(failed) if failed else "")
     )
 
@@ -157,8 +159,10 @@ def _pipeline(found: Mapping[str, Any]) -> str:
             for name, one in found["same_maps"].items()]  # fmt: skip
     return (
         f"<p>{escape(found['precision'])}. One image at a time: p50 {number(latency['p50'])} ms, p99 "
-        f"{number(latency['p99'])} ms, p99 / p50 <b>{latency['p99_over_p50']:.2f}</b>, {found['frames']} frames. "
-        f"Floor (arithmetic / matrix product rate): {number(found['floor_ms'])} ms an image; end to end reaches "
+        f"{number(latency['p99'])} ms, p99 / p50 <b>{latency['p99_over_p50']:.2f}</b>, "
+        f"{found['frames']} frames. "
+        f"Floor (arithmetic / matrix product rate): {number(found['floor_ms'])} ms an image; end to end "
+        f"reaches "
         f"{number(found['percent_of_floor']['pipelined'])} % of it, the network alone "
         f"{number(found['percent_of_floor']['forward_only'])} %.</p>"
         + table(("batch", "img/s end to end", "img/s forward only", "%"), rates)
@@ -168,13 +172,19 @@ def _pipeline(found: Mapping[str, Any]) -> str:
 
 
 def _skipped(skipped: Mapping[str, str]) -> str:
-    return table(("", "reason"), list(skipped.items())) if skipped else "<p>Everyone that was asked took part.</p>"
+    return (
+        table(("", "reason"), list(skipped.items()))
+        if skipped
+        else "<p>Everyone that was asked took part.</p>"
+    )
 
 
 def _origin(result: Mapping[str, Any]) -> str:
     rows = [(key, str(result[key])) for key in ("command", "started", "torch_threads", "warmup")]
     for group in ("host", "versions", "setting", "network"):
-        rows += [(f"{group}: {name}", str(value)) for name, value in result[group].items() if value is not None]
+        rows += [
+            (f"{group}: {name}", str(value)) for name, value in result[group].items() if value is not None
+        ]
     body = "".join(
         f"<tr><td>{escape(name)}</td><td><code>{escape(value)}</code></td></tr>" for name, value in rows
     )

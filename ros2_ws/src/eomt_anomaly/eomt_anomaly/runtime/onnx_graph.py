@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The network, with its pre- and post-processing where wanted, as one ONNX graph: for exports and benchmarks."""
+"""The network, with its pre- and post-processing where wanted, as one ONNX graph."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The engine beside its peers on the same weights and the same image: `python -m eomt_anomaly.runtime.bench`."""
+"""The engine beside its peers on the same weights and image: `python -m eomt_anomaly.runtime.bench`."""

@@ -19,5 +19,8 @@ def agreement(reference: Sequence[Prediction], found: Sequence[Prediction]) -> d
         raise ValueError("the maps have other sizes than the reference's")
     same = np.concatenate([(a.class_map == b.class_map).ravel() for a, b in zip(reference, found)])
     apart = np.concatenate([np.abs(a.anomaly - b.anomaly).ravel() for a, b in zip(reference, found)])
-    return {"argmax_percent": 100 * float(same.mean()), "anomaly_max_abs": float(apart.max()),
-            "anomaly_mean_abs": float(apart.mean())}
+    return {
+        "argmax_percent": 100 * float(same.mean()),
+        "anomaly_max_abs": float(apart.max()),
+        "anomaly_mean_abs": float(apart.mean()),
+    }

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...model import EomtExt
 from ..network import DTYPES
 
-SIDES = {"cpu": 2048, "cuda": 8192}   # of the square matrices
+SIDES = {"cpu": 2048, "cuda": 8192}  # of the square matrices
 REPEATS = 5
 
 
@@ -34,11 +34,11 @@ def gemm_rate(dtype: str, device: torch.device, side: int | None = None) -> floa
     n = side or SIDES[device.type]
     a, b = (torch.randn(n, n, device=device).to(DTYPES[dtype]) for _ in range(2))
     best = float("inf")
-    for _ in range(REPEATS + 1):                                        # the first warms up
+    for _ in range(REPEATS + 1):  # the first warms up
         start = _now(device)
         torch.mm(a, b)
         best = min(best, _now(device) - start)
-    return 2 * n ** 3 / best / 1e9
+    return 2 * n**3 / best / 1e9
 
 
 def _now(device: torch.device) -> float:

@@ -27,8 +27,17 @@ REFERENCE = "ours exact"
 Say = Callable[[str], Any]
 
 
-def compare(setting: Setting, wanted: Sequence[str], rounds: int, *, warmup: int = 1, weigh: bool = True,
-            with_stages: bool = True, frames: int = 200, say: Say = lambda text: None) -> dict[str, Any]:
+def compare(
+    setting: Setting,
+    wanted: Sequence[str],
+    rounds: int,
+    *,
+    warmup: int = 1,
+    weigh: bool = True,
+    with_stages: bool = True,
+    frames: int = 200,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
     """Every number of the report; see docs/benchmarks.md for the fields.
 
     Args:
@@ -56,7 +65,7 @@ def compare(setting: Setting, wanted: Sequence[str], rounds: int, *, warmup: int
             try:
                 contestant = contestants.build(name, setting, model, work)
                 agreements[name] = agreement(reference, contestant.run(images))
-            except Exception as error:   # whatever a library raises: it is told, and the others go on
+            except Exception as error:  # whatever a library raises: it is told, and the others go on
                 skipped[name] = contestants.reason(error)
                 continue
             there.append(contestant)
@@ -65,32 +74,62 @@ def compare(setting: Setting, wanted: Sequence[str], rounds: int, *, warmup: int
         gflop = len(images) * arithmetic.network_gflop(model, len(plan.corners), setting.side)
         say("timing: " + ", ".join(c.name for c in there))
         samples = timing.interleave({c.name: _timed(c, images) for c in there}, rounds, warmup, say)
-        rates = {dtype: arithmetic.gemm_rate(dtype, device)
-                 for dtype in dict.fromkeys(c.dtype for c in there) if dtype in DTYPES}
-        rows = [_row(c, samples, there[0].name, gflop, rates, agreements[c.name], setting.seed) for c in there]
+        rates = {
+            dtype: arithmetic.gemm_rate(dtype, device)
+            for dtype in dict.fromkeys(c.dtype for c in there)
+            if dtype in DTYPES
+        }
+        rows = [
+            _row(c, samples, there[0].name, gflop, rates, agreements[c.name], setting.seed) for c in there
+        ]
         for contestant in there:
             contestant.close()
         if weigh:
             _weigh(rows, setting, work, say)
-    result = {"format": FORMAT, "setting": asdict(setting), "rounds": rounds, "warmup": warmup,
-              "network": _network(model, plan, gflop), "torch_threads": torch.get_num_threads(),
-              "ours": there[0].name, "contestants": rows, "skipped": skipped, "gemm_gflops": rates,
-              "stages": None, "pipeline": None}
+    result = {
+        "format": FORMAT,
+        "setting": asdict(setting),
+        "rounds": rounds,
+        "warmup": warmup,
+        "network": _network(model, plan, gflop),
+        "torch_threads": torch.get_num_threads(),
+        "ours": there[0].name,
+        "contestants": rows,
+        "skipped": skipped,
+        "gemm_gflops": rates,
+        "stages": None,
+        "pipeline": None,
+    }
     if with_stages:
         say("stages on their own")
         result["stages"] = compare_stages(setting, model, rounds)
     if device.type == "cuda":
         say("the CUDA pipeline under load")
-        result["pipeline"] = pipeline_figures(setting, model, there[0].dtype, CudaStreams(device), frames,
-                                              gflop / len(images), rates)
+        result["pipeline"] = pipeline_figures(
+            setting, model, there[0].dtype, CudaStreams(device), frames, gflop / len(images), rates
+        )
     return result
 
 
-def pipeline_figures(setting: Setting, model: EomtExt, precision: str, streams: Streams, frames: int,
-                     gflop: float, rates: dict[str, float]) -> dict[str, Any]:
-    """`throughput.measure` of our CUDA pipeline in `precision`, and the floor: gflop of an image / GEMM rate."""
-    setup = Setup(prepare(model, precision, streams.device), DTYPES[precision], False, model.config.score,
-                  setting.side, "windows", None)
+def pipeline_figures(
+    setting: Setting,
+    model: EomtExt,
+    precision: str,
+    streams: Streams,
+    frames: int,
+    gflop: float,
+    rates: dict[str, float],
+) -> dict[str, Any]:
+    """`throughput.measure` of our CUDA pipeline, and the floor: `gflop` of an image / GEMM rate."""
+    setup = Setup(
+        prepare(model, precision, streams.device),
+        DTYPES[precision],
+        False,
+        model.config.score,
+        setting.side,
+        "windows",
+        None,
+    )
     pipeline = CudaPipeline(setup, streams)
     try:
         found = throughput.measure(pipeline, setting.images(), frames)
@@ -98,8 +137,12 @@ def pipeline_figures(setting: Setting, model: EomtExt, precision: str, streams: 
         pipeline.close()
     floor = 1e3 * gflop / rates[precision]
     single = found["images_per_s"]["1"]
-    return {**found, "precision": precision, "floor_ms": floor,
-            "percent_of_floor": {name: floor * single[name] / 10 for name in ("pipelined", "forward_only")}}
+    return {
+        **found,
+        "precision": precision,
+        "floor_ms": floor,
+        "percent_of_floor": {name: floor * single[name] / 10 for name in ("pipelined", "forward_only")},
+    }
 
 
 def _timed(contestant: Contestant, images: Sequence[Any]) -> Callable[[], dict[str, float]]:
@@ -115,18 +158,35 @@ def _timed(contestant: Contestant, images: Sequence[Any]) -> Callable[[], dict[s
     return run
 
 
-def _row(contestant: Contestant, samples: dict[str, timing.Samples], first: str, gflop: float,
-         rates: dict[str, float], agreed: dict[str, float], seed: int) -> dict[str, Any]:
+def _row(
+    contestant: Contestant,
+    samples: dict[str, timing.Samples],
+    first: str,
+    gflop: float,
+    rates: dict[str, float],
+    agreed: dict[str, float],
+    seed: int,
+) -> dict[str, Any]:
     mine, ours = samples[contestant.name], samples[first]
     stages = {name: timing.quantiles(values)["p50"] for name, values in mine.stages.items()}
-    measured = "forward" if "forward" in stages else "compute"       # a GPU's compute is more than the forward
+    measured = "forward" if "forward" in stages else "compute"  # a GPU's compute is more than the forward
     rate = rates.get(contestant.dtype)
     percent = 100 * gflop / (stages[measured] / 1e3) / rate if rate and stages.get(measured) else None
-    return {"name": contestant.name, "about": contestant.about, "dtype": contestant.dtype,
-            "ms": timing.quantiles(mine.wall), "cpu_ms": timing.quantiles(mine.cpu),
-            "samples_ms": [round(x, 3) for x in mine.wall], "stages_ms": stages,
-            "ratio": timing.ratio(mine.wall, ours.wall, seed), "ratio_cpu": timing.ratio(mine.cpu, ours.cpu, seed),
-            "percent_of_gemm": percent, "percent_of_gemm_over": measured, "agreement": agreed, "memory": None}
+    return {
+        "name": contestant.name,
+        "about": contestant.about,
+        "dtype": contestant.dtype,
+        "ms": timing.quantiles(mine.wall),
+        "cpu_ms": timing.quantiles(mine.cpu),
+        "samples_ms": [round(x, 3) for x in mine.wall],
+        "stages_ms": stages,
+        "ratio": timing.ratio(mine.wall, ours.wall, seed),
+        "ratio_cpu": timing.ratio(mine.cpu, ours.cpu, seed),
+        "percent_of_gemm": percent,
+        "percent_of_gemm_over": measured,
+        "agreement": agreed,
+        "memory": None,
+    }
 
 
 def _weigh(rows: list[dict[str, Any]], setting: Setting, work: Path, say: Say) -> None:
@@ -140,7 +200,14 @@ def _weigh(rows: list[dict[str, Any]], setting: Setting, work: Path, say: Say) -
 
 def _network(model: EomtExt, plan: Any, gflop: float) -> dict[str, Any]:
     config = model.config
-    return {"parameters": sum(p.numel() for p in model.parameters()), "hidden_size": config.hidden_size,
-            "layers": config.num_layers, "patch_size": config.patch_size, "queries": config.num_queries,
-            "classes": config.num_classes, "windows": len(plan.corners), "window": list(plan.window),
-            "gflop": gflop}
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "hidden_size": config.hidden_size,
+        "layers": config.num_layers,
+        "patch_size": config.patch_size,
+        "queries": config.num_queries,
+        "classes": config.num_classes,
+        "windows": len(plan.corners),
+        "window": list(plan.window),
+        "gflop": gflop,
+    }

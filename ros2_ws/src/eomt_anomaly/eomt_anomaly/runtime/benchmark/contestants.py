@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who takes part: the engine in the ways its users have, and the peers. uint8 image in, two maps out, for all."""
+"""Who takes part: the engine in its users' ways, and the peers. All take uint8 images and give two maps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from . import graphs, hf
 from .setting import Setting, Skipped
 
 Run = Callable[[Sequence[np.ndarray]], list[Prediction]]
-COMPILED = "+compile"   # torch.compile after a precision of ours
+COMPILED = "+compile"  # torch.compile after a precision of ours
 OURS = ("exact", "fp32", "bf16", "fp16", "fp32+compile", "bf16+compile", "onnxruntime", "openvino")
 PEERS: dict[str, Callable[[Setting, EomtExt, Path], tuple[Run, str, str]]] = {
     "hf-eager": lambda s, m, _: hf.contestant(s, m, "eager", "fp32", naive=True),
@@ -74,16 +74,34 @@ def build(name: str, setting: Setting, model: EomtExt, work: Path) -> Contestant
     way = name.removeprefix("ours ")
     if way in graphs.BACKENDS:
         pipeline = graphs.pipeline(setting, model, work, way)
-        return Contestant(name, lambda images: pipeline.result(pipeline.submit(images)), "fp32",
-                          f"our pipeline around {way}, fp32", pipeline.close)
+        return Contestant(
+            name,
+            lambda images: pipeline.result(pipeline.submit(images)),
+            "fp32",
+            f"our pipeline around {way}, fp32",
+            pipeline.close,
+        )
     precision, compiled = way.removesuffix(COMPILED), way.endswith(COMPILED)
     try:
-        engine = Engine(model, setting.device, precision, short_side=setting.side, mode="windows",
-                        score=model.config.score, threads=setting.threads, compile=compiled)
+        engine = Engine(
+            model,
+            setting.device,
+            precision,
+            short_side=setting.side,
+            mode="windows",
+            score=model.config.score,
+            threads=setting.threads,
+            compile=compiled,
+        )
     except ValueError as error:
         raise Skipped(str(error)) from error
-    return Contestant(name, engine.infer, "fp32" if precision == "exact" else precision,
-                      f"Engine(precision={precision!r}, mode='windows'{', compile=True' * compiled})", engine.close)
+    return Contestant(
+        name,
+        engine.infer,
+        "fp32" if precision == "exact" else precision,
+        f"Engine(precision={precision!r}, mode='windows'{', compile=True' * compiled})",
+        engine.close,
+    )
 
 
 def reason(error: Exception) -> str:

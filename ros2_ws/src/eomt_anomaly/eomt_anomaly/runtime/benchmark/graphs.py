@@ -28,12 +28,14 @@ def require(*packages: str) -> None:
         except ImportError:
             missing.append(package)
     if missing:
-        raise Skipped(f"not installed: {', '.join(missing)}; run `python3 -m pip install {' '.join(missing)}` "
-                      "(versions: requirements/export.txt)")
+        raise Skipped(
+            f"not installed: {', '.join(missing)}; run `python3 -m pip install {' '.join(missing)}` "
+            "(versions: requirements/export.txt)"
+        )
 
 
 def write(setting: Setting, model: EomtExt, work: Path) -> Path:
-    """The fp32 network, float32 [B,3,side,side] -> logits, as `training/export.py` writes it; once a folder."""
+    """The fp32 network, float32 [B,3,side,side] -> logits, as training/export.py writes it; once a folder."""
     path = work / GRAPH
     if path.is_file():
         return path
@@ -42,11 +44,13 @@ def write(setting: Setting, model: EomtExt, work: Path) -> Path:
 
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    logger.setLevel(logging.ERROR)   # it warns of packages that are not needed
+    logger.setLevel(logging.ERROR)  # it warns of packages that are not needed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            write_graph(ExportGraph(model, False, None, model.config.score), (setting.side, setting.side), path)
+            write_graph(
+                ExportGraph(model, False, None, model.config.score), (setting.side, setting.side), path
+            )
     except ValueError as error:
         raise Skipped(str(error)) from error
     finally:
@@ -63,5 +67,7 @@ def pipeline(setting: Setting, model: EomtExt, work: Path, backend: str) -> Grap
     size = (setting.side, setting.side)
     exported = Exported(model.config, "", "benchmark", graph, size, False, None, None)
     network = Graph(exported, open_session(backend, graph, setting.threads))
-    return GraphPipeline(Setup(network, torch.float32, False, model.config.score, setting.side, "windows", None,
-                               size), setting.threads)
+    return GraphPipeline(
+        Setup(network, torch.float32, False, model.config.score, setting.side, "windows", None, size),
+        setting.threads,
+    )

@@ -29,8 +29,14 @@ Forward = Callable[[Tensor], EomtExtOutput]
 SCORE = "eomt_ext"
 
 
-def contestant(setting: Setting, model: EomtExt, attention: str, precision: str, naive: bool = False,
-               compiled: bool = False) -> tuple[Any, str, str]:
+def contestant(
+    setting: Setting,
+    model: EomtExt,
+    attention: str,
+    precision: str,
+    naive: bool = False,
+    compiled: bool = False,
+) -> tuple[Any, str, str]:
     """transformers' network with `attention` "eager" or "sdpa"; see `Peer` for `naive`.
 
     compiled: torch.compile in mode max-autotune, where there is a GPU. Returns run, dtype, description.
@@ -48,13 +54,19 @@ def contestant(setting: Setting, model: EomtExt, attention: str, precision: str,
     def forward(pixels: Tensor) -> EomtExtOutput:
         out = run(pixels.to(DTYPES[precision]))
         logits = out.class_queries_logits
-        return EomtExtOutput(out.masks_queries_logits.float(), logits.float(),
-                             head(out.last_hidden_state[:, :queries], logits).float())
+        return EomtExtOutput(
+            out.masks_queries_logits.float(),
+            logits.float(),
+            head(out.last_hidden_state[:, :queries], logits).float(),
+        )
 
     how = "naive" if naive else "careful"
-    return (Peer(setting, processor, forward, device, naive), precision,
-            f"transformers, {attention}{', torch.compile max-autotune' if compiled else ''}, {precision}, "
-            f"{type(processor).__name__}, {how} anomaly map")
+    return (
+        Peer(setting, processor, forward, device, naive),
+        precision,
+        f"transformers, {attention}{', torch.compile max-autotune' if compiled else ''}, {precision}, "
+        f"{type(processor).__name__}, {how} anomaly map",
+    )
 
 
 def on_graph(setting: Setting, model: EomtExt, work: Path, backend: str) -> tuple[Any, str, str]:
@@ -73,8 +85,11 @@ def on_graph(setting: Setting, model: EomtExt, work: Path, backend: str) -> tupl
         masks, classes, anomalies = map(torch.from_numpy, session(pixels.numpy()))
         return EomtExtOutput(masks, classes, anomalies)
 
-    return (Peer(setting, processor, forward, torch.device("cpu"), False), dtype,
-            f"ONNX graph in {backend}, {dtype}, {type(processor).__name__}, careful anomaly map")
+    return (
+        Peer(setting, processor, forward, torch.device("cpu"), False),
+        dtype,
+        f"ONNX graph in {backend}, {dtype}, {type(processor).__name__}, careful anomaly map",
+    )
 
 
 class Peer:
@@ -86,7 +101,7 @@ class Peer:
 
     def __init__(self, setting: Setting, processor: Any, forward: Forward, device: torch.device, naive: bool):
         self.processor, self.forward, self.device, self.naive = processor, forward, device, naive
-        self.on_device = not type(processor).__name__.endswith("Pil")   # that variant takes arrays only
+        self.on_device = not type(processor).__name__.endswith("Pil")  # that variant takes arrays only
         self.size = {"shortest_edge": setting.side, "longest_edge": None}
 
     @torch.inference_mode()
@@ -105,18 +120,27 @@ class Peer:
         output = self.forward(pixels)
         t2 = self._now()
         shape = image.shape[:2]
-        theirs = SimpleNamespace(masks_queries_logits=output.mask_logits,
-                                 class_queries_logits=output.class_logits, patch_offsets=offsets)
-        class_map = self.processor.post_process_semantic_segmentation(
-            theirs, target_sizes=[shape], size=self.size)[0].to(torch.uint8).cpu().numpy()
+        theirs = SimpleNamespace(
+            masks_queries_logits=output.mask_logits,
+            class_queries_logits=output.class_logits,
+            patch_offsets=offsets,
+        )
+        class_map = (
+            self.processor.post_process_semantic_segmentation(theirs, target_sizes=[shape], size=self.size)[0]
+            .to(torch.uint8)
+            .cpu()
+            .numpy()
+        )
         anomaly = publish(SCORE, self._anomaly(output, offsets, shape)).cpu().numpy()
         t3 = self._now()
         stages = {"preprocess": t1 - t0, "forward": t2 - t1, "postprocess": t3 - t2, "total": t3 - t0}
         return Prediction(class_map, anomaly, {name: 1e3 * s for name, s in stages.items()})
 
-    def _anomaly(self, output: EomtExtOutput, offsets: list[tuple[int, ...]], shape: tuple[int, int]) -> Tensor:
+    def _anomaly(
+        self, output: EomtExtOutput, offsets: list[tuple[int, ...]], shape: tuple[int, int]
+    ) -> Tensor:
         """Raw AnomalyMap [H,W]: windows averaged where they overlap."""
-        weights = output.anomaly_logits.softmax(-1)[..., ANOMALY]                        # [n,Q]
+        weights = output.anomaly_logits.softmax(-1)[..., ANOMALY]  # [n,Q]
         tall, side = shape[0] > shape[1], self.size["shortest_edge"]
         scale, length = min(shape) / side, max(shape)
         total, count = output.mask_logits.new_zeros(shape), output.mask_logits.new_zeros(shape)
@@ -125,12 +149,13 @@ class Peer:
             place = (slice(first, last), slice(None)) if tall else (slice(None), slice(first, last))
             target = total[place].shape
             if self.naive:
-                big = F.interpolate(mask[None], target, mode="bilinear", align_corners=False)[0]   # [Q,*]
+                big = F.interpolate(mask[None], target, mode="bilinear", align_corners=False)[0]  # [Q,*]
                 total[place] += torch.einsum("q,qhw->hw", weight, big.sigmoid())
             else:
                 small = torch.einsum("q,qhw->hw", weight, mask.sigmoid())
-                total[place] += F.interpolate(small[None, None], target, mode="bilinear",
-                                              align_corners=False)[0, 0]
+                total[place] += F.interpolate(
+                    small[None, None], target, mode="bilinear", align_corners=False
+                )[0, 0]
             count[place] += 1
         return total / count.clamp_(min=1)
 
@@ -146,13 +171,19 @@ def make_processor(setting: Setting, model: EomtExt) -> Any:
     try:
         processor = getattr(importlib.import_module("transformers"), variant)
     except (ImportError, AttributeError) as error:
-        raise Skipped(f"transformers with EoMT is not installed ({error}); run `python3 -m pip install "
-                      "transformers` (version: requirements/training.txt)") from error
+        raise Skipped(
+            f"transformers with EoMT is not installed ({error}); run `python3 -m pip install "
+            "transformers` (version: requirements/training.txt)"
+        ) from error
     if model.config.score != SCORE:
         raise Skipped(f"the peers compute the score {SCORE}, the checkpoint's is {model.config.score}")
     config = model.config
-    return processor(size={"shortest_edge": setting.side, "longest_edge": None}, do_split_image=True,
-                              image_mean=list(config.pixel_mean), image_std=list(config.pixel_std))
+    return processor(
+        size={"shortest_edge": setting.side, "longest_edge": None},
+        do_split_image=True,
+        image_mean=list(config.pixel_mean),
+        image_std=list(config.pixel_std),
+    )
 
 
 def _copy_head(model: EomtExt, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
@@ -164,7 +195,8 @@ def _openvino(path: Path, threads: int | None) -> tuple[Any, str]:
     import openvino
 
     compiled = openvino.Core().compile_model(
-        str(path), "CPU", {"INFERENCE_NUM_THREADS": threads} if threads else {})
+        str(path), "CPU", {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    )
     chosen = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
     dtype = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}.get(chosen, chosen)
     return lambda array: list(compiled(array).to_tuple()), dtype

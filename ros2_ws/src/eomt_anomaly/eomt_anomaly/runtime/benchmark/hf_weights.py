@@ -25,8 +25,11 @@ _RULES = [
     (r"(mask_head\..*)", r"\1"),
     (r"class_head\.(weight|bias)", r"class_predictor.\1"),
 ]
-_BLOCK = [(r"attn\.([qkv])\.", r"attention.\1_proj."), (r"attn\.proj\.", "attention.out_proj."),
-          (r"ls([12])\.gamma", r"layer_scale\1.lambda1")]
+_BLOCK = [
+    (r"attn\.([qkv])\.", r"attention.\1_proj."),
+    (r"attn\.proj\.", "attention.out_proj."),
+    (r"ls([12])\.gamma", r"layer_scale\1.lambda1"),
+]
 
 
 def to_hf(model: EomtExt, side: int, attention: str) -> Any:
@@ -38,32 +41,53 @@ def to_hf(model: EomtExt, side: int, attention: str) -> Any:
 
     c = model.config
     _require_plain(c)
-    network = EomtForUniversalSegmentation(EomtConfig(
-        hidden_size=c.hidden_size, num_hidden_layers=c.num_layers, num_attention_heads=c.num_heads,
-        mlp_ratio=c.mlp_ratio, patch_size=c.patch_size, image_size=side, num_blocks=c.decoder_blocks,
-        num_queries=c.num_queries, num_labels=c.num_classes, num_register_tokens=c.num_register_tokens,
-        num_upscale_blocks=c.upscale_blocks, layer_norm_eps=c.layer_norm_eps, attn_implementation=attention))
+    network = EomtForUniversalSegmentation(
+        EomtConfig(
+            hidden_size=c.hidden_size,
+            num_hidden_layers=c.num_layers,
+            num_attention_heads=c.num_heads,
+            mlp_ratio=c.mlp_ratio,
+            patch_size=c.patch_size,
+            image_size=side,
+            num_blocks=c.decoder_blocks,
+            num_queries=c.num_queries,
+            num_labels=c.num_classes,
+            num_register_tokens=c.num_register_tokens,
+            num_upscale_blocks=c.upscale_blocks,
+            layer_norm_eps=c.layer_norm_eps,
+            attn_implementation=attention,
+        )
+    )
     state = network.state_dict()
-    theirs = {re.sub(r"^layers\.(\d+)\.(.*)", _block, name): tensor
-              for name, tensor in _renamed(model).items()}
+    theirs = {
+        re.sub(r"^layers\.(\d+)\.(.*)", _block, name): tensor for name, tensor in _renamed(model).items()
+    }
     cells = side // c.patch_size
     theirs["embeddings.position_embeddings.weight"] = model.backbone.positions((cells, cells))[0]
-    theirs["attn_mask_probs"] = torch.zeros_like(state["attn_mask_probs"])   # as after training
-    kept = {name: tensor for name, tensor in state.items()
-            if name in ("embeddings.mask_token", "criterion.empty_weight") or not tensor.numel()}
+    theirs["attn_mask_probs"] = torch.zeros_like(state["attn_mask_probs"])  # as after training
+    kept = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in ("embeddings.mask_token", "criterion.empty_weight") or not tensor.numel()
+    }
     network.load_state_dict({**kept, **theirs}, strict=True)
     return network.eval().requires_grad_(False)
 
 
 def _require_plain(c: EomtExtConfig) -> None:
-    unknown = {"decoder": c.decoder is not Decoder.JOINT, "detail_layer": c.detail_layer is not None,
-               "upscale_channels": c.upscale_channels is not None and
-               set(c.upscale_channels) != {c.hidden_size}, "scale_mask_logits": c.scale_mask_logits}
+    unknown = {
+        "decoder": c.decoder is not Decoder.JOINT,
+        "detail_layer": c.detail_layer is not None,
+        "upscale_channels": c.upscale_channels is not None and set(c.upscale_channels) != {c.hidden_size},
+        "scale_mask_logits": c.scale_mask_logits,
+    }
     found = [name for name, present in unknown.items() if present]
     if found:
-        raise Skipped("transformers' EoMT has no place for this checkpoint's "
-                      + ", ".join(f"{name}={getattr(c, name)!s}" for name in found)
-                      + "; compare with --preset instead")
+        raise Skipped(
+            "transformers' EoMT has no place for this checkpoint's "
+            + ", ".join(f"{name}={getattr(c, name)!s}" for name in found)
+            + "; compare with --model instead"
+        )
 
 
 def _renamed(model: EomtExt) -> dict[str, Tensor]:
@@ -73,11 +97,15 @@ def _renamed(model: EomtExt) -> dict[str, Tensor]:
         if name.startswith("anomaly_head.") or name == "backbone.pos_embed":
             continue
         name = re.sub(r"^decoder\.blocks\.(\d+)", lambda m: f"backbone.blocks.{first + int(m[1])}", name)
-        parts = ({name.replace(".qkv.", f".{x}."): t for x, t in zip("qkv", tensor.chunk(3))}
-                 if ".attn.qkv." in name else {name: tensor})
+        parts = (
+            {name.replace(".qkv.", f".{x}."): t for x, t in zip("qkv", tensor.chunk(3))}
+            if ".attn.qkv." in name
+            else {name: tensor}
+        )
         for ours, value in parts.items():
-            target = next((re.sub(pattern, new, ours) for pattern, new in _RULES
-                           if re.fullmatch(pattern, ours)), None)
+            target = next(
+                (re.sub(pattern, new, ours) for pattern, new in _RULES if re.fullmatch(pattern, ours)), None
+            )
             if target is None:
                 raise Skipped(f"transformers' EoMT has no place for our tensor {ours}")
             out[target] = value

@@ -32,19 +32,27 @@ class Failed(RuntimeError):
 
 
 def peak(name: str, setting: Setting, work: Path, timeout_s: float = 1800) -> dict[str, Any]:
-    """`built_mb`, `peak_mb` and their difference `extra_mb`, 1e6 bytes; on CUDA also `gpu_built_mb`, `gpu_peak_mb`.
+    """`built_mb`, `peak_mb`, their difference `extra_mb`; on CUDA also `gpu_built_mb`, `gpu_peak_mb`: 1e6 bytes.
 
     work: the folder of graphs, so that the child need not write them. Raises Failed with the child's words.
     """
     job = json.dumps({"name": name, "setting": asdict(setting), "work": str(work)})
     path = os.pathsep.join(entry for entry in sys.path if entry)
     with tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.run([sys.executable, "-m", MODULE, job], stdout=subprocess.PIPE, stderr=errors,
-                               text=True, timeout=timeout_s, env={**os.environ, "PYTHONPATH": path})
+        child = subprocess.run(
+            [sys.executable, "-m", MODULE, job],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            timeout=timeout_s,
+            env={**os.environ, "PYTHONPATH": path},
+        )
         errors.seek(0)
         said = errors.read().strip().splitlines()
     if child.returncode:
-        raise Failed(f"its process ended with status {child.returncode}: {said[-1] if said else 'no message'}")
+        raise Failed(
+            f"its process ended with status {child.returncode}: {said[-1] if said else 'no message'}"
+        )
     return json.loads(child.stdout.strip().splitlines()[-1])
 
 
@@ -54,12 +62,12 @@ def measure(name: str, setting: Setting, work: Path) -> dict[str, Any]:
     contestant = contestants.build(name, setting, setting.model(), work)
     images, device = setting.images(), torch.device(setting.device)
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):                  # another libc than glibc
+    with contextlib.suppress(OSError, AttributeError):  # another libc than glibc
         ctypes.CDLL(None).malloc_trim(0)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         gpu = {"gpu_built_mb": torch.cuda.memory_allocated(device) / 1e6}
-    Path("/proc/self/clear_refs").write_text("5")                       # VmHWM begins anew (proc(5))
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew (proc(5))
     built = _status("VmRSS")
     for _ in range(RUNS):
         contestant.run(images)

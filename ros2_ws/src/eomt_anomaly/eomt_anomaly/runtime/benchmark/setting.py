@@ -13,7 +13,7 @@ from ...model import EomtExt, EomtExtConfig
 from ..checkpoints import open_checkpoint
 from ..preprocess import Plan, plan
 
-REGISTERS = 4   # as the published EoMT weights have them
+REGISTERS = 4  # as the published EoMT weights have them
 
 
 class Skipped(Exception):
@@ -47,19 +47,28 @@ class Setting:
             model = open_checkpoint(self.checkpoint, self.backbone).model.eval()
         else:
             config = EomtExtConfig.preset(
-                self.preset, patch_size=self.patch, pos_grid=max(1, self.side // self.patch),
-                num_register_tokens=REGISTERS, num_queries=self.queries, image_size=self.side)
+                self.preset,
+                patch_size=self.patch,
+                pos_grid=max(1, self.side // self.patch),
+                num_register_tokens=REGISTERS,
+                num_queries=self.queries,
+                image_size=self.side,
+            )
             model = randomise(EomtExt(config), self.seed)
         patch = model.config.patch_size
         if self.side % patch or self.side < patch:
-            raise ValueError(f"side {self.side} is not a positive multiple of the patch size {patch}: "
-                             f"give {max(1, round(self.side / patch)) * patch}")
+            raise ValueError(
+                f"side {self.side} is not a positive multiple of the patch size {patch}: "
+                f"give {max(1, round(self.side / patch)) * patch}"
+            )
         return model.requires_grad_(False)
 
     def images(self) -> list[np.ndarray]:
         """One smooth picture for each camera, uint8 [H,W,3] RGB."""
         random, (height, width) = np.random.default_rng(self.seed), self.size
-        small = random.integers(0, 256, (self.cameras, max(2, height // 32), max(2, width // 32), 3), np.uint8)
+        small = random.integers(
+            0, 256, (self.cameras, max(2, height // 32), max(2, width // 32), 3), np.uint8
+        )
         return [cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in small]
 
     def plan(self, patch: int) -> Plan:
@@ -86,5 +95,5 @@ def randomise(model: EomtExt, seed: int) -> EomtExt:
             if p.ndim == 1 and "norm" in name and name.endswith("weight"):
                 p.add_(1.0)
         for p in model.mask_head.fc3.parameters():
-            p.mul_(3 * model.config.hidden_size ** -0.5)
+            p.mul_(3 * model.config.hidden_size**-0.5)
     return model.eval()

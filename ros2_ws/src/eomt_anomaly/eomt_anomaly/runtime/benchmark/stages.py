@@ -18,8 +18,11 @@ from . import timing
 from .hf import make_processor
 from .setting import Setting, Skipped
 
-OURS = {"preprocess": "ours preprocess", "preprocess + patch embed": "ours preprocess + patch embed",
-        "postprocess": "ours postprocess"}
+OURS = {
+    "preprocess": "ours preprocess",
+    "preprocess + patch embed": "ours preprocess + patch embed",
+    "postprocess": "ours postprocess",
+}
 
 
 @torch.inference_mode()
@@ -33,15 +36,17 @@ def compare_stages(setting: Setting, model: EomtExt, rounds: int) -> dict[str, A
     plan = setting.plan(model.config.patch_size)
     dtype = DTYPES[choose_precision("auto", cpu)]
     normalize = Normalizer(model.config.pixel_mean, model.config.pixel_std, dtype)
-    output = prepare(model, "fp32", cpu)(network_input(image, plan, Normalizer(
-        model.config.pixel_mean, model.config.pixel_std, torch.float32)))
+    output = prepare(model, "fp32", cpu)(
+        network_input(image, plan, Normalizer(model.config.pixel_mean, model.config.pixel_std, torch.float32))
+    )
     embed = prepare(model, "fp32", cpu).backbone.patch_embed
     fast_embed = prepare(model, "fp32", cpu).backbone.patch_embed.to(dtype)
     runs: dict[str, Callable[[], Any]] = {
         OURS["preprocess"]: lambda: network_input(image, plan, normalize),
         OURS["preprocess + patch embed"]: lambda: fast_embed(network_input(image, plan, normalize)),
         OURS["postprocess"]: lambda: finish(fuse(_copy(output), score).numpy(), plan, score),
-        "naive postprocess": lambda: exact(_copy(output), plan, score)}
+        "naive postprocess": lambda: exact(_copy(output), plan, score),
+    }
     skipped = {}
     try:
         runs |= _theirs(setting, model, image, output, embed)
@@ -53,24 +58,35 @@ def compare_stages(setting: Setting, model: EomtExt, rounds: int) -> dict[str, A
         for who in ("naive", "transformers"):
             if (name := f"{who} {stage}") in samples:
                 ratios[f"{name} / ours"] = timing.ratio(samples[name].wall, samples[ours].wall, setting.seed)
-    return {"ms": {name: timing.quantiles(s.wall) for name, s in samples.items()},
-            "cpu_ms": {name: timing.quantiles(s.cpu) for name, s in samples.items()},
-            "ratios": ratios, "skipped": skipped}
+    return {
+        "ms": {name: timing.quantiles(s.wall) for name, s in samples.items()},
+        "cpu_ms": {name: timing.quantiles(s.cpu) for name, s in samples.items()},
+        "ratios": ratios,
+        "skipped": skipped,
+    }
 
 
-def _theirs(setting: Setting, model: EomtExt, image: np.ndarray, output: EomtExtOutput,
-            embed: torch.nn.Module) -> dict[str, Callable[[], Any]]:
+def _theirs(
+    setting: Setting, model: EomtExt, image: np.ndarray, output: EomtExtOutput, embed: torch.nn.Module
+) -> dict[str, Callable[[], Any]]:
     """transformers' ways through the same stages; its post-processing has no anomaly map."""
     processor = make_processor(setting, model)
     inputs = processor(image, return_tensors="pt")
-    logits = SimpleNamespace(masks_queries_logits=output.mask_logits, class_queries_logits=output.class_logits,
-                             patch_offsets=inputs["patch_offsets"])
+    logits = SimpleNamespace(
+        masks_queries_logits=output.mask_logits,
+        class_queries_logits=output.class_logits,
+        patch_offsets=inputs["patch_offsets"],
+    )
     size = {"shortest_edge": setting.side, "longest_edge": None}
-    return {"transformers preprocess": lambda: processor(image, return_tensors="pt"),
-            "transformers preprocess + patch embed":
-                lambda: embed(processor(image, return_tensors="pt")["pixel_values"]),
-            "transformers postprocess": lambda: processor.post_process_semantic_segmentation(
-                logits, target_sizes=[image.shape[:2]], size=size)}
+    return {
+        "transformers preprocess": lambda: processor(image, return_tensors="pt"),
+        "transformers preprocess + patch embed": lambda: embed(
+            processor(image, return_tensors="pt")["pixel_values"]
+        ),
+        "transformers postprocess": lambda: processor.post_process_semantic_segmentation(
+            logits, target_sizes=[image.shape[:2]], size=size
+        ),
+    }
 
 
 def _copy(output: EomtExtOutput) -> EomtExtOutput:

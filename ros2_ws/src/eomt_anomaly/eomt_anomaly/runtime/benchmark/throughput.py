@@ -18,11 +18,13 @@ from ..cuda import CudaPipeline
 from ..pipeline import Prediction
 from .timing import quantiles
 
-DEPTH = 2        # submissions under way beside the one that is waited for; the ring has three slots
+DEPTH = 2  # submissions under way beside the one that is waited for; the ring has three slots
 Captured = Callable[[], tuple[Tensor, ...]]
 
 
-def measure(pipeline: CudaPipeline, images: Sequence[np.ndarray], frames: int, batch: int = 8) -> dict[str, Any]:
+def measure(
+    pipeline: CudaPipeline, images: Sequence[np.ndarray], frames: int, batch: int = 8
+) -> dict[str, Any]:
     """All figures of one pipeline; images of one size, taken in turns.
 
     `latency_ms` of one image at a time with `p99_over_p50`; for batches of 1 and of `batch`: img/s when
@@ -30,7 +32,7 @@ def measure(pipeline: CudaPipeline, images: Sequence[np.ndarray], frames: int, b
     one of the other; `same_maps`: how far the maps of overlapping
     submissions, and of a CUDA graph, are from those of one image at a time.
     """
-    single = [pipeline.result(pipeline.submit([image]))[0] for image in images]           # also warms up
+    single = [pipeline.result(pipeline.submit([image]))[0] for image in images]  # also warms up
     one_by_one = []
     for i in range(frames):
         start = time.perf_counter()
@@ -40,22 +42,32 @@ def measure(pipeline: CudaPipeline, images: Sequence[np.ndarray], frames: int, b
     rates, same = {}, {}
     for size in dict.fromkeys((1, batch)):
         batches = [[images[(i + j) % len(images)] for j in range(size)] for i in range(frames)]
-        overlapping(pipeline, batches[:DEPTH + 1])                                         # warms up
+        overlapping(pipeline, batches[: DEPTH + 1])  # warms up
         found, seconds = overlapping(pipeline, batches)
         forward = forward_only(pipeline, batches[0], frames)
         rate = size * frames / seconds
-        rates[str(size)] = {"pipelined": rate, "forward_only": forward, "pipelined_percent": 100 * rate / forward}
+        rates[str(size)] = {
+            "pipelined": rate,
+            "forward_only": forward,
+            "pipelined_percent": 100 * rate / forward,
+        }
         expected = [single[(i + j) % len(images)] for i in range(frames) for j in range(size)]
         same[f"overlapping, batch {size}"] = difference(expected, [p for one in found for p in one])
     graph, reason = graph_equality(pipeline, images[0])
     if graph is not None:
         same["CUDA graph against eager"] = graph
-    return {"frames": frames, "latency_ms": latency | {"p99_over_p50": latency["p99"] / latency["p50"]},
-            "images_per_s": rates, "same_maps": same, "skipped": {"CUDA graph": reason} if reason else {}}
+    return {
+        "frames": frames,
+        "latency_ms": latency | {"p99_over_p50": latency["p99"] / latency["p50"]},
+        "images_per_s": rates,
+        "same_maps": same,
+        "skipped": {"CUDA graph": reason} if reason else {},
+    }
 
 
-def overlapping(pipeline: CudaPipeline,
-                batches: Sequence[Sequence[np.ndarray]]) -> tuple[list[list[Prediction]], float]:
+def overlapping(
+    pipeline: CudaPipeline, batches: Sequence[Sequence[np.ndarray]]
+) -> tuple[list[list[Prediction]], float]:
     """Submit each batch while up to DEPTH others are under way; the results in order, and the seconds."""
     under_way: list[Any] = []
     results = []
@@ -72,9 +84,9 @@ def overlapping(pipeline: CudaPipeline,
 def forward_only(pipeline: CudaPipeline, images: Sequence[np.ndarray], repeats: int) -> float:
     """Images/s of the network alone, its input on the device, one wait at the end."""
     streams = pipeline.streams
-    device = torch.from_numpy(np.stack(images)).to(streams.device)                         # [B,H,W,3] uint8
+    device = torch.from_numpy(np.stack(images)).to(streams.device)  # [B,H,W,3] uint8
     pixels = pipeline.network_input(device, pipeline.setup.plan(*device.shape[1:3]))
-    pipeline.setup.forward(pixels)                                                         # warms up
+    pipeline.setup.forward(pixels)  # warms up
     _settle(streams.device)
     start = time.perf_counter()
     with streams.on("compute"):
@@ -87,16 +99,18 @@ def forward_only(pipeline: CudaPipeline, images: Sequence[np.ndarray], repeats: 
 
 @torch.inference_mode()
 def graph_equality(pipeline: CudaPipeline, image: np.ndarray) -> tuple[dict[str, float] | None, str]:
-    """A captured `compute` replayed against the same one run eagerly; None with the reason where it cannot."""
+    """A captured `compute` against the same one run eagerly; None with the reason where it cannot be."""
     device = torch.from_numpy(np.ascontiguousarray(image)[None]).to(pipeline.streams.device)
     eager = [x.cpu() for x in pipeline.compute(device)]
     try:
         replay = captured(lambda: pipeline.compute(device), pipeline.streams.device)
         found = [x.cpu() for x in replay()]
-    except RuntimeError as error:                                        # an operation cannot be captured
+    except RuntimeError as error:  # an operation cannot be captured
         return None, f"capture failed: {error}"
-    return {"classes_percent": 100 * float((eager[1] == found[1]).float().mean()),
-            "anomaly_max_abs": float((eager[0] - found[0]).abs().max())}, ""
+    return {
+        "classes_percent": 100 * float((eager[1] == found[1]).float().mean()),
+        "anomaly_max_abs": float((eager[0] - found[0]).abs().max()),
+    }, ""
 
 
 def captured(compute: Captured, device: torch.device) -> Captured:
@@ -106,7 +120,7 @@ def captured(compute: Captured, device: torch.device) -> Captured:
     side = torch.cuda.Stream(device)
     side.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(side):
-        for _ in range(3):                                               # allocations and plans settle
+        for _ in range(3):  # allocations and plans settle
             compute()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
@@ -124,8 +138,10 @@ def captured(compute: Captured, device: torch.device) -> Captured:
 def difference(expected: Sequence[Prediction], found: Sequence[Prediction]) -> dict[str, float]:
     """Worst image: pixels of the same class, %, and the largest difference of anomaly."""
     pairs = list(zip(expected, found, strict=True))
-    return {"classes_percent": min(100 * float((a.class_map == b.class_map).mean()) for a, b in pairs),
-            "anomaly_max_abs": max(float(np.abs(a.anomaly - b.anomaly).max()) for a, b in pairs)}
+    return {
+        "classes_percent": min(100 * float((a.class_map == b.class_map).mean()) for a, b in pairs),
+        "anomaly_max_abs": max(float(np.abs(a.anomaly - b.anomaly).max()) for a, b in pairs),
+    }
 
 
 def _settle(device: torch.device) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-PAUSE_S = 0.02     # between two runs: pools whose threads wait by spinning (ONNX Runtime, OpenMP) calm down
+PAUSE_S = 0.02  # between two runs: pools whose threads wait by spinning (ONNX Runtime, OpenMP) calm down
 RESAMPLES = 2000
 QUANTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0}
 
@@ -24,15 +24,20 @@ class Samples:
     stages: dict[str, list[float]] = field(default_factory=dict)
 
 
-def interleave(runs: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 1,
-               say: Callable[[str], Any] = lambda text: None, pause_s: float = PAUSE_S) -> dict[str, Samples]:
+def interleave(
+    runs: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    warmup: int = 1,
+    say: Callable[[str], Any] = lambda text: None,
+    pause_s: float = PAUSE_S,
+) -> dict[str, Samples]:
     """Time each of `runs` once a round; who goes first changes with each round.
 
     A run that returns a mapping of stages, ms, has them kept. `warmup` rounds come first and do not count.
     """
     names, samples = list(runs), {name: Samples() for name in runs}
     for number in range(-warmup, rounds):
-        for name in names[number % len(names):] + names[:number % len(names)]:
+        for name in names[number % len(names) :] + names[: number % len(names)]:
             time.sleep(pause_s)
             wall, cpu = time.perf_counter(), time.process_time()
             stages = runs[name]()
@@ -65,6 +70,6 @@ def ratio(theirs: Sequence[float], ours: Sequence[float], seed: int = 0) -> dict
     ratios = np.asarray(theirs, np.float64) / np.asarray(ours, np.float64)
     interval = None
     if len(ratios) >= 3:
-        draws = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))   # [R, rounds]
+        draws = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))  # [R, rounds]
         interval = [round(float(x), 4) for x in np.percentile(np.median(ratios[draws], axis=1), (2.5, 97.5))]
     return {"median": round(float(np.median(ratios)), 4), "interval": interval}

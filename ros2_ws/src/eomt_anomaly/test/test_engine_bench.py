@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""`python -m eomt_anomaly.runtime.bench`: the same weights in every contestant, honest numbers, all of them told."""
+
+import json
+import math
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from eomt_anomaly.model import EomtExtConfig
+from eomt_anomaly.report.engine_page import NO_GPU, RANDOM, engine_page
+from eomt_anomaly.runtime import bench
+from eomt_anomaly.runtime.benchmark import arithmetic, comparison, contestants, graphs, hf, memory, text, timing
+from eomt_anomaly.runtime.benchmark.agreement import agreement
+from eomt_anomaly.runtime.benchmark.setting import Setting, Skipped, randomise
+from eomt_anomaly.runtime.pipeline import Prediction
+from eomt_anomaly.runtime.preprocess import Normalizer, network_input
+from eomt_anomaly.runtime.streams import InlineStreams
+
+TINY = Setting(preset="tiny", size=(64, 128), side=64, queries=8, threads=1)   # no resize: windows are the image's
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TINY.model()
+
+
+@pytest.fixture(scope="module")
+def reference(model, tmp_path_factory):
+    return maps("ours exact", model, tmp_path_factory.mktemp("none"))
+
+
+def maps(name, model, work, setting=TINY):
+    contestant = contestants.build(name, setting, model, work)
+    try:
+        return contestant.run(setting.images())
+    finally:
+        contestant.close()
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_transformers_gets_every_weight(model, attention):
+    pytest.importorskip("transformers")
+    from eomt_anomaly.runtime.benchmark.hf_weights import to_hf
+
+    image = TINY.images()[0]
+    normalize = Normalizer(model.config.pixel_mean, model.config.pixel_std, torch.float32)
+    pixels = network_input(image, TINY.plan(16), normalize)
+    with torch.inference_mode():
+        ours, theirs = model(pixels), to_hf(model, 64, attention)(pixels)
+    for a, b in ((ours.mask_logits, theirs.masks_queries_logits), (ours.class_logits, theirs.class_queries_logits)):
+        assert (a - b).abs().max() <= 1e-3 * a.abs().max()
+
+
+def test_the_naive_peer_gives_our_reference(model, reference, tmp_path):
+    pytest.importorskip("transformers")
+    found = maps("hf-eager", model, tmp_path)
+    np.testing.assert_allclose(found[0].anomaly, reference[0].anomaly, rtol=1e-3, atol=1e-6)
+    assert (found[0].class_map == reference[0].class_map).mean() > 0.999
+    assert len(np.unique(reference[0].class_map)) > 2 and np.ptp(reference[0].anomaly) > 0.3   # they say something
+
+
+def test_every_contestant_answers_the_same_image(model, reference, tmp_path):
+    """Loose, because mask logits of 16 px are enlarged fourfold; swapped weights or windows are far outside."""
+    for package in ("transformers", "onnxruntime", "openvino", "onnxscript"):
+        pytest.importorskip(package)
+    wanted = contestants.names(TINY, ["fp32", "bf16", "onnxruntime", "openvino"],
+                               [name for name in contestants.PEERS if name != "hf-compile"])
+    for name in wanted:
+        found = agreement(reference, maps(name, model, tmp_path))
+        assert found["argmax_percent"] > 85 and found["anomaly_mean_abs"] < 0.06, (name, found)
+    fast = maps("ours fp32", model, tmp_path)[0]
+    for name in ("ours onnxruntime", "ours openvino"):         # the same approximation around another network
+        np.testing.assert_allclose(maps(name, model, tmp_path)[0].anomaly, fast.anomaly, rtol=1e-3, atol=1e-5)
+    other = randomise(TINY.model(), seed=1)
+    assert agreement(reference, maps("ours exact", other, tmp_path))["anomaly_mean_abs"] > 0.06
+
+
+def test_peers_that_cannot_take_part_say_why(model, tmp_path, monkeypatch):
+    with pytest.raises(Skipped, match="max-autotune is a peer on a GPU only"):
+        contestants.build("hf-compile", TINY, model, tmp_path)
+    with pytest.raises(Skipped, match="fp16.*choose 'bf16'"):
+        contestants.build("ours fp16", TINY, model, tmp_path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(Skipped, match="not installed: onnxruntime; run `python3 -m pip install onnxruntime`"):
+        contestants.build("onnxruntime", TINY, model, tmp_path)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(Skipped, match="run `python3 -m pip install transformers`"):
+        hf.make_processor(TINY, model)
+    with pytest.raises(Skipped, match="CPU only"):
+        graphs.pipeline(Setting(device="cuda"), model, tmp_path, "onnxruntime")
+    monkeypatch.undo()
+    pytest.importorskip("transformers")
+    scaled = EomtExtConfig.preset("tiny", patch_size=16, scale_mask_logits=True)
+    with pytest.raises(Skipped, match="no place for .*scale_mask_logits=True; compare with --model"):
+        contestants.build("hf-sdpa", TINY, type(model)(scaled), tmp_path)
+
+
+def test_names():
+    assert contestants.names(TINY, ["fp32", "exact", "fp32"], ["hf-sdpa"]) == ["ours fp32", "ours exact", "hf-sdpa"]
+    for ways, peers, message in ((["quick"], [], "unknown way of ours 'quick'"), ([], [], "give --ours auto"),
+                                 (["fp32"], ["tensorflow"], "unknown peer 'tensorflow'")):
+        with pytest.raises(ValueError, match=message):
+            contestants.names(TINY, ways, peers)
+
+
+def test_turns_change_and_warm_up_does_not_count():
+    order = []
+    runs = {name: lambda name=name: order.append(name) or {"work": len(order)} for name in "abc"}
+    samples = timing.interleave(runs, rounds=3, warmup=1, pause_s=0)
+    assert [order[i] for i in range(3, 12, 3)] == ["a", "b", "c"]                # who begins a round
+    assert all(sorted(order[i:i + 3]) == ["a", "b", "c"] for i in range(0, 12, 3))
+    assert all(len(s.wall) == len(s.cpu) == len(s.stages["work"]) == 3 for s in samples.values())
+    assert min(samples["a"].stages["work"]) == 4                                  # the warm-up had 1 to 3
+
+
+def test_ratios_are_of_the_same_round():
+    found = timing.ratio([20.0, 200.0, 20.0, 2000.0, 20.0], [10.0, 100.0, 10.0, 1000.0, 10.0])
+    assert found == {"median": 2.0, "interval": [2.0, 2.0]}
+    low, high = timing.ratio([10, 20, 30, 40, 50], [10] * 5)["interval"]
+    assert 1 <= low < 3 < high <= 5
+    assert timing.ratio([3.0], [2.0]) == {"median": 1.5, "interval": None}
+    assert timing.quantiles(range(1, 101)) == {"p50": 50, "p95": 95, "p99": 99, "mean": 50.5, "min": 1, "max": 100}
+
+
+def test_operations_are_those_of_the_formula():
+    """A ViT block: 24 T D^2 + 4 T^2 D; attention must not be missing."""
+    deep, shallow = (randomise(comparison.EomtExt(EomtExtConfig.preset(
+        "tiny", patch_size=16, pos_grid=4, num_layers=n, num_queries=8)), 0) for n in (5, 3))
+    tokens, d = 1 + 16, 32                                       # two more frozen blocks: no queries in them
+    expected = 2 * 3 * (24 * tokens * d * d + 4 * tokens * tokens * d)
+    gained = arithmetic.network_gflop(deep, 3, 64) - arithmetic.network_gflop(shallow, 3, 64)
+    assert math.isclose(1e9 * gained, expected, rel_tol=1e-6)
+
+
+def test_agreement_of_known_maps():
+    one = Prediction(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.float32))
+    other = Prediction(np.array([[0, 1], [0, 0]], np.uint8), np.array([[0.2, 0], [0, 0]], np.float32))
+    found = agreement([one, one], [one, other])
+    assert found == pytest.approx({"argmax_percent": 87.5, "anomaly_max_abs": 0.2, "anomaly_mean_abs": 0.025})
+    with pytest.raises(ValueError, match="other sizes"):
+        agreement([one], [one, one])
+
+
+def test_memory_is_of_a_process_of_its_own(tmp_path):
+    big = Setting(preset="tiny", size=(512, 1024), side=64, queries=64, threads=1)
+    naive, ours = (memory.peak(name, big, tmp_path) for name in ("ours exact", "ours fp32"))
+    masks = 64 * 512 * 1024 * 4 / 1e6                                    # one float image for each query
+    assert naive["extra_mb"] > ours["extra_mb"] and naive["extra_mb"] < 40 * masks
+    assert 50 < ours["built_mb"] < ours["peak_mb"] == pytest.approx(ours["built_mb"] + ours["extra_mb"], abs=0.2)
+    with pytest.raises(memory.Failed, match="status 1: .*max-autotune"):
+        memory.peak("hf-compile", TINY, tmp_path)
+
+
+def test_the_command_stores_every_field_and_the_page(tmp_path, capsys):
+    peers = ["hf-eager", "hf-compile"]
+    assert bench.main([
+        "--model", "tiny", "--image", "64", "128", "--side", "64", "--queries", "8", "--threads", "1", "--rounds",
+        "3", "--ours", "fp32", "bf16", "--peers", *peers, "--no-memory", "--output", str(tmp_path / "a b")]) == 0
+    result = json.loads((tmp_path / "a b" / "bench.json").read_text())
+    there = {row["name"] for row in result["contestants"]}
+    assert there | set(result["skipped"]) == {"ours fp32", "ours bf16", *peers}            # nobody is lost
+    assert "GPU only" in result["skipped"]["hf-compile"]
+    assert result["ours"] == "ours fp32" and result["contestants"][0]["ratio"]["median"] == 1
+    for row in result["contestants"]:
+        assert len(row["samples_ms"]) == 3 and row["ms"]["p50"] <= row["ms"]["p95"]
+        assert {"preprocess", "forward", "postprocess"} <= set(row["stages_ms"])
+        assert row["percent_of_gemm"] > 0 and row["agreement"]["argmax_percent"] > 50
+        assert len(row["ratio"]["interval"]) == len(row["ratio_cpu"]["interval"]) == 2
+    assert {"cpu", "cores", "amx", "load_average"} <= set(result["host"]) and "torch" in result["versions"]
+    assert result["network"]["gflop"] > 0 and result["gemm_gflops"].keys() == {"fp32", "bf16"}
+    assert result["stages"]["ratios"]["naive postprocess / ours"]["median"] > 0
+    assert result["pipeline"] is None and "no figure here is of a GPU" in capsys.readouterr().out
+    page = (tmp_path / "a b" / "bench.html").read_text()
+    HTMLParser().feed(page)
+    for word in (*there, "hf-compile", "GPU only", NO_GPU, RANDOM, "Agreement", "<svg"):
+        assert word in page
+    assert "http" not in page.split("<body>")[1]                                           # nothing is fetched
+
+
+def test_the_cuda_figures_work_through_the_twin(model):
+    """Logic and fields only: there is no GPU here."""
+    rates = {"fp32": arithmetic.gemm_rate("fp32", torch.device("cpu"), side=64)}
+    setting = Setting(preset="tiny", size=(64, 128), side=64, queries=8, cameras=3)
+    found = comparison.pipeline_figures(setting, model, "fp32", InlineStreams(), 6, 0.01, rates)
+    assert found["latency_ms"]["p99_over_p50"] >= 1 and set(found["images_per_s"]) == {"1", "8"}
+    for rate in found["images_per_s"].values():
+        assert rate["pipelined_percent"] == pytest.approx(100 * rate["pipelined"] / rate["forward_only"])
+    assert len(found["same_maps"]) == 3
+    for name, same in found["same_maps"].items():
+        assert same["classes_percent"] > 99.9 and same["anomaly_max_abs"] < 1e-4, name
+    assert found["floor_ms"] == pytest.approx(1e3 * 0.01 / rates["fp32"])
+    assert "floor" in "\n".join(text._pipeline(found))
+
+
+def test_a_failing_first_contestant_ends_the_run(tmp_path, capsys):
+    args = ["--model", "tiny", "--side", "64", "--image", "64", "128", "--output", str(tmp_path)]
+    assert bench.main([*args, "--ours", "fp16", "--peers"]) == 1
+    assert "ours fp16 cannot take part" in capsys.readouterr().err
+    assert bench.main(["--model", "tiny", "--side", "65", "--image", "64", "128"]) == 1
+    assert "side 65 is not a positive multiple of the patch size 16: give 64" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--rounds", "0"], "not a positive integer"), (["--rounds", "many"], "invalid"),
+    (["--threads", "-1"], "not a positive integer"), (["--image", "0", "5"], "not a positive integer"),
+    (["--device", "tpu"], "give cpu, cuda or cuda:N"), (["--model", "huge"], "invalid choice"),
+    (["--device", "cuda:99"], "no figure of a GPU can be had here"), (["--warmup", "0"], "not a positive")])
+def test_nonsense_is_refused(args, message, capsys):
+    with pytest.raises(SystemExit):
+        bench.arguments(args)
+    assert message in capsys.readouterr().err
