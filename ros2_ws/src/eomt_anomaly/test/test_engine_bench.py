@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`python -m eomt_anomaly.runtime.bench`: the same weights in every contestant, honest numbers, all of them told."""
+"""`python -m eomt_anomaly.runtime.bench`: the same weights in every contestant, and every number told."""
 
 import json
 import math
@@ -11,16 +11,27 @@ import pytest
 import torch
 
 from eomt_anomaly.model import EomtExtConfig
-from eomt_anomaly.report.engine_page import NO_GPU, RANDOM, engine_page
+from eomt_anomaly.report.engine_page import NO_GPU, RANDOM
 from eomt_anomaly.runtime import bench
-from eomt_anomaly.runtime.benchmark import arithmetic, comparison, contestants, graphs, hf, memory, text, timing
+from eomt_anomaly.runtime.benchmark import (
+    arithmetic,
+    comparison,
+    contestants,
+    graphs,
+    hf,
+    memory,
+    text,
+    timing,
+)
 from eomt_anomaly.runtime.benchmark.agreement import agreement
 from eomt_anomaly.runtime.benchmark.setting import Setting, Skipped, randomise
 from eomt_anomaly.runtime.pipeline import Prediction
 from eomt_anomaly.runtime.preprocess import Normalizer, network_input
 from eomt_anomaly.runtime.streams import InlineStreams
 
-TINY = Setting(preset="tiny", size=(64, 128), side=64, queries=8, threads=1)   # no resize: windows are the image's
+TINY = Setting(
+    preset="tiny", size=(64, 128), side=64, queries=8, threads=1
+)  # no resize: windows are the image's
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +62,10 @@ def test_transformers_gets_every_weight(model, attention):
     pixels = network_input(image, TINY.plan(16), normalize)
     with torch.inference_mode():
         ours, theirs = model(pixels), to_hf(model, 64, attention)(pixels)
-    for a, b in ((ours.mask_logits, theirs.masks_queries_logits), (ours.class_logits, theirs.class_queries_logits)):
+    for a, b in (
+        (ours.mask_logits, theirs.masks_queries_logits),
+        (ours.class_logits, theirs.class_queries_logits),
+    ):
         assert (a - b).abs().max() <= 1e-3 * a.abs().max()
 
 
@@ -60,23 +74,28 @@ def test_the_naive_peer_gives_our_reference(model, reference, tmp_path):
     found = maps("hf-eager", model, tmp_path)
     np.testing.assert_allclose(found[0].anomaly, reference[0].anomaly, rtol=1e-3, atol=1e-6)
     assert (found[0].class_map == reference[0].class_map).mean() > 0.999
-    assert len(np.unique(reference[0].class_map)) > 2 and np.ptp(reference[0].anomaly) > 0.3   # they say something
+    assert (
+        len(np.unique(reference[0].class_map)) > 2 and np.ptp(reference[0].anomaly) > 0.3
+    )  # they say something
 
 
 def test_every_contestant_answers_the_same_image(model, reference, tmp_path):
-    """Loose, because mask logits of 16 px are enlarged fourfold; swapped weights or windows are far outside."""
+    """Loose, because masks of 16 px are enlarged fourfold; swapped weights or windows are far outside."""
     for package in ("transformers", "onnxruntime", "openvino", "onnxscript"):
         pytest.importorskip(package)
-    wanted = contestants.names(TINY, ["fp32", "bf16", "onnxruntime", "openvino"],
-                               [name for name in contestants.PEERS if name != "hf-compile"])
+    wanted = contestants.names(
+        TINY,
+        ["fp32", "bf16", "onnxruntime", "openvino"],
+        [name for name in contestants.PEERS if name != "hf-compile"],
+    )
     for name in wanted:
         found = agreement(reference, maps(name, model, tmp_path))
-        assert found["argmax_percent"] > 85 and found["anomaly_mean_abs"] < 0.06, (name, found)
+        assert found["argmax_percent"] > 80 and found["anomaly_mean_abs"] < 0.05, (name, found)
     fast = maps("ours fp32", model, tmp_path)[0]
-    for name in ("ours onnxruntime", "ours openvino"):         # the same approximation around another network
+    for name in ("ours onnxruntime", "ours openvino"):  # the same approximation around another network
         np.testing.assert_allclose(maps(name, model, tmp_path)[0].anomaly, fast.anomaly, rtol=1e-3, atol=1e-5)
     other = randomise(TINY.model(), seed=1)
-    assert agreement(reference, maps("ours exact", other, tmp_path))["anomaly_mean_abs"] > 0.06
+    assert agreement(reference, maps("ours exact", other, tmp_path))["anomaly_mean_abs"] > 0.2
 
 
 def test_peers_that_cannot_take_part_say_why(model, tmp_path, monkeypatch):
@@ -100,9 +119,16 @@ def test_peers_that_cannot_take_part_say_why(model, tmp_path, monkeypatch):
 
 
 def test_names():
-    assert contestants.names(TINY, ["fp32", "exact", "fp32"], ["hf-sdpa"]) == ["ours fp32", "ours exact", "hf-sdpa"]
-    for ways, peers, message in ((["quick"], [], "unknown way of ours 'quick'"), ([], [], "give --ours auto"),
-                                 (["fp32"], ["tensorflow"], "unknown peer 'tensorflow'")):
+    assert contestants.names(TINY, ["fp32", "exact", "fp32"], ["hf-sdpa"]) == [
+        "ours fp32",
+        "ours exact",
+        "hf-sdpa",
+    ]
+    for ways, peers, message in (
+        (["quick"], [], "unknown way of ours 'quick'"),
+        ([], [], "give --ours auto"),
+        (["fp32"], ["tensorflow"], "unknown peer 'tensorflow'"),
+    ):
         with pytest.raises(ValueError, match=message):
             contestants.names(TINY, ways, peers)
 
@@ -111,10 +137,10 @@ def test_turns_change_and_warm_up_does_not_count():
     order = []
     runs = {name: lambda name=name: order.append(name) or {"work": len(order)} for name in "abc"}
     samples = timing.interleave(runs, rounds=3, warmup=1, pause_s=0)
-    assert [order[i] for i in range(3, 12, 3)] == ["a", "b", "c"]                # who begins a round
-    assert all(sorted(order[i:i + 3]) == ["a", "b", "c"] for i in range(0, 12, 3))
+    assert [order[i] for i in range(3, 12, 3)] == ["a", "b", "c"]  # who begins a round
+    assert all(sorted(order[i : i + 3]) == ["a", "b", "c"] for i in range(0, 12, 3))
     assert all(len(s.wall) == len(s.cpu) == len(s.stages["work"]) == 3 for s in samples.values())
-    assert min(samples["a"].stages["work"]) == 4                                  # the warm-up had 1 to 3
+    assert min(samples["a"].stages["work"]) == 4  # the warm-up had 1 to 3
 
 
 def test_ratios_are_of_the_same_round():
@@ -123,14 +149,28 @@ def test_ratios_are_of_the_same_round():
     low, high = timing.ratio([10, 20, 30, 40, 50], [10] * 5)["interval"]
     assert 1 <= low < 3 < high <= 5
     assert timing.ratio([3.0], [2.0]) == {"median": 1.5, "interval": None}
-    assert timing.quantiles(range(1, 101)) == {"p50": 50, "p95": 95, "p99": 99, "mean": 50.5, "min": 1, "max": 100}
+    assert timing.quantiles(range(1, 101)) == {
+        "p50": 50,
+        "p95": 95,
+        "p99": 99,
+        "mean": 50.5,
+        "min": 1,
+        "max": 100,
+    }
 
 
 def test_operations_are_those_of_the_formula():
     """A ViT block: 24 T D^2 + 4 T^2 D; attention must not be missing."""
-    deep, shallow = (randomise(comparison.EomtExt(EomtExtConfig.preset(
-        "tiny", patch_size=16, pos_grid=4, num_layers=n, num_queries=8)), 0) for n in (5, 3))
-    tokens, d = 1 + 16, 32                                       # two more frozen blocks: no queries in them
+    deep, shallow = (
+        randomise(
+            comparison.EomtExt(
+                EomtExtConfig.preset("tiny", patch_size=16, pos_grid=4, num_layers=n, num_queries=8)
+            ),
+            0,
+        )
+        for n in (5, 3)
+    )
+    tokens, d = 1 + 16, 32  # two more frozen blocks: no queries in them
     expected = 2 * 3 * (24 * tokens * d * d + 4 * tokens * tokens * d)
     gained = arithmetic.network_gflop(deep, 3, 64) - arithmetic.network_gflop(shallow, 3, 64)
     assert math.isclose(1e9 * gained, expected, rel_tol=1e-6)
@@ -147,22 +187,33 @@ def test_agreement_of_known_maps():
 
 def test_memory_is_of_a_process_of_its_own(tmp_path):
     big = Setting(preset="tiny", size=(512, 1024), side=64, queries=64, threads=1)
-    naive, ours = (memory.peak(name, big, tmp_path) for name in ("ours exact", "ours fp32"))
-    masks = 64 * 512 * 1024 * 4 / 1e6                                    # one float image for each query
-    assert naive["extra_mb"] > ours["extra_mb"] and naive["extra_mb"] < 40 * masks
-    assert 50 < ours["built_mb"] < ours["peak_mb"] == pytest.approx(ours["built_mb"] + ours["extra_mb"], abs=0.2)
-    with pytest.raises(memory.Failed, match="status 1: .*max-autotune"):
-        memory.peak("hf-compile", TINY, tmp_path)
+    found, naive, ours = (
+        memory.peak(name, big, tmp_path) for name in ("ours fp32", "naive postprocess", "ours postprocess")
+    )
+    assert found["peak_mb"] == pytest.approx(found["built_mb"] + found["extra_mb"], abs=0.2)
+    assert 50 < found["built_mb"] and 0 < found["extra_mb"] < 200
+    image = 512 * 1024 * 4 / 1e6  # MB of a map in float32
+    assert ours["extra_mb"] > 1.25 * image  # at least the two maps that it returns
+    assert naive["extra_mb"] > 19 * image > ours["extra_mb"]  # it holds each of the 19 classes at full size
+    with pytest.raises(memory.Failed, match="status 1: .*choose 'bf16'"):
+        memory.peak("ours fp16", TINY, tmp_path)
 
 
-def test_the_command_stores_every_field_and_the_page(tmp_path, capsys):
-    peers = ["hf-eager", "hf-compile"]
-    assert bench.main([
-        "--model", "tiny", "--image", "64", "128", "--side", "64", "--queries", "8", "--threads", "1", "--rounds",
-        "3", "--ours", "fp32", "bf16", "--peers", *peers, "--no-memory", "--output", str(tmp_path / "a b")]) == 0
-    result = json.loads((tmp_path / "a b" / "bench.json").read_text())
+def test_the_command_stores_every_field_and_the_page(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("transformers")
+
+    def weighed(name, setting, work):  # `memory.peak` itself is tested above
+        if name == "hf-eager":
+            raise memory.Failed("its process ended with status -9: no message")
+        return {"built_mb": 100.0, "peak_mb": 157.5, "extra_mb": 57.5}
+
+    monkeypatch.setattr(memory, "peak", weighed)
+    peers, out = ["hf-eager", "hf-compile"], tmp_path / "a b"
+    args = "--model tiny --image 64 128 --side 64 --queries 8 --threads 1 --rounds 3 --ours fp32 bf16 --peers"
+    assert bench.main([*args.split(), *peers, "--output", str(out)]) == 0
+    result = json.loads((out / "bench.json").read_text())
     there = {row["name"] for row in result["contestants"]}
-    assert there | set(result["skipped"]) == {"ours fp32", "ours bf16", *peers}            # nobody is lost
+    assert there | set(result["skipped"]) == {"ours fp32", "ours bf16", *peers}  # nobody is lost
     assert "GPU only" in result["skipped"]["hf-compile"]
     assert result["ours"] == "ours fp32" and result["contestants"][0]["ratio"]["median"] == 1
     for row in result["contestants"]:
@@ -173,12 +224,26 @@ def test_the_command_stores_every_field_and_the_page(tmp_path, capsys):
     assert {"cpu", "cores", "amx", "load_average"} <= set(result["host"]) and "torch" in result["versions"]
     assert result["network"]["gflop"] > 0 and result["gemm_gflops"].keys() == {"fp32", "bf16"}
     assert result["stages"]["ratios"]["naive postprocess / ours"]["median"] > 0
-    assert result["pipeline"] is None and "no figure here is of a GPU" in capsys.readouterr().out
-    page = (tmp_path / "a b" / "bench.html").read_text()
+    assert set(result["stages"]["memory"]) == {
+        f"{who} postprocess" for who in ("ours", "naive", "transformers")
+    }
+    memories = {row["name"]: row["memory"] for row in result["contestants"]}
+    assert memories["ours bf16"]["extra_mb"] == 57.5 and "status -9" in memories["hf-eager"]["failed"]
+    slow = result["contestants"][2]
+    assert slow["name"] == "hf-eager" and set(slow["ratio_stages"]) >= {
+        "preprocess",
+        "forward",
+        "postprocess",
+    }
+    assert result["reference_classes"] > 1 and result["pipeline"] is None
+    printed = capsys.readouterr().out
+    for words in ("no figure here is of a GPU", "status -9", "+57.5 MB while it runs"):
+        assert words in printed
+    page = (out / "bench.html").read_text()
     HTMLParser().feed(page)
-    for word in (*there, "hf-compile", "GPU only", NO_GPU, RANDOM, "Agreement", "<svg"):
+    for word in (*there, "hf-compile", "GPU only", NO_GPU, RANDOM, "Agreement", "<svg", "status -9", "57.5"):
         assert word in page
-    assert "http" not in page.split("<body>")[1]                                           # nothing is fetched
+    assert "http" not in page.split("<body>")[1]  # nothing is fetched
 
 
 def test_the_cuda_figures_work_through_the_twin(model):
@@ -205,11 +270,19 @@ def test_a_failing_first_contestant_ends_the_run(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("args, message", [
-    (["--rounds", "0"], "not a positive integer"), (["--rounds", "many"], "invalid"),
-    (["--threads", "-1"], "not a positive integer"), (["--image", "0", "5"], "not a positive integer"),
-    (["--device", "tpu"], "give cpu, cuda or cuda:N"), (["--model", "huge"], "invalid choice"),
-    (["--device", "cuda:99"], "no figure of a GPU can be had here"), (["--warmup", "0"], "not a positive")])
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--rounds", "0"], "not a positive integer"),
+        (["--rounds", "many"], "invalid"),
+        (["--threads", "-1"], "not a positive integer"),
+        (["--image", "0", "5"], "not a positive integer"),
+        (["--device", "tpu"], "give cpu, cuda or cuda:N"),
+        (["--model", "huge"], "invalid choice"),
+        (["--device", "cuda:99"], "no figure of a GPU can be had here"),
+        (["--warmup", "0"], "not a positive"),
+    ],
+)
 def test_nonsense_is_refused(args, message, capsys):
     with pytest.raises(SystemExit):
         bench.arguments(args)

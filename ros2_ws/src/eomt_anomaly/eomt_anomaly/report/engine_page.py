@@ -40,7 +40,7 @@ def engine_page(result: Mapping[str, Any]) -> str:
         section("Where the time goes", _stages_of(rows)),
         section("Peak memory", _memory(rows)),
         section("Arithmetic", _arithmetic(result)),
-        section("Agreement with the fp32 exact reference", _agreement(rows)),
+        section("Agreement with the fp32 exact reference", _agreement(rows, result["reference_classes"])),
         section("Pre- and post-processing on their own", _stages(result["stages"]))
         if result["stages"]
         else "",
@@ -91,9 +91,12 @@ def _times(result: Mapping[str, Any]) -> str:
 
 def _stages_of(rows: Sequence[Mapping[str, Any]]) -> str:
     there = [stage for stage in STAGES if any(stage in row["stages_ms"] for row in rows)]
-    return plots.stacked({row["name"]: row["stages_ms"] for row in rows}, there) + table(
-        ("ms, p50", *there),
-        [(row["name"], *(number(row["stages_ms"].get(s)) for s in there)) for row in rows],
+    times = [(row["name"], *(number(row["stages_ms"].get(s)) for s in there)) for row in rows]
+    ratios = [(row["name"], *(_ratio(row["ratio_stages"].get(s)) for s in there)) for row in rows]
+    return (
+        plots.stacked({row["name"]: row["stages_ms"] for row in rows}, there)
+        + table(("ms, p50", *there), times)
+        + table(("ratio to ours", *there), ratios)
     )
 
 
@@ -128,26 +131,30 @@ def _arithmetic(result: Mapping[str, Any]) -> str:
     )
 
 
-def _agreement(rows: Sequence[Mapping[str, Any]]) -> str:
+def _agreement(rows: Sequence[Mapping[str, Any]], classes: int) -> str:
     cells = [
         (row["name"], f"{row['agreement']['argmax_percent']:.3f}",
          *(f"{row['agreement'][key]:.2g}" for key in ("anomaly_max_abs", "anomaly_mean_abs")))
         for row in rows
     ]  # fmt: skip
-    return table(("", "same class, %", "anomaly: largest difference", "mean difference"), cells)
+    return table(("", "same class, %", "anomaly: largest difference", "mean difference"), cells) + (
+        f"<p class=soft>The reference's class map has {classes} classes.</p>"
+    )
 
 
 def _stages(stages: Mapping[str, Any]) -> str:
-    cells = [(name, *(number(ms[key]) for key in ("p50", "p95")), number(stages["cpu_ms"][name]["p50"]))
-             for name, ms in stages["ms"].items()]  # fmt: skip
+    weighed = {name: found.get("extra_mb") for name, found in stages["memory"].items()}
+    cells = [(name, *(number(ms[key]) for key in ("p50", "p95")), number(stages["cpu_ms"][name]["p50"]),
+              number(weighed.get(name))) for name, ms in stages["ms"].items()]  # fmt: skip
+    failed = {name: found["failed"] for name, found in stages["memory"].items() if "failed" in found}
     ratios = {name: found["median"] for name, found in stages["ratios"].items()}
     spans = [(name, number(found["median"]), _interval(found["interval"]))
              for name, found in stages["ratios"].items()]  # fmt: skip
     return (
-        table(("CPU, ms", "p50", "p95", "CPU p50"), cells)
+        table(("CPU, ms", "p50", "p95", "CPU p50", "MB while it runs"), cells)
         + plots.ratios(ratios)
         + table(("", "ratio", "95 %"), spans)
-        + (_skipped(stages["skipped"]) if stages["skipped"] else "")
+        + (_skipped(stages["skipped"] | failed) if stages["skipped"] or failed else "")
     )
 
 
@@ -189,6 +196,10 @@ def _origin(result: Mapping[str, Any]) -> str:
         f"<tr><td>{escape(name)}</td><td><code>{escape(value)}</code></td></tr>" for name, value in rows
     )
     return f"<table>{body}</table>"
+
+
+def _ratio(found: Mapping[str, Any] | None) -> str:
+    return "–" if found is None else f"{found['median']:.2f}"
 
 
 def _interval(interval: Sequence[float] | None) -> str:

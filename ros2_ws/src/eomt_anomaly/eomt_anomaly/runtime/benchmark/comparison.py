@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ...model import EomtExt
@@ -59,6 +60,7 @@ def compare(
         exact = contestants.build(REFERENCE, setting, model, work)
         reference = exact.run(images)
         exact.close()
+        classes = len(np.unique(np.concatenate([p.class_map.ravel() for p in reference])))
         there, skipped, agreements = [], {}, {}
         for name in wanted:
             say(f"building {name}")
@@ -85,7 +87,8 @@ def compare(
         for contestant in there:
             contestant.close()
         if weigh:
-            _weigh(rows, setting, work, say)
+            for row in rows:
+                row["memory"] = _weigh(row["name"], setting, work, say)
     result = {
         "format": FORMAT,
         "setting": asdict(setting),
@@ -95,6 +98,7 @@ def compare(
         "torch_threads": torch.get_num_threads(),
         "ours": there[0].name,
         "contestants": rows,
+        "reference_classes": classes,
         "skipped": skipped,
         "gemm_gflops": rates,
         "stages": None,
@@ -103,6 +107,8 @@ def compare(
     if with_stages:
         say("stages on their own")
         result["stages"] = compare_stages(setting, model, rounds)
+        for name in [name for name in result["stages"]["ms"] if weigh and name.endswith("postprocess")]:
+            result["stages"]["memory"][name] = _weigh(name, setting, Path(), say)
     if device.type == "cuda":
         say("the CUDA pipeline under load")
         result["pipeline"] = pipeline_figures(
@@ -182,6 +188,11 @@ def _row(
         "stages_ms": stages,
         "ratio": timing.ratio(mine.wall, ours.wall, seed),
         "ratio_cpu": timing.ratio(mine.cpu, ours.cpu, seed),
+        "ratio_stages": {
+            name: timing.ratio(values, ours.stages[name], seed)
+            for name, values in mine.stages.items()
+            if name in ours.stages
+        },
         "percent_of_gemm": percent,
         "percent_of_gemm_over": measured,
         "agreement": agreed,
@@ -189,13 +200,12 @@ def _row(
     }
 
 
-def _weigh(rows: list[dict[str, Any]], setting: Setting, work: Path, say: Say) -> None:
-    for row in rows:
-        say(f"memory of {row['name']}")
-        try:
-            row["memory"] = memory.peak(row["name"], setting, work)
-        except memory.Failed as error:
-            row["memory"] = {"failed": str(error)}
+def _weigh(name: str, setting: Setting, work: Path, say: Say) -> dict[str, Any]:
+    say(f"memory of {name}")
+    try:
+        return memory.peak(name, setting, work)
+    except memory.Failed as error:
+        return {"failed": str(error)}
 
 
 def _network(model: EomtExt, plan: Any, gflop: float) -> dict[str, Any]:

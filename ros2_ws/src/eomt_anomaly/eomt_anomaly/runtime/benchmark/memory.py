@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Peak memory of one contestant, in a process of its own: `python -m eomt_anomaly.runtime.benchmark.memory`.
+"""Peak memory of one contestant or stage, in a process of its own (this module is its main).
 
 Resident memory before the first image and at its highest while images run; on a GPU torch's allocator.
 """
@@ -14,13 +14,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from . import contestants
+from . import contestants, stages
 from .setting import Setting, Skipped
 
 RUNS = 2
@@ -32,9 +33,10 @@ class Failed(RuntimeError):
 
 
 def peak(name: str, setting: Setting, work: Path, timeout_s: float = 1800) -> dict[str, Any]:
-    """`built_mb`, `peak_mb`, their difference `extra_mb`; on CUDA also `gpu_built_mb`, `gpu_peak_mb`: 1e6 bytes.
+    """`built_mb`, `peak_mb`, their difference `extra_mb`; on CUDA also `gpu_built_mb`, `gpu_peak_mb`; 1e6 bytes.
 
-    work: the folder of graphs, so that the child need not write them. Raises Failed with the child's words.
+    name: of a contestant, or of a way through a stage (`stages`). work: the folder of graphs, so that the
+    child need not write them. Raises Failed with the child's words.
     """
     job = json.dumps({"name": name, "setting": asdict(setting), "work": str(work)})
     path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -56,11 +58,13 @@ def peak(name: str, setting: Setting, work: Path, timeout_s: float = 1800) -> di
     return json.loads(child.stdout.strip().splitlines()[-1])
 
 
+@torch.inference_mode()
 def measure(name: str, setting: Setting, work: Path) -> dict[str, Any]:
     """What the child does; see `peak`. Meaningless in a process that has done other things."""
     setting.set_threads()
-    contestant = contestants.build(name, setting, setting.model(), work)
-    images, device = setting.images(), torch.device(setting.device)
+    device = torch.device(setting.device)
+    run, before, close = _subject(name, setting, work)
+    before()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another libc than glibc
         ctypes.CDLL(None).malloc_trim(0)
@@ -70,13 +74,26 @@ def measure(name: str, setting: Setting, work: Path) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew (proc(5))
     built = _status("VmRSS")
     for _ in range(RUNS):
-        contestant.run(images)
+        before()
+        run()
     highest = _status("VmHWM")
     found = {"built_mb": built, "peak_mb": highest, "extra_mb": highest - built}
     if device.type == "cuda":
         found |= gpu | {"gpu_peak_mb": torch.cuda.max_memory_allocated(device) / 1e6}
-    contestant.close()
+    close()
     return {key: round(value, 1) for key, value in found.items()}
+
+
+def _subject(
+    name: str, setting: Setting, work: Path
+) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], None]]:
+    """What to run, what comes before each run, and what ends it."""
+    model = setting.model()
+    if name.split()[-1] in stages.OURS:
+        ways = stages.build_stages(setting, model)
+        return ways.runs[name], ways.before, lambda: None
+    contestant, images = contestants.build(name, setting, model, work), setting.images()
+    return lambda: contestant.run(images), lambda: None, contestant.close
 
 
 def _status(field: str) -> float:

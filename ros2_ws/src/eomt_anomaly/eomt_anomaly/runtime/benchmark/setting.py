@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
-from ...model import EomtExt, EomtExtConfig
+from ...model import ANOMALY, EomtExt, EomtExtConfig
 from ..checkpoints import open_checkpoint
 from ..preprocess import Plan, plan
 
@@ -85,7 +86,9 @@ class Setting:
 def randomise(model: EomtExt, seed: int) -> EomtExt:
     """Weights that all matter: normal with variance 1 / inputs, biases 0.3 wide, norms around 1.
 
-    Mask logits come out about 3 wide, as trained ones are; far wider ones are steps, not masks.
+    The heads come out somewhat as trained ones do, so that the maps have several classes and a range of
+    anomaly: mask logits a few units wide (far wider ones are steps, not masks), queries that differ, each of
+    them sure of its class, and an anomaly for few of them.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -96,4 +99,8 @@ def randomise(model: EomtExt, seed: int) -> EomtExt:
                 p.add_(1.0)
         for p in model.mask_head.fc3.parameters():
             p.mul_(3 * model.config.hidden_size**-0.5)
+        model.decoder.query.weight.mul_(4 * model.config.hidden_size**0.5)
+        model.class_head.weight.mul_(4)
+        model.class_head.bias.zero_()
+        model.anomaly_head.fc2.bias[ANOMALY] -= math.log(model.config.num_queries / 4)
     return model.eval()

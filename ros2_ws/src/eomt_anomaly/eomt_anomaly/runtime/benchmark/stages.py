@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,34 +26,21 @@ OURS = {
 }
 
 
+@dataclass
+class Stages:
+    """Each way through a stage by name. before: restores the logits that a run may have overwritten."""
+
+    runs: dict[str, Callable[[], Any]]
+    before: Callable[[], Any]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
 @torch.inference_mode()
 def compare_stages(setting: Setting, model: EomtExt, rounds: int) -> dict[str, Any]:
-    """Interleaved times of each way through a stage, ms, and their ratios to ours.
-
-    Ours is in the precision "auto" of the CPU; every way of post-processing gets the same fp32 logits, and
-    the copy of the mask logits that it overwrites is part of its time.
-    """
-    cpu, image, score = torch.device("cpu"), setting.images()[0], model.config.score
-    plan = setting.plan(model.config.patch_size)
-    dtype = DTYPES[choose_precision("auto", cpu)]
-    normalize = Normalizer(model.config.pixel_mean, model.config.pixel_std, dtype)
-    output = prepare(model, "fp32", cpu)(
-        network_input(image, plan, Normalizer(model.config.pixel_mean, model.config.pixel_std, torch.float32))
-    )
-    embed = prepare(model, "fp32", cpu).backbone.patch_embed
-    fast_embed = prepare(model, "fp32", cpu).backbone.patch_embed.to(dtype)
-    runs: dict[str, Callable[[], Any]] = {
-        OURS["preprocess"]: lambda: network_input(image, plan, normalize),
-        OURS["preprocess + patch embed"]: lambda: fast_embed(network_input(image, plan, normalize)),
-        OURS["postprocess"]: lambda: finish(fuse(_copy(output), score).numpy(), plan, score),
-        "naive postprocess": lambda: exact(_copy(output), plan, score),
-    }
-    skipped = {}
-    try:
-        runs |= _theirs(setting, model, image, output, embed)
-    except Skipped as reason:
-        skipped["transformers' processor"] = str(reason)
-    samples = timing.interleave({name: _only_time(run) for name, run in runs.items()}, rounds)
+    """Interleaved times of each way through a stage, ms, and their ratios to ours."""
+    stages = build_stages(setting, model)
+    runs = {name: _only_time(run) for name, run in stages.runs.items()}
+    samples = timing.interleave(runs, rounds, before=stages.before)
     ratios = {}
     for stage, ours in OURS.items():
         for who in ("naive", "transformers"):
@@ -62,8 +50,39 @@ def compare_stages(setting: Setting, model: EomtExt, rounds: int) -> dict[str, A
         "ms": {name: timing.quantiles(s.wall) for name, s in samples.items()},
         "cpu_ms": {name: timing.quantiles(s.cpu) for name, s in samples.items()},
         "ratios": ratios,
-        "skipped": skipped,
+        "memory": {},
+        "skipped": stages.skipped,
     }
+
+
+@torch.inference_mode()
+def build_stages(setting: Setting, model: EomtExt) -> Stages:
+    """All ways, on the CPU. Ours is in the precision "auto"; post-processing gets the same fp32 logits.
+
+    Use it and call what it returns in inference mode.
+    """
+    cpu, image, score = torch.device("cpu"), setting.images()[0], model.config.score
+    plan = setting.plan(model.config.patch_size)
+    dtype = DTYPES[choose_precision("auto", cpu)]
+    normalize = Normalizer(model.config.pixel_mean, model.config.pixel_std, dtype)
+    output = prepare(model, "fp32", cpu)(
+        network_input(image, plan, Normalizer(model.config.pixel_mean, model.config.pixel_std, torch.float32))
+    )
+    masks = output.mask_logits.clone()
+    embed = prepare(model, "fp32", cpu).backbone.patch_embed
+    fast_embed = prepare(model, "fp32", cpu).backbone.patch_embed.to(dtype)
+    runs: dict[str, Callable[[], Any]] = {
+        OURS["preprocess"]: lambda: network_input(image, plan, normalize),
+        OURS["preprocess + patch embed"]: lambda: fast_embed(network_input(image, plan, normalize)),
+        OURS["postprocess"]: lambda: finish(fuse(output, score).numpy(), plan, score),
+        "naive postprocess": lambda: exact(output, plan, score),
+    }
+    skipped = {}
+    try:
+        runs |= _theirs(setting, model, image, output, embed)
+    except Skipped as reason:
+        skipped["transformers' processor"] = str(reason)
+    return Stages(runs, lambda: output.mask_logits.copy_(masks), skipped)
 
 
 def _theirs(
@@ -87,10 +106,6 @@ def _theirs(
             logits, target_sizes=[image.shape[:2]], size=size
         ),
     }
-
-
-def _copy(output: EomtExtOutput) -> EomtExtOutput:
-    return EomtExtOutput(output.mask_logits.clone(), output.class_logits, output.anomaly_logits)
 
 
 def _only_time(run: Callable[[], Any]) -> Callable[[], None]:

@@ -29,15 +29,16 @@ def _head(result: Mapping[str, Any]) -> list[str]:
         f"{weights} on {setting['device']}, {setting['cameras']} image(s) of {height}x{width} px, "
         f"{network['windows']} window(s) of {setting['side']} px, {result['rounds']} rounds, "
         f"{result['torch_threads']} thread(s)",
-        f"{network['gflop']:.1f} GFLOP; matrix products here, GFLOP/s: {rates}",
+        f"{network['gflop']:.1f} GFLOP; matrix products here, GFLOP/s: {rates}; "
+        f"{result['reference_classes']} classes in the reference's map",
         "",
     ]
 
 
 def _contestants(result: Mapping[str, Any]) -> list[str]:
     text = [
-        f"{'wall clock, ms':20}{'p50':>9}{'p95':>9}  {'/ ours (95 %)':22}{'CPU p50':>9}{'/ ours':>8}{'GEMM %':>8}"
-        f"{'peak MB':>9}{'+MB':>7}  {'class %':>8} {'anomaly max, mean':>18}"
+        f"{'wall clock, ms':20}{'p50':>9}{'p95':>9}  {'/ ours (95 %)':22}{'CPU p50':>9}{'/ ours':>8}"
+        f"{'GEMM %':>8}{'peak MB':>9}{'+MB':>7}  {'class %':>8} {'anomaly max, mean':>18}"
     ]
     for row in result["contestants"]:
         low_high = row["ratio"]["interval"]
@@ -53,8 +54,12 @@ def _contestants(result: Mapping[str, Any]) -> list[str]:
             f"{found['anomaly_max_abs']:9.2g}{found['anomaly_mean_abs']:9.2g}"
         )
     for row in result["contestants"]:
-        stages = ", ".join(f"{name} {ms:.1f}" for name, ms in row["stages_ms"].items())
-        text.append(f"  {row['name']}: {row['about']}; {stages} ms")
+        ratios = row["ratio_stages"]
+        stages = ", ".join(
+            f"{name} {ms:.1f}" + (f" ({ratios[name]['median']:.2f}x)" if name in ratios else "")
+            for name, ms in row["stages_ms"].items()
+        )
+        text.append(f"  {row['name']}: {row['about']}; ms (and / ours): {stages}")
         if "failed" in (row["memory"] or {}):
             text.append(f"  {row['name']}: memory not measured: {row['memory']['failed']}")
     return text
@@ -68,7 +73,9 @@ def _stages(stages: Mapping[str, Any] | None) -> list[str]:
     if stages is None:
         return []
     text = ["", "stages on their own, CPU, wall clock ms p50"]
-    text += [f"  {name:40}{ms['p50']:10.2f}" for name, ms in stages["ms"].items()]
+    for name, ms in stages["ms"].items():
+        weighed = stages["memory"].get(name)
+        text.append(f"  {name:40}{ms['p50']:10.2f}" + (f"   {_weighed(weighed)}" if weighed else ""))
     text += [f"  {name:48}{ratio['median']:8.2f}x" for name, ratio in stages["ratios"].items()]
     return text + _skipped(stages["skipped"])
 
@@ -92,6 +99,10 @@ def _pipeline(found: Mapping[str, Any] | None) -> list[str]:
             f"  {name}: classes {same['classes_percent']:.3f} %, anomaly {same['anomaly_max_abs']:.2g}"
         )
     return text + _skipped(found["skipped"])
+
+
+def _weighed(memory: Mapping[str, Any]) -> str:
+    return memory.get("failed") or f"+{memory['extra_mb']:.1f} MB while it runs"
 
 
 def _or_dash(value: float | None, width: int) -> str:

@@ -30,14 +30,17 @@ def interleave(
     warmup: int = 1,
     say: Callable[[str], Any] = lambda text: None,
     pause_s: float = PAUSE_S,
+    before: Callable[[], Any] = lambda: None,
 ) -> dict[str, Samples]:
     """Time each of `runs` once a round; who goes first changes with each round.
 
-    A run that returns a mapping of stages, ms, has them kept. `warmup` rounds come first and do not count.
+    A run that returns a mapping of stages, ms, has them kept. `warmup` rounds come first and do not count,
+    nor does `before`, which is called ahead of each run.
     """
     names, samples = list(runs), {name: Samples() for name in runs}
     for number in range(-warmup, rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
+            before()
             time.sleep(pause_s)
             wall, cpu = time.perf_counter(), time.process_time()
             stages = runs[name]()
