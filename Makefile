@@ -16,7 +16,7 @@ ARGS ?=
 SETUP = @$(PYTHON) tools/setup_env.py --for
 ENTER = source tools/env.sh
 
-.PHONY: help setup demo test test-fast lint train scaling clean
+.PHONY: help setup demo test test-fast lint train bench bench-gpu scaling clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,18 @@ lint:  ## ruff and mypy
 train:  ## the default recipe: ARGS="--data.camvid_root DIR --data.drives_root DIR --data.stamps_root DIR"
 	$(SETUP) train
 	@$(ENTER) && python training/fit.py fit --config training/configs/camvid/small_476.yaml $(ARGS)
+
+bench:  ## the engine against transformers, ONNX Runtime and OpenVINO, page in out/bench: [ARGS="--model base"]
+	$(SETUP) test
+	@$(ENTER) && python -m eomt_anomaly.runtime.bench --output out/bench $(ARGS)
+
+bench-gpu:  ## the same on CUDA, with torch.compile: ViT-B and ViT-L, pages in out/bench-gpu
+	$(SETUP) test
+	@$(ENTER) && for case in 'base 640' 'large 640' 'large 1024'; do \
+	  set -- $$case; \
+	  python -m eomt_anomaly.runtime.bench --device cuda --ours auto bf16+compile fp32 --rounds 50 --warmup 3 \
+	    --model $$1 --image $$2 $$2 --side $$2 --output out/bench-gpu/$$1-$$2 $(ARGS); \
+	done
 
 scaling:  ## time and memory over image size, queries and cameras, page in out/scaling: [ARGS="--rounds 15"]
 	$(SETUP) demo

@@ -30,8 +30,8 @@ def engine_page(result: Mapping[str, Any]) -> str:
     height, width = setting["size"]
     parts = [
         f"<h1>The engine beside its peers</h1><p class=soft>{escape(weights)}, on "
-        f"{escape(setting['device'])}; {setting['cameras']} image(s) of {height}×{width} px in, class map and "
-        f"anomaly map of the same size out; "
+        f"{escape(setting['device'])}; {setting['cameras']} image(s) of {height}×{width} px in, class map "
+        f"and anomaly map of the same size out; "
         f"{result['network']['windows']} window(s) of {setting['side']} px; {result['rounds']} rounds. "
         f"Every ratio is to <b>{escape(result['ours'])}</b>.</p>",
         f'<div class="tiles">{"".join(_tiles(result))}</div>',
@@ -114,8 +114,8 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> str:
     return (
         plots.stacked(bars, ("before the first image", "more while images run"), "MB")
         + table(head, [(name, *(number(m.get(key)) for key in keys)) for name, m in found.items()])
-        + "<p class=soft>Resident memory (on a GPU also torch's allocator) of a process of its own; 1 MB is a "
-        "million bytes. What a process holds before the first image includes its libraries.</p>"
+        + "<p class=soft>Resident memory (on a GPU also torch's allocator) of a process of its own; 1 MB is "
+        "a million bytes. What a process holds before the first image includes its libraries.</p>"
         + (_skipped(failed) if failed else "")
     )
 

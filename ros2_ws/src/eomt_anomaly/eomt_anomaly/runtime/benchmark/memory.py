@@ -33,10 +33,10 @@ class Failed(RuntimeError):
 
 
 def peak(name: str, setting: Setting, work: Path, timeout_s: float = 1800) -> dict[str, Any]:
-    """`built_mb`, `peak_mb`, their difference `extra_mb`; on CUDA also `gpu_built_mb`, `gpu_peak_mb`; 1e6 bytes.
+    """`built_mb`, `peak_mb`, their difference `extra_mb`; on CUDA also `gpu_built_mb`, `gpu_peak_mb`.
 
-    name: of a contestant, or of a way through a stage (`stages`). work: the folder of graphs, so that the
-    child need not write them. Raises Failed with the child's words.
+    All in 1e6 bytes. name: of a contestant, or of a way through a stage (`stages`). work: the folder of
+    graphs, so that the child need not write them. Raises Failed with the child's words.
     """
     job = json.dumps({"name": name, "setting": asdict(setting), "work": str(work)})
     path = os.pathsep.join(entry for entry in sys.path if entry)
