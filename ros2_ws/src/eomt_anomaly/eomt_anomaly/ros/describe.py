@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The versions that a measurement through ROS ran with, and its result as text."""
+
 from __future__ import annotations
 
 import os
