@@ -89,7 +89,7 @@ def compare(
         if weigh:
             for row in rows:
                 row["memory"] = _weigh(row["name"], setting, work, say)
-    result = {
+    result: dict[str, Any] = {
         "format": FORMAT,
         "setting": asdict(setting),
         "rounds": rounds,
@@ -106,9 +106,9 @@ def compare(
     }
     if with_stages:
         say("stages on their own")
-        result["stages"] = compare_stages(setting, model, rounds)
-        for name in [name for name in result["stages"]["ms"] if weigh and name.endswith("postprocess")]:
-            result["stages"]["memory"][name] = _weigh(name, setting, Path(), say)
+        stages = result["stages"] = compare_stages(setting, model, rounds)
+        for name in [name for name in stages["ms"] if weigh and name.endswith("postprocess")]:
+            stages["memory"][name] = _weigh(name, setting, Path(), say)
     if device.type == "cuda":
         say("the CUDA pipeline under load")
         result["pipeline"] = pipeline_figures(

@@ -102,7 +102,7 @@ class Peer:
     def __init__(self, setting: Setting, processor: Any, forward: Forward, device: torch.device, naive: bool):
         self.processor, self.forward, self.device, self.naive = processor, forward, device, naive
         self.on_device = not type(processor).__name__.endswith("Pil")  # that variant takes arrays only
-        self.size = {"shortest_edge": setting.side, "longest_edge": None}
+        self.side, self.size = setting.side, {"shortest_edge": setting.side, "longest_edge": None}
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Prediction]:
@@ -141,8 +141,7 @@ class Peer:
     ) -> Tensor:
         """Raw AnomalyMap [H,W]: windows averaged where they overlap."""
         weights = output.anomaly_logits.softmax(-1)[..., ANOMALY]  # [n,Q]
-        tall, side = shape[0] > shape[1], self.size["shortest_edge"]
-        scale, length = min(shape) / side, max(shape)
+        tall, length, scale = shape[0] > shape[1], max(shape), min(shape) / self.side
         total, count = output.mask_logits.new_zeros(shape), output.mask_logits.new_zeros(shape)
         for mask, weight, (_, start, end) in zip(output.mask_logits, weights, offsets):
             first, last = round(start * scale), min(length, round(end * scale))

@@ -42,7 +42,7 @@ def to_hf(model: EomtExt, side: int, attention: str) -> Any:
     c = model.config
     _require_plain(c)
     network = EomtForUniversalSegmentation(
-        EomtConfig(
+        EomtConfig(  # type: ignore[call-arg]
             hidden_size=c.hidden_size,
             num_hidden_layers=c.num_layers,
             num_attention_heads=c.num_heads,
