@@ -185,6 +185,7 @@ def test_agreement_of_known_maps():
         agreement([one], [one, one])
 
 
+@pytest.mark.slow
 def test_memory_is_of_a_process_of_its_own(tmp_path):
     big = Setting(preset="tiny", size=(512, 1024), side=64, queries=64, threads=1)
     found, naive, ours = (
