@@ -188,14 +188,14 @@ def test_agreement_of_known_maps():
 @pytest.mark.slow
 def test_memory_is_of_a_process_of_its_own(tmp_path):
     big = Setting(preset="tiny", size=(512, 1024), side=64, queries=64, threads=1)
-    found, naive, ours = (
-        memory.peak(name, big, tmp_path) for name in ("ours fp32", "naive postprocess", "ours postprocess")
+    found, exact, ours = (
+        memory.peak(name, big, tmp_path) for name in ("ours fp32", "exact postprocess", "ours postprocess")
     )
     assert found["peak_mb"] == pytest.approx(found["built_mb"] + found["extra_mb"], abs=0.2)
     assert 50 < found["built_mb"] and 0 < found["extra_mb"] < 200
     image = 512 * 1024 * 4 / 1e6  # MB of a map in float32
     assert ours["extra_mb"] > 1.25 * image  # at least the two maps that it returns
-    assert naive["extra_mb"] > 19 * image > ours["extra_mb"]  # it holds each of the 19 classes at full size
+    assert exact["extra_mb"] > 19 * image > ours["extra_mb"]  # it holds each of the 19 classes at full size
     with pytest.raises(memory.Failed, match="status 1: .*choose 'bf16'"):
         memory.peak("ours fp16", TINY, tmp_path)
 

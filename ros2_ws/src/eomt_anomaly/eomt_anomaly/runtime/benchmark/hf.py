@@ -119,22 +119,25 @@ class Peer:
         t1 = self._now()
         output = self.forward(pixels)
         t2 = self._now()
-        shape = image.shape[:2]
+        class_map, anomaly = self.maps(output, offsets, image.shape[:2])
+        t3 = self._now()
+        stages = {"preprocess": t1 - t0, "forward": t2 - t1, "postprocess": t3 - t2, "total": t3 - t0}
+        return Prediction(class_map, anomaly, {name: 1e3 * s for name, s in stages.items()})
+
+    def maps(
+        self, output: EomtExtOutput, offsets: list[tuple[int, ...]], shape: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The post-processing: class map uint8 [H,W], published anomaly float32 [H,W]."""
         theirs = SimpleNamespace(
             masks_queries_logits=output.mask_logits,
             class_queries_logits=output.class_logits,
             patch_offsets=offsets,
         )
-        class_map = (
-            self.processor.post_process_semantic_segmentation(theirs, target_sizes=[shape], size=self.size)[0]
-            .to(torch.uint8)
-            .cpu()
-            .numpy()
-        )
-        anomaly = publish(SCORE, self._anomaly(output, offsets, shape)).cpu().numpy()
-        t3 = self._now()
-        stages = {"preprocess": t1 - t0, "forward": t2 - t1, "postprocess": t3 - t2, "total": t3 - t0}
-        return Prediction(class_map, anomaly, {name: 1e3 * s for name, s in stages.items()})
+        class_map = self.processor.post_process_semantic_segmentation(
+            theirs, target_sizes=[shape], size=self.size
+        )[0]
+        anomaly = publish(SCORE, self._anomaly(output, offsets, shape))
+        return class_map.to(torch.uint8).cpu().numpy(), anomaly.cpu().numpy()
 
     def _anomaly(
         self, output: EomtExtOutput, offsets: list[tuple[int, ...]], shape: tuple[int, int]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..network import DTYPES, choose_precision, prepare
 from ..postprocess import exact, finish, fuse
 from ..preprocess import Normalizer, network_input
 from . import timing
-from .hf import make_processor
+from .hf import Peer, make_processor
 from .setting import Setting, Skipped
 
 OURS = {
@@ -43,7 +42,7 @@ def compare_stages(setting: Setting, model: EomtExt, rounds: int) -> dict[str, A
     samples = timing.interleave(runs, rounds, before=stages.before)
     ratios = {}
     for stage, ours in OURS.items():
-        for who in ("naive", "transformers"):
+        for who in ("exact", "naive", "transformers"):
             if (name := f"{who} {stage}") in samples:
                 ratios[f"{name} / ours"] = timing.ratio(samples[name].wall, samples[ours].wall, setting.seed)
     return {
@@ -75,7 +74,7 @@ def build_stages(setting: Setting, model: EomtExt) -> Stages:
         OURS["preprocess"]: lambda: network_input(image, plan, normalize),
         OURS["preprocess + patch embed"]: lambda: fast_embed(network_input(image, plan, normalize)),
         OURS["postprocess"]: lambda: finish(fuse(output, score).numpy(), plan, score),
-        "naive postprocess": lambda: exact(output, plan, score),
+        "exact postprocess": lambda: exact(output, plan, score),
     }
     skipped = {}
     try:
@@ -88,23 +87,17 @@ def build_stages(setting: Setting, model: EomtExt) -> Stages:
 def _theirs(
     setting: Setting, model: EomtExt, image: np.ndarray, output: EomtExtOutput, embed: torch.nn.Module
 ) -> dict[str, Callable[[], Any]]:
-    """transformers' ways through the same stages; its post-processing has no anomaly map."""
+    """transformers' ways through the same stages; naive: its class map, a naive anomaly map."""
     processor = make_processor(setting, model)
-    inputs = processor(image, return_tensors="pt")
-    logits = SimpleNamespace(
-        masks_queries_logits=output.mask_logits,
-        class_queries_logits=output.class_logits,
-        patch_offsets=inputs["patch_offsets"],
-    )
-    size = {"shortest_edge": setting.side, "longest_edge": None}
+    offsets = [tuple(map(int, o)) for o in processor(image, return_tensors="pt")["patch_offsets"]]
+    naive, careful = (Peer(setting, processor, model, torch.device("cpu"), naive) for naive in (True, False))
     return {
         "transformers preprocess": lambda: processor(image, return_tensors="pt"),
         "transformers preprocess + patch embed": lambda: embed(
             processor(image, return_tensors="pt")["pixel_values"]
         ),
-        "transformers postprocess": lambda: processor.post_process_semantic_segmentation(
-            logits, target_sizes=[image.shape[:2]], size=size
-        ),
+        "naive postprocess": lambda: naive.maps(output, offsets, image.shape[:2]),
+        "transformers postprocess": lambda: careful.maps(output, offsets, image.shape[:2]),
     }
 
 
