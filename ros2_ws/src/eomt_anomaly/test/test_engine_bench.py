@@ -226,7 +226,7 @@ def test_the_command_stores_every_field_and_the_page(tmp_path, capsys, monkeypat
     assert result["network"]["gflop"] > 0 and result["gemm_gflops"].keys() == {"fp32", "bf16"}
     assert result["stages"]["ratios"]["naive postprocess / ours"]["median"] > 0
     assert set(result["stages"]["memory"]) == {
-        f"{who} postprocess" for who in ("ours", "naive", "transformers")
+        f"{who} postprocess" for who in ("ours", "exact", "naive", "transformers")
     }
     memories = {row["name"]: row["memory"] for row in result["contestants"]}
     assert memories["ours bf16"]["extra_mb"] == 57.5 and "status -9" in memories["hf-eager"]["failed"]
