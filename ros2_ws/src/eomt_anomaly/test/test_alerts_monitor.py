@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from eomt_anomaly.alerts import CameraModel, Corridor, Level, Monitor, MonitorParams, Reason
 
 IN_THE_WAY, BESIDE = (70, 70, 20, 12), (25, 60, 10, 8)
-PARAMS = MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9)
+PARAMS = MonitorParams(drivable_ids=(ROAD,), threshold=0.5, min_area_px=9, caution_area_fraction=0.03)
 N = PARAMS.clear_frames
 
 
@@ -87,6 +87,14 @@ def test_a_single_flicker_never_stops():
     hesitant(*scene(), times=N)
     assert hesitant(*scene(IN_THE_WAY)).level == Level.CLEAR
     assert hesitant(*scene(IN_THE_WAY)).level == Level.CAUTION
+
+
+def test_a_large_one_beside_the_corridor_is_caution_at_first_sight_and_no_stop():
+    drive = Drive(replace(PARAMS, caution_area_fraction=0.005))
+    drive(*scene(), times=N)
+    assert drive(*scene((25, 60, 10, 7))).level == Level.CLEAR, "70 of 15360 pixels"
+    assert drive(*scene(BESIDE)).level == Level.CAUTION, "80 of 15360"
+    assert {drive(*scene(BESIDE)).level for _ in range(N)} == {Level.CAUTION}
 
 
 def test_anomalies_off_the_road_say_nothing():

@@ -13,7 +13,8 @@ IN_THE_WAY = (70, 70, 20, 12)
 
 
 def params(**changes):
-    return MonitorParams(**{"drivable_ids": (3,), "threshold": 0.5, "min_area_px": 9, **changes})
+    values = {"drivable_ids": (3,), "threshold": 0.5, "min_area_px": 9, "caution_area_fraction": 0.5}
+    return MonitorParams(**{**values, **changes})
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -77,6 +77,24 @@ def test_an_approaching_obstacle_stays_one_track(speed, growth, frames):
         assert [h.track_id for h in alive] == [1]
 
 
+@given(speed=st.integers(-60, 60), growth=st.floats(1.0, 1.3))
+def test_once_its_speed_is_known_it_may_move_by_several_times_its_size(speed, growth):
+    tracks, at = tracker(), 1000.0
+    alive = tracks.update([region(at)], 0.0)
+    for i in range(1, 8):
+        at += speed * min(1, i / 5)  # it gains speed by no more than its own size a frame
+        size = 10 * growth ** i
+        alive = tracks.update([region(at, 50, size, size)] if i != 6 else [], 0.1 * i)
+        assert [h.track_id for h in alive] == [1]
+    assert alive[0].confirmed
+
+
+def test_a_first_glimpse_of_a_part_and_then_the_whole_are_one_track():
+    tracks = tracker(max_shift=1.5)
+    (seen,) = feed(tracks, [region(345, 158, 13, 24)], [region(391, 152, 68, 36)])
+    assert seen.track_id == 1 and seen.frames_seen == 2
+
+
 def test_two_that_pass_side_by_side_keep_their_ids():
     tracks = tracker()
     for i in range(10):

@@ -38,11 +38,12 @@ class Monitor:
 
     The rules are in docs/alerts.md. In short: STOP for a confirmed track in the corridor (not known to be
     farther than `stop_distance_m`); CAUTION for any other confirmed track on the surface or its rim, and for
-    an unconfirmed one in the corridor; CLEAR after `clear_frames` judged frames without any of these; UNKNOWN
-    otherwise. A frame is not judged when its anomaly map is not finite or outside [0, 1], when too little of
-    it is drivable, when something known that is no road fills its corridor, or when so much of the surface is
-    anomalous that the network, not the road, is the likelier cause. Such a frame confirms nothing new, ends
-    CLEAR at once, and keeps an obstacle that was already confirmed.
+    an unconfirmed one in the corridor or of `caution_area_fraction` of the picture; CLEAR after
+    `clear_frames` judged frames without any of these; UNKNOWN otherwise. A frame is not judged when its
+    anomaly map is not finite or outside [0, 1], when too little of it is drivable, when something known that
+    is no road fills its corridor, or when so much of the surface is anomalous that the network, not the road,
+    is the likelier cause. Such a frame confirms nothing new, ends CLEAR at once, and keeps an obstacle that
+    was already confirmed.
     """
 
     def __init__(self, params: MonitorParams):
@@ -97,7 +98,8 @@ class Monitor:
         details += why
         hypotheses = self._tracker.update(regions, stamp_s, trusted=not doubts)
         tracks = [self._track(h, stamp_s, camera) for h in hypotheses]
-        alerts = sorted((t for t in tracks if self._raises(t)), key=_urgency)
+        large_px = self.params.caution_area_fraction * class_map.size
+        alerts = sorted((t for t in tracks if self._raises(t, large_px)), key=_urgency)
 
         observed = max((t.level for t in alerts), default=Level.UNKNOWN if doubts else Level.CLEAR)
         reasons |= doubts
@@ -177,8 +179,9 @@ class Monitor:
             position_source="none" if position is None else "ground_plane", age_s=stamp_s - h.born_s,
             frames_seen=h.frames_seen, frames_missed=h.frames_missed)
 
-    def _raises(self, track: Track) -> bool:
-        return track.confirmed or (track.in_corridor and track.frames_seen >= self.params.caution_hits)
+    def _raises(self, track: Track, large_px: float) -> bool:
+        return (track.confirmed or track.area_px >= large_px
+                or (track.in_corridor and track.frames_seen >= self.params.caution_hits))
 
     def _checked(self, class_map: np.ndarray, anomaly: np.ndarray, stamp_s: float,
                  ignore_mask: np.ndarray | None) -> np.ndarray | None:

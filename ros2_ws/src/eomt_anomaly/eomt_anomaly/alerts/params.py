@@ -21,6 +21,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "confirm_hits": (1, 100, "frames in which a track must be seen to be confirmed ..."),
     "confirm_window": (1, 100, "... out of this many"),
     "caution_hits": (1, 100, "frames an unconfirmed track in the corridor must be seen in to raise CAUTION"),
+    "caution_area_fraction": (0.0, 1.0, "share of the image at which a region raises CAUTION at first sight"),
     "coast_frames": (0, 1000, "missed frames in a row that a confirmed track outlives"),
     "clear_frames": (1, 1000, "judged, clean frames in a row before CLEAR"),
     "min_iou": (0.0, 1.0, "box overlap at which a region continues a track"),
@@ -78,10 +79,11 @@ class MonitorParams:
     confirm_hits: int = 3
     confirm_window: int = 5
     caution_hits: int = 1
+    caution_area_fraction: float = 0.004
     coast_frames: int = 4
     clear_frames: int = 10
     min_iou: float = 0.1
-    max_shift: float = 1.0
+    max_shift: float = 1.5
     max_gap_s: float = 2.0
     process_width: int = 640
     max_regions: int = 32

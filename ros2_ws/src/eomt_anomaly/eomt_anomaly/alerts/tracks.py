@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from .levels import Level
 from .regions import Region
 
-MAX_SIZE_RATIO = 4.0  # boxes whose areas differ more than this are matched by overlap only
+Box = tuple[float, float, float, float]  # x, y, width, height, px
+MAX_SIZE_RATIO = 8.0  # boxes whose areas differ more than this are matched by overlap only
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Hypothesis:
     confirmed: bool = False
     frames_seen: int = 1
     frames_missed: int = 0
+    velocity: tuple[float, float] = (0.0, 0.0)  # of the centroid, px a frame, from its last two sights
 
     @property
     def hits(self) -> int:
@@ -79,10 +81,11 @@ class Hypothesis:
 class Tracker:
     """Greedy association of regions with hypotheses, N-of-M confirmation, and coasting.
 
-    Pairs are taken best first, each region and each hypothesis once: by overlap (IoU ≥ `min_iou`), and after
-    those, for regions that moved by more than their size, by the distance of their centroids (at most
-    `max_shift` times the mean diagonal of the two boxes, areas within a factor of four). Greedy is enough:
-    anomalies are few and apart.
+    A region is compared with where a hypothesis was last seen, and with where it is by now if it kept its
+    velocity; the better one counts. Pairs are taken best first, each region and each hypothesis once: by
+    overlap (IoU ≥ `min_iou`), and after those, for regions that moved by more than their size, by the
+    distance of their centroids (at most `max_shift` times the mean diagonal of the two boxes, areas within
+    `MAX_SIZE_RATIO`). Greedy is enough: anomalies are few and apart.
 
     A region that matches nothing starts a hypothesis if it is strong. It is confirmed once it was seen in
     `confirm_hits` of the last `confirm_window` frames; a weak region (hysteresis: leave threshold) keeps it
@@ -121,7 +124,7 @@ class Tracker:
         return list(self.hypotheses)
 
     def _pairs(self, known: list[Hypothesis], regions: list[Region]) -> list[tuple[Hypothesis, Region]]:
-        scored = [(self._affinity(h.region, r), i, j)
+        scored = [(max(self._affinity(box, centroid, r) for box, centroid in _expected(h)), i, j)
                   for i, h in enumerate(known) for j, r in enumerate(regions)]
         scored = sorted((s for s in scored if s[0] > 0), key=lambda s: (-s[0], s[1], s[2]))
         pairs, used_known, used_regions = [], set(), set()
@@ -132,22 +135,24 @@ class Tracker:
                 pairs.append((known[i], regions[j]))
         return pairs
 
-    def _affinity(self, old: Region, new: Region) -> float:
+    def _affinity(self, box: Box, centroid: tuple[float, float], new: Region) -> float:
         """1 + IoU where the boxes overlap enough; (0, 1] where the centroids are near; else 0."""
-        overlap = iou(old.box, new.box)
+        overlap = iou(box, new.box)
         if overlap >= self.min_iou:
             return 1 + overlap
-        sizes = sorted((old.box[2] * old.box[3], new.box[2] * new.box[3]))
-        reach = self.max_shift * (math.hypot(*old.box[2:]) + math.hypot(*new.box[2:])) / 2
+        sizes = sorted((box[2] * box[3], new.box[2] * new.box[3]))
+        reach = self.max_shift * (math.hypot(*box[2:]) + math.hypot(*new.box[2:])) / 2
         if sizes[1] > MAX_SIZE_RATIO * sizes[0] or reach <= 0:
             return 0.0
-        return max(0.0, 1 - math.dist(old.centroid, new.centroid) / reach)
+        return max(0.0, 1 - math.dist(centroid, new.centroid) / reach)
 
     def _advance(self, hypothesis: Hypothesis, region: Region | None) -> None:
         hypothesis.peaks.append(region.peak_score if region else 0.0)
         if region is None:
             hypothesis.frames_missed += 1
             return
+        frames, old = hypothesis.frames_missed + 1, hypothesis.region.centroid
+        hypothesis.velocity = (region.centroid[0] - old[0]) / frames, (region.centroid[1] - old[1]) / frames
         hypothesis.region = region
         hypothesis.frames_seen += 1
         hypothesis.frames_missed = 0
@@ -164,7 +169,15 @@ class Tracker:
         self._next_id += 1
 
 
-def iou(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
+def _expected(h: Hypothesis) -> list[tuple[Box, tuple[float, float]]]:
+    """Box and centroid where it was last seen, and where its velocity has taken it by this frame."""
+    x, y, width, height = h.region.box
+    du, dv = (speed * (h.frames_missed + 1) for speed in h.velocity)
+    moved = (x + du, y + dv, width, height), (h.region.centroid[0] + du, h.region.centroid[1] + dv)
+    return [(h.region.box, h.region.centroid), moved]
+
+
+def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes (x, y, width, height), in [0, 1]."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])

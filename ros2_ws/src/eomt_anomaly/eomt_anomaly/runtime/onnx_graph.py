@@ -55,7 +55,7 @@ class ExportGraph(nn.Module):
         finite = torch.stack([x.flatten(1).sum(1) for x in logits]).isfinite().all(0)  # [B]
         maps = fuse(output, self.score)  # [B,C+1,h',w']
         maps = F.interpolate(maps, self.output_size, mode="bilinear", align_corners=False)  # [B,C+1,H,W]
-        return maps[:, :-1].argmax(1).to(torch.uint8), publish(self.score, maps[:, -1]), finite
+        return maps[:, :-1].argmax(1).to(torch.uint8), publish(self.score, maps[:, -1].clone()), finite
 
 
 def write_graph(graph: ExportGraph, size: tuple[int, int], path: Path) -> None:

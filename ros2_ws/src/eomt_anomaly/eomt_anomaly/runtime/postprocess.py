@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model import ANOMALY, EomtExtOutput
-from ..model.scores import SCORES, bounded, semantic_map
+from ..model.scores import SCORES, semantic_map
 from .errors import NonFiniteOutput
 from .preprocess import Plan
 
@@ -26,11 +26,12 @@ NON_NEGATIVE = ("eomt_ext", "msp", "max_entropy")   # scores whose published val
 
 
 def publish(score: str, x: Tensor) -> Tensor:
-    """A score's raw values on the published scale [0,1), ranking kept.
+    """A score's raw values on the published scale [0,1), ranking kept; overwrites x to save memory.
 
-    1 - exp(-x) for scores that cannot be negative, 1 / (1 + exp(-x)) for the others.
+    1 - exp(-x) for scores that cannot be negative (`model.scores.bounded`), 1 / (1 + exp(-x)) for the others.
     """
-    return bounded(x) if score in NON_NEGATIVE else x.sigmoid().clamp_(max=1 - 2 ** -24)
+    x = x.neg_().expm1_().neg_() if score in NON_NEGATIVE else x.sigmoid_()
+    return x.clamp_(max=1 - 2 ** -24)    # the largest fp32 below 1
 
 
 def fuse(output: EomtExtOutput, score: str) -> Tensor:
@@ -64,7 +65,7 @@ def finite(output: EomtExtOutput) -> Tensor:
 def finish(maps: np.ndarray, plan: Plan, score: str) -> tuple[np.ndarray, np.ndarray]:
     """Low-resolution maps of each window -> class map uint8 [H,W] and published anomaly float32 [H,W].
 
-    maps: float32 [n,C+1,h,w], n windows of the plan. Needs about 6 float images of working memory.
+    maps: float32 [n,C+1,h,w], n windows of the plan. Needs about 3 float images of working memory.
     """
     buffer = np.empty(plan.image, np.float32)
     best = upsample(maps[:, 0], plan).copy()
@@ -73,6 +74,7 @@ def finish(maps: np.ndarray, plan: Plan, score: str) -> tuple[np.ndarray, np.nda
         value = upsample(maps[:, c], plan, buffer)
         class_map[value > best] = c
         cv2.max(best, value, dst=best)
+    del best
     anomaly = torch.from_numpy(upsample(maps[:, -1], plan, buffer))
     return class_map, publish(score, anomaly).numpy()
 
