@@ -30,7 +30,10 @@ spec.loader.exec_module(script)
 def tiny_network(seed=0):
     torch.manual_seed(seed)
     options = {"labels": CAMVID, "num_queries": 8, "image_size": 56, "upscale_channels": (24, 16)}
-    return EomtExt(EomtExtConfig.preset("tiny", **options)).eval()
+    network = EomtExt(EomtExtConfig.preset("tiny", **options)).eval()
+    with torch.no_grad():
+        network.anomaly_head.fc2.bias[0] += 4  # most pixels are normal to it, as to a trained one
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -133,18 +136,22 @@ def test_calibrate_leaves_what_the_node_reads_and_where_it_came_from(evaluate, c
 def test_too_few_frames_are_told_in_the_calibration():
     metrics = PixelMetrics()
     for frame in np.random.default_rng(0).random((10, 40, 40)).astype(np.float32):
-        metrics.update(frame, np.zeros((40, 40), np.uint8))
+        metrics.update(0.5 * frame, np.zeros((40, 40), np.uint8))
     values = calibration(metrics, 0.01)
     assert not values["within_target"] and values["guaranteed_rate"] == pytest.approx((10 * 0.01 + 1) / 11)
     assert "at least 99" in values["guarantee"] and values["calibration_rate"] <= 0.01
     assert control_risk(metrics.normal, 0.01).threshold == values["threshold"]
 
 
-def test_a_saturated_score_cannot_be_calibrated():
+@pytest.mark.parametrize("fires_at", [0.64, 1.0])
+def test_no_calibration_hides_what_a_single_query_finds(fires_at):
     metrics = PixelMetrics()
-    metrics.update(np.ones((8, 8)), np.zeros((8, 8)))
-    with pytest.raises(ValueError, match="saturates"):
-        calibration(metrics, 0.5)
+    for fire in (True, False, False, False):  # a quarter of the normal pixels, in one frame of four
+        metrics.update(np.full((8, 8), fires_at if fire else 0.1, np.float32), np.zeros((8, 8), np.uint8))
+    values = calibration(metrics, 0.21)
+    assert values["threshold"] == pytest.approx(1 - np.exp(-0.9)) and not values["within_target"]
+    assert values["calibration_rate"] == 0.25 and values["guaranteed_rate"] == pytest.approx(2 / 5)
+    assert "a single query finds" in values["guarantee"] and "too few" not in values["guarantee"]
 
 
 def test_control_runs_with_a_threshold_of_its_own(evaluate):

@@ -12,9 +12,11 @@ from .frames import Frames, anomaly_truth
 from .predictor import Predicts
 from .semantic import Progress
 
-LOWEST, HIGHEST = 1e-6, 1.0  # the node takes thresholds between them
+LOWEST = 1e-6  # the node takes none below
+SINGLE_QUERY = 1 - math.exp(-0.9)  # eomt_ext where one query alone is 95 % sure of its mask and of P(anomaly)
 METHOD = "conformal risk control of the share of normal pixels that fire in a frame"
 METHOD_TOO_FEW = "lowest threshold that at most the wanted share of normal pixels reaches"
+METHOD_CAPPED = "highest threshold that a single sure query still reaches"
 
 
 def normal_scores(predict: Predicts, frames: Frames, progress: Progress = iter) -> PixelMetrics:
@@ -30,16 +32,20 @@ def calibration(metrics: PixelMetrics, rate: float) -> dict[str, Any]:
     """Threshold on eomt_ext for a wanted false-positive rate in (0,1), with the guarantee it carries.
 
     Rates are shares of a frame's normal pixels in [0,1]; see `metrics.conformal`.
-    Raises ValueError where no threshold below 1 keeps the rate.
+    It is at most `SINGLE_QUERY`: above, an obstacle that only one query finds would never raise anything,
+    and that is worse than a false alert. The rate is then not kept, and the result says so.
     """
-    chosen = control_risk(metrics.normal, rate)
-    if chosen.threshold >= HIGHEST:
-        raise ValueError(f"no threshold below 1 keeps the false-positive rate at {rate}: the score saturates")
+    chosen = control_risk(metrics.normal, rate, SINGLE_QUERY)
     promise = (
         f"on a new frame drawn like the {chosen.frames} calibration frames (exchangeable with them), the "
         f"expected share of normal pixels at or above the threshold is at most {chosen.guaranteed_rate:.4g}"
     )
-    if not chosen.within_target:
+    if chosen.capped:
+        promise += (
+            f"; {rate:g} would take a higher threshold, but an obstacle that a single query finds would then "
+            "raise nothing: train against what fires on these frames"
+        )
+    elif not chosen.within_target:
         needed = math.ceil(1 / rate - 1)
         promise += (
             f"; {chosen.frames} frames are too few to guarantee {rate:g}, which takes at least {needed}: the "
@@ -48,7 +54,7 @@ def calibration(metrics: PixelMetrics, rate: float) -> dict[str, Any]:
     return {
         "score": "eomt_ext",
         "threshold": max(chosen.threshold, LOWEST),
-        "method": METHOD if chosen.within_target else METHOD_TOO_FEW,
+        "method": METHOD_CAPPED if chosen.capped else METHOD if chosen.within_target else METHOD_TOO_FEW,
         "false_positive_rate": rate,
         "calibration_rate": chosen.mean_rate,
         "guaranteed_rate": chosen.guaranteed_rate,

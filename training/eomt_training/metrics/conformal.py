@@ -10,11 +10,12 @@ exchangeable with the calibration frames: drawn like them, in any order. The exp
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from .keys import END, to_scores
+from .keys import END, to_keys, to_scores
 from .spool import Spool
 
 
@@ -25,6 +26,7 @@ class Threshold:
     ``mean_rate`` is R at the threshold; ``guaranteed_rate`` bounds the expected loss on a new frame. Where
     ``within_target`` is false there are too few frames to guarantee the wanted rate: the threshold then
     has R <= wanted, and ``guaranteed_rate`` = (n wanted + 1) / (n + 1) is the smallest level it guarantees.
+    Or the threshold would lie too high (``capped``): it then has whatever R is left, and its level.
     """
 
     threshold: float
@@ -32,14 +34,16 @@ class Threshold:
     mean_rate: float
     guaranteed_rate: float
     within_target: bool
+    capped: bool = False
 
 
-def control_risk(normal: Spool, rate: float) -> Threshold:
+def control_risk(normal: Spool, rate: float, highest: float = math.inf) -> Threshold:
     """The lowest threshold that keeps the expected share of firing normal pixels at ``rate`` or below.
 
     Args:
         normal: one run of keys for each frame, its normal pixels; frames without any are left out.
         rate: alpha, in (0,1).
+        highest: the threshold is no higher than this, whatever fires then.
 
     Raises:
         ValueError: there is no frame, ``rate`` is out of range, or no finite score is high enough.
@@ -53,6 +57,9 @@ def control_risk(normal: Spool, rate: float) -> Threshold:
     bound = ((n + 1) * rate - 1) / n  # R must not exceed it
     within = bound >= 0
     key = _lowest_key(runs, bound if within else rate)
+    if to_scores(np.uint32(key)) > highest:
+        mean = _mean_rate(runs, int(to_keys(np.float32(highest))))
+        return Threshold(highest, n, mean, (n * mean + 1) / (n + 1), within_target=False, capped=True)
     return Threshold(
         threshold=float(to_scores(np.uint32(key))),
         frames=n,

@@ -30,7 +30,7 @@ from ..alerts import Reason
 from . import diagnostics, qos
 from .autostart import Autostart
 from .camera import Camera
-from .engines import look, make_engine, model_info, rules, threshold
+from .engines import look, make_engine, model_info, rules, threshold, too_high
 from .fallback import EngineSettings
 from .gate import Gate
 from .heartbeat import Heartbeat
@@ -214,6 +214,8 @@ class Detector(LifecycleNode):
         self._pipeline.look = look(self._engine, self.parameters)
         for camera in self._cameras.values():
             camera.restart(params)
+        if warning := too_high(self._engine, params.threshold):
+            self.get_logger().warning(warning)
         self._tell_model(self._engine)
 
     def _tell_model(self, engine: Any) -> None:

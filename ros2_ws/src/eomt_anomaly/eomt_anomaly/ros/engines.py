@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from eomt_anomaly_msgs.msg import ModelInfo
@@ -12,6 +13,8 @@ from .fallback import EngineSettings
 from .parameters import Parameters
 from .publishers import Look
 from .visuals import palette
+
+ONE_QUERY = 1 - math.exp(-1)  # eomt_ext where one query alone is certain of its mask and of P(anomaly)
 
 
 def make_engine(settings: EngineSettings) -> Any:
@@ -46,6 +49,14 @@ def threshold(engine: Any, wanted: float) -> float:
         raise ValueError("the checkpoint has no calibrated threshold: set the parameter `threshold`, or "
                          "calibrate it with training/evaluate.py")
     return float(engine.threshold)
+
+
+def too_high(engine: Any, value: float) -> str:
+    """What a threshold keeps from being seen, in words; "" where it is low enough."""
+    if engine.score != "eomt_ext" or value < ONE_QUERY:
+        return ""
+    return (f"threshold {value:.4g} is above {ONE_QUERY:.3f}, which one certain query reaches: "
+            "an obstacle that a single query finds raises nothing")
 
 
 def calibrated_on(calibration: dict[str, Any]) -> str:
