@@ -69,7 +69,7 @@ class MonitorParams:
     leave_ratio: float = 0.8
     rim_fraction: float = 0.02
     min_area_px: float = 40
-    min_area_fraction: float = 0.0002
+    min_area_fraction: float = 0.0006
     min_drivable_fraction: float = 0.02
     min_corridor_fraction: float = 0.15
     max_anomalous_fraction: float = 0.5
