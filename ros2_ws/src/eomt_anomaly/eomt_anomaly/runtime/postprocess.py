@@ -67,12 +67,14 @@ def finish(maps: np.ndarray, plan: Plan, score: str) -> tuple[np.ndarray, np.nda
 
     maps: float32 [n,C+1,h,w], n windows of the plan. Needs about 3 float images of working memory.
     """
-    buffer = np.empty(plan.image, np.float32)
+    buffer, wins = np.empty(plan.image, np.float32), np.empty(plan.image, np.uint8)
     best = upsample(maps[:, 0], plan).copy()
     class_map = np.zeros(plan.image, np.uint8)
     for c in range(1, maps.shape[1] - 1):
         value = upsample(maps[:, c], plan, buffer)
-        class_map[value > best] = c
+        cv2.compare(value, best, cv2.CMP_GT, dst=wins)  # 255 where c is the best so far
+        wins &= c
+        cv2.max(class_map, wins, dst=class_map)  # c rises, so it replaces what is there
         cv2.max(best, value, dst=best)
     del best
     anomaly = torch.from_numpy(upsample(maps[:, -1], plan, buffer))
