@@ -233,6 +233,8 @@ def test_the_ladder_ends():
     while (settings := lower_rung(settings, None)) is not None:
         rungs.append((settings.short_side, settings.device))
     assert rungs == [(357, "cuda"), (267, "cuda"), (267, "cpu")]
+    half = lower_rung(replace(SETTINGS, precision="fp16", short_side=267), 267)
+    assert (half.device, half.precision) == ("cpu", "auto"), "no CPU has fp16"
     exported = replace(SETTINGS, backend="openvino")          # one size, and on the CPU already
     assert lower_rung(exported, 252) is None
 
@@ -306,6 +308,59 @@ def test_an_engine_that_cannot_be_built_again_for_another_reason_ends_the_thread
     rig.mailbox.put(Frame("a", 1, time.monotonic()))
     wait(lambda: rig.worker.dead)
     assert not rig.worker.rebuilding and rig.engines[0].closed
+
+
+def test_a_gpu_that_fails_for_good_ends_the_thread_and_its_frame_has_an_account(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    accelerator_error = type("AcceleratorError", (RuntimeError,), {})
+
+    def fail(images):
+        raise accelerator_error("CUDA error: an illegal memory access was encountered")
+    rig = Rig()
+    rig.worker.start()
+    assert rig.worker.settled.wait(5)
+    rig.engines[0].trouble = fail
+    rig.mailbox.put(Frame("a", 1, time.monotonic()))
+    wait(lambda: rig.worker.dead)
+    ((camera, drop, reason, why),) = rig.refusals
+    assert (camera, drop, reason) == ("a", Drop.ERROR, Reason.INFERENCE_ERROR) and "illegal memory" in why
+    assert rig.mailbox.counts("a").pending == 0
+
+
+@pytest.mark.parametrize("message", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED in x"])
+def test_a_gpu_error_that_means_memory_goes_down_the_rungs(message):
+    accelerator_error = type("AcceleratorError", (RuntimeError,), {})
+
+    class Full(Engine):
+        def infer(self, images):
+            if self.short_side == 476:
+                raise accelerator_error(message)
+            return super().infer(images)
+    with Rig(Full) as rig:
+        rig.feed(a=1)
+        wait(lambda: len(rig.engines) == 2)
+        rig.feed(a=2)
+        assert rig.judged == [("a", 2)] and not rig.worker.dead
+
+
+def test_the_time_of_a_rebuild_is_not_that_of_the_rest_of_the_batch():
+    busy = []
+
+    class Slow(Engine):
+        def __init__(self, settings):
+            super().__init__(settings)
+            time.sleep(0.4 if settings.short_side < 476 else 0)
+
+        def infer(self, images):
+            if self.short_side == 476:
+                raise OutOfMemoryError("no")
+            busy.append(rig.worker.busy_for())
+            return super().infer(images)
+    with Rig(Slow) as rig:
+        rig.mailbox.put(Frame("a", 1, time.monotonic()))
+        rig.mailbox.put(Frame("b", 2, time.monotonic()))
+        wait(lambda: busy)
+    assert busy[0] < 0.3
 
 
 def test_a_hanging_engine_shows_and_stop_does_not_hang():

@@ -92,6 +92,9 @@ class Detector(LifecycleNode):
         sizes = {tuple(p[f"{name}.warmup_size"]) for name in self._cameras}
         self._gate.warming = True
         try:
+            if p["compile"] and (0, 0) in sizes:
+                raise ValueError("compile is true: give each camera its warmup_size, width and height in px; "
+                                 "else its first picture waits for the compiler, and that looks like a hang")
             self._worker = Worker(self._make_engine, settings, [(h, w) for w, h in sorted(sizes) if h and w],
                                   self._mailbox, self._pipeline, self._batching, p["oom_fallback"],
                                   p["oom_retry_s"])

@@ -41,7 +41,8 @@ def lower_rung(settings: EngineSettings, short_side: int | None) -> EngineSettin
     if side is not None and side * STEP >= SMALLEST_SIDE:
         return replace(settings, short_side=int(side * STEP))
     if settings.device != "cpu":
-        return replace(settings, device="cpu")
+        precision = "auto" if settings.precision == "fp16" else settings.precision  # no CPU has fp16
+        return replace(settings, device="cpu", precision=precision)
     return None
 
 

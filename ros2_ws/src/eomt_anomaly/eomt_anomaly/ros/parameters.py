@@ -70,7 +70,7 @@ GENERAL = (
     Spec("short_side", 0, "short side, px, to which images are scaled for the network; 0: the checkpoint's",
          0, 4096),
     Spec("threads", 0, "threads of the network on a CPU; 0: torch's choice", 0, 256),
-    Spec("compile", False, "torch.compile the network: faster, after a minute or so at configuration"),
+    Spec("compile", False, "torch.compile the network: a minute or so at configuration; needs warmup_size"),
     Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (told in "
          "/diagnostics); otherwise stay UNKNOWN"),
     Spec("oom_retry_s", 300.0, "s without want of memory after which the next larger engine is tried "

@@ -157,6 +157,10 @@ class Worker:
                                    "images")
         except Exception as error:
             clear_frames(error.__traceback__)   # they hold the network and the failed pass's tensors
+            if _is_fatal(error):
+                for frame in frames:
+                    self._refuse(frame, error)
+                raise
             self._recover(frames, images, error)
             return
         inference_s, self.starved = time.monotonic() - started, False
@@ -215,6 +219,8 @@ class Worker:
             self._ladder.ran_out()
             return False
         finally:
+            if self._busy_since is not None:   # the rest of the batch has its own time, without the rebuild
+                self._busy_since = time.monotonic()
             self.rebuilding, self._building_since = False, None
 
     def _refuse(self, frame: Frame, error: Exception) -> None:
@@ -237,5 +243,11 @@ def explain(error: Exception) -> Refused:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()   # cuBLAS and cuDNN: CUBLAS_STATUS_ALLOC_FAILED, ...
     return type(error).__name__ in ("OutOfMemoryError", "OutOfMemory", "MemoryError") or \
-        "out of memory" in str(error).lower()
+        "out of memory" in text or "status_alloc_failed" in text
+
+
+def _is_fatal(error: Exception) -> bool:
+    """Whether the GPU fails for good: after such an error every later call of this process fails as well."""
+    return type(error).__name__ == "AcceleratorError" and not _is_out_of_memory(error)

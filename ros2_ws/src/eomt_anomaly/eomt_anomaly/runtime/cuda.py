@@ -79,6 +79,8 @@ class CudaPipeline:
 
     def result(self, handle: list[tuple[Batch, int]]) -> list[Prediction]:
         """Wait for the download, and no longer; see `Pipeline`."""
+        for batch, _ in handle:
+            self.streams.finish(batch.marks[-1])                        # others may submit meanwhile
         with self._lock:
             for batch, _ in handle:
                 self._collect(batch)
@@ -168,7 +170,7 @@ class CudaPipeline:
         anomaly = data[:4 * count].view(np.float32).reshape(batch.shape).copy()
         class_map = data[4 * count:5 * count].reshape(batch.shape).copy()
         names = ("upload", "compute", "download")
-        times = {name: streams.milliseconds(*pair) for name, pair in zip(names, zip(marks, marks[1:]))}
+        times = {name: streams.milliseconds(*pair) / b for name, pair in zip(names, zip(marks, marks[1:]))}
         times["total"] = sum(times.values())
         batch.predictions = [Prediction(c, a, dict(times)) for c, a in zip(class_map, anomaly)]
 

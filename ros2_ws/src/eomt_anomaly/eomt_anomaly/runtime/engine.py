@@ -141,6 +141,7 @@ class Engine:
             self._pipeline.close()
             gc.collect()
             if self._device.type == "cuda":
+                torch._C._cuda_clearCublasWorkspaces()    # one for each stream, and else kept for ever
                 torch.cuda.empty_cache()
 
     def __enter__(self) -> Engine:

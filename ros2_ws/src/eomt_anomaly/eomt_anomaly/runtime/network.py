@@ -34,12 +34,14 @@ def choose_precision(wanted: str, device: torch.device) -> str:
             raise ValueError("precision 'fp16' needs a CUDA device: on a CPU choose 'bf16', 'fp32' or 'auto'")
         return ("bf16" if cpu_has_bf16() else "fp32") if wanted == "auto" else wanted
     if wanted == "auto":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return "bf16" if torch.cuda.get_device_properties(device).major >= 8 else "fp16"    # from Ampere on
     return wanted
 
 
 def prepare(model: EomtExt, precision: str, device: torch.device) -> EomtExt:
     """A copy of `model` for inference on `device`, in eval mode; `model` itself is left as it is."""
+    if device.type == "cuda" and DTYPES[precision] is torch.float32:
+        torch.backends.cudnn.allow_tf32 = False    # else cuDNN's convolutions keep 10 bits
     network = copy.deepcopy(model).eval().requires_grad_(False)
     if precision != "exact":
         for block in network.modules():

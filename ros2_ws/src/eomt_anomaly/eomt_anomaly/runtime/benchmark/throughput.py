@@ -124,7 +124,7 @@ def captured(compute: Captured, device: torch.device) -> Captured:
             compute()
     torch.cuda.current_stream(device).wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.device(device), torch.cuda.graph(graph):
         outputs = compute()
 
     def replay() -> tuple[Tensor, ...]:
