@@ -221,8 +221,8 @@ def test_kept_maps_are_replayed_and_reported(drives, tmp_path):
 
 
 def test_parameters_of_the_monitor_can_be_tried(drives, tmp_path):
-    slow = ["--set", "confirm_hits=4", "caution_hits=4", "leave_ratio=0.7", "--output", str(tmp_path / "out")]
-    assert script.main(["replay", *drives, *slow]) == 0
+    slow = ["--set", "confirm_hits=4", "caution_hits=4", "caution_area_fraction=1.0", "leave_ratio=0.7"]
+    assert script.main(["replay", *drives, *slow, "--output", str(tmp_path / "out")]) == 0
     result = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert result["scores"]["eomt_ext"]["first_alert"]["1"]["median_frames"] == 4
     assert result["parameters"]["leave_ratio"] == 0.7
