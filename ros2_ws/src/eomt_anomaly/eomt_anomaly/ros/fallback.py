@@ -24,6 +24,7 @@ class EngineSettings:
     short_side: int | None = None
     threads: int | None = None
     compile: bool = False
+    cuda_graphs: bool = True
 
     def describe(self) -> str:
         """The settings a fallback changes, in words."""

@@ -71,6 +71,8 @@ GENERAL = (
          0, 4096),
     Spec("threads", 0, "threads of the network on a CPU; 0: torch's choice", 0, 256),
     Spec("compile", False, "torch.compile the network: a minute or so at configuration; needs warmup_size"),
+    Spec("cuda_graphs", True, "on CUDA, replay a graph for each size and number of pictures that comes "
+         "again"),
     Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (told in "
          "/diagnostics); otherwise stay UNKNOWN"),
     Spec("oom_retry_s", 300.0, "s without want of memory after which the next larger engine is tried "

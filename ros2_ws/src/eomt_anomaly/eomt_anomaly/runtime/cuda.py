@@ -2,14 +2,15 @@
 """The CUDA pipeline: upload of uint8, everything else on the GPU, download of two maps an image.
 
 Three streams joined by events, over a ring of reused pinned buffers: while one submission computes, the next
-uploads and the one before downloads. Its logic and numbers are tested on the CPU through `InlineStreams`; see
-docs/runtime.md for what has and has not been run on a GPU.
+uploads and the one before downloads. A shape of batch that comes again is replayed as a CUDA graph. Its logic
+and numbers are tested on the CPU through `InlineStreams`; see docs/runtime.md for what has and has not been
+run on a GPU.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import NonFiniteOutput
+from .graphs import Graphs
 from .pipeline import Prediction, Setup
 from .postprocess import exact, finish_on_device, finite, fuse
 from .preprocess import Normalizer, Plan
@@ -56,10 +58,13 @@ class Batch:
 class CudaPipeline:
     """Images of one size share a pass. `submit` blocks only while all `slots` are under way."""
 
-    def __init__(self, setup: Setup, streams: Streams, slots: int = 3):
+    def __init__(self, setup: Setup, streams: Streams, slots: int = 3, graphs: bool = True):
         self.setup, self.streams = setup, streams
         config = setup.network.config
         self._normalize = Normalizer(config.pixel_mean, config.pixel_std, setup.dtype, streams.device)
+        self._run: Callable[[Tensor], Tensor] = self._maps
+        if graphs:
+            self._run = Graphs(self._maps, agree, streams, "compute")
         self._ring = [Slot() for _ in range(slots)]
         self._next = 0
         self._lock = threading.RLock()
@@ -95,7 +100,7 @@ class CudaPipeline:
                 if slot.batch is not None:
                     self._collect(slot.batch)
             self._ring = [Slot() for _ in self._ring]
-            del self.setup, self._normalize
+            del self.setup, self._normalize, self._run
 
     def _launch(self, images: list[np.ndarray]) -> Batch:
         streams, slot = self.streams, self._ring[self._next]
@@ -114,9 +119,7 @@ class CudaPipeline:
         batch.marks.append(streams.mark("copy_in"))
         streams.wait("compute", batch.marks[-1])
         with streams.on("compute"), torch.inference_mode():
-            anomaly, class_map, ok = self.compute(device)
-            packed = torch.cat([anomaly.reshape(-1).view(torch.uint8), class_map.reshape(-1),
-                                ok.view(torch.uint8)])
+            packed = self._run(device)                                                # [5*B*H*W+1] uint8
         streams.keep(device, "compute")
         batch.marks.append(streams.mark("compute"))
         streams.wait("copy_out", batch.marks[-1])
@@ -126,6 +129,11 @@ class CudaPipeline:
         batch.marks.append(streams.mark("copy_out"))
         slot.batch = batch
         return batch
+
+    def _maps(self, images: Tensor) -> Tensor:
+        """uint8 [B,H,W,3] -> uint8 [5*B*H*W+1]: the bytes of anomaly, of the class map, and of finite."""
+        anomaly, class_map, ok = self.compute(images)
+        return torch.cat([anomaly.reshape(-1).view(torch.uint8), class_map.reshape(-1), ok.view(torch.uint8)])
 
     def compute(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 [B,H,W,3] -> anomaly float32 [B,H,W], class map uint8 [B,H,W], finite bool [1]; no host
@@ -173,6 +181,14 @@ class CudaPipeline:
         times = {name: streams.milliseconds(*pair) / b for name, pair in zip(names, zip(marks, marks[1:]))}
         times["total"] = sum(times.values())
         batch.predictions = [Prediction(c, a, dict(times)) for c, a in zip(class_map, anomaly)]
+
+
+def agree(eager: Tensor, replayed: Tensor) -> bool:
+    """Whether two packed answers are one, up to rounding: 99.9 % of the classes, anomaly within 1e-3."""
+    count = len(eager) // 5
+    a, b = (x[:4 * count].view(torch.float32) for x in (eager, replayed))
+    same = (eager[4 * count:] == replayed[4 * count:]).float().mean()
+    return bool(same >= 0.999) and torch.allclose(a, b, rtol=0, atol=1e-3, equal_nan=True)
 
 
 def _rows(output: Any, rows: slice) -> Any:

@@ -51,6 +51,7 @@ class Engine:
             squares of the short side.
         threads: for the network's arithmetic on a CPU; None: torch's choice.
         compile: torch.compile the network: a slow first frame of each size, then perhaps faster ones.
+        cuda_graphs: on CUDA, replay a graph for each shape of batch that comes again (see `Graphs`).
 
     Raises:
         ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the
@@ -60,7 +61,8 @@ class Engine:
     def __init__(self, checkpoint: str | Path | EomtExt | None = None, device: str = "auto",
                  precision: str = "auto", backend: str = "torch", short_side: int | None = None, *,
                  score: str | None = None, backbone: str | Path | None = None, mode: str = "rectangle",
-                 max_tokens: int | None = None, threads: int | None = None, compile: bool = False):
+                 max_tokens: int | None = None, threads: int | None = None, compile: bool = False,
+                 cuda_graphs: bool = True):
         _one_of("backend", backend, BACKENDS)
         _one_of("mode", mode, MODES)
         numbers = {"short_side": short_side, "max_tokens": max_tokens, "threads": threads}
@@ -101,13 +103,14 @@ class Engine:
         elif self._device.type == "cpu":
             self._pipeline = CpuPipeline(setup, threads)
         else:
-            self._pipeline = CudaPipeline(setup, CudaStreams(self._device))
+            self._pipeline = CudaPipeline(setup, CudaStreams(self._device), graphs=cuda_graphs)
         self._closed = False
 
     def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
         """Run a grey image of each (height, width), so that the first real one is as fast as the rest."""
         for height, width in shapes:
-            self.infer([np.full((height, width, 3), 114, np.uint8)])
+            for _ in range(2 if self._device.type == "cuda" else 1):      # the second captures a graph
+                self.infer([np.full((height, width, 3), 114, np.uint8)])
 
     def infer(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """One prediction for each image (uint8 [H,W,3] RGB, sizes may differ), in order.

@@ -8,6 +8,7 @@ show a missing wait between streams.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -38,6 +39,13 @@ class Streams(Protocol):
     def keep(self, tensor: Tensor, queue: str) -> None:
         """The tensor's memory must not be reused before the queue's work so far is done."""
 
+    def capture(self, queue: str, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Record work without host waits. The callable issues it to the queue again: it reads the tensors
+        that it read then, and every call overwrites the one tensor that it gives.
+
+        Raises RuntimeError where an operation cannot be recorded.
+        """
+
     def host_buffer(self, size: int) -> Tensor:
         """uint8 [size] of host memory that copies asynchronously."""
 
@@ -48,6 +56,7 @@ class CudaStreams:
     def __init__(self, device: torch.device):
         self.device = device
         self._queues = {name: torch.cuda.Stream(device) for name in ("copy_in", "compute", "copy_out")}
+        self._pool: Any = None          # of memory, which all graphs share: they never run at the same time
 
     def on(self, queue: str) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._queues[queue])
@@ -68,6 +77,21 @@ class CudaStreams:
 
     def keep(self, tensor: Tensor, queue: str) -> None:
         tensor.record_stream(self._queues[queue])
+
+    def capture(self, queue: str, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.device):
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            # thread_local: other threads may wait for events and allocate meanwhile
+            with torch.cuda.graph(graph, self._pool, self._queues[queue], capture_error_mode="thread_local"):
+                output = work()
+
+        def replay() -> Tensor:
+            with self.on(queue):
+                graph.replay()
+            return output
+
+        return replay
 
     def host_buffer(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
@@ -96,6 +120,10 @@ class InlineStreams:
 
     def keep(self, tensor: Tensor, queue: str) -> None:
         pass
+
+    def capture(self, queue: str, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        output = work().clone()
+        return lambda: output.copy_(work())
 
     def host_buffer(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Work of one tensor, replayed as a CUDA graph for each shape: one launch instead of a thousand."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .streams import Streams
+
+Work = Callable[[Tensor], Tensor]
+KEPT = 8                # shapes; the one unused for longest goes first
+logger = logging.getLogger(__name__)
+
+
+class Graphs:
+    """`work`, a pure function of its input for one shape, issued to one queue.
+
+    A shape's first call runs as it is, which settles allocations and caches; the second captures a graph and
+    compares its answer with the eager one on that very input; later calls replay it. A shape whose capture
+    fails, or whose graph does not `agree`, stays eager, and a warning says so once.
+    """
+
+    def __init__(self, work: Work, agree: Callable[[Tensor, Tensor], bool], streams: Streams, queue: str):
+        self._work, self._agree, self._streams, self._queue = work, agree, streams, queue
+        self._shapes: OrderedDict[torch.Size, Work | None] = OrderedDict()   # None: seen once
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The answer, in memory of its own: the next call does not overwrite it. Call it on the queue."""
+        if x.shape not in self._shapes:
+            self._shapes[x.shape] = None
+            if len(self._shapes) > KEPT:
+                self._shapes.popitem(last=False)
+            return self._work(x)
+        self._shapes.move_to_end(x.shape)
+        run = self._shapes[x.shape]
+        if run is None:
+            run, answer = self._captured(x)
+            self._shapes[x.shape] = run
+            return answer
+        return run(x)
+
+    def replayed(self) -> list[tuple[int, ...]]:
+        """The shapes that have a graph."""
+        return [tuple(shape) for shape, run in self._shapes.items() if run not in (None, self._work)]
+
+    def _captured(self, x: Tensor) -> tuple[Work, Tensor]:
+        """What runs this shape from now on, and the eager answer for x."""
+        answer, place = self._work(x), x.clone()                # a graph reads and writes the same memory
+        try:
+            replay = self._streams.capture(self._queue, lambda: self._work(place))
+
+            def run(x: Tensor) -> Tensor:
+                place.copy_(x)
+                return replay().clone()
+
+            if self._agree(answer, run(x)):
+                return run, answer
+            reason = "its answer is not the eager one's"
+        except RuntimeError as error:                           # an operation that cannot be captured, memory
+            reason = str(error).splitlines()[0]
+        logger.warning("no CUDA graph for %s, which stays slower: %s", tuple(x.shape), reason)
+        return self._work, answer

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Replaying a shape's work: the same answers, answers that last, and the eager way where there is no graph."""
+
+import numpy as np
+import pytest
+import torch
+from runtime_reference import picture, tiny_model
+
+from eomt_anomaly.runtime import Engine
+from eomt_anomaly.runtime.cuda import CudaPipeline, agree
+from eomt_anomaly.runtime.graphs import KEPT, Graphs
+from eomt_anomaly.runtime.network import DTYPES, prepare
+from eomt_anomaly.runtime.pipeline import Setup
+from eomt_anomaly.runtime.streams import InlineStreams
+
+MODEL = tiny_model()
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
+def twin(graphs, streams=None):
+    network = prepare(MODEL, "fp32", torch.device("cpu"))
+    setup = Setup(network, DTYPES["fp32"], False, "eomt_ext", 56, "rectangle", None)
+    return CudaPipeline(setup, streams or InlineStreams(), graphs=graphs)
+
+
+def doubled(streams=None, agrees=torch.equal):
+    return Graphs(lambda x: 2 * x, agrees, streams or InlineStreams(), "compute")
+
+
+def test_a_pipeline_with_graphs_gives_what_one_without_gives():
+    eager, replayed = twin(False), twin(True)
+    for size in ((60, 80), (33, 50)):
+        for seed in range(4):
+            batch = [picture(*size, seed=seed), picture(*size, seed=seed + 10)][:1 + seed % 2]
+            for a, b in zip(eager.result(eager.submit(batch)), replayed.result(replayed.submit(batch))):
+                assert np.array_equal(a.class_map, b.class_map) and np.array_equal(a.anomaly, b.anomaly)
+    assert {(1, 60, 80, 3), (2, 60, 80, 3), (1, 33, 50, 3), (2, 33, 50, 3)} == set(replayed._run.replayed())
+
+
+def test_submissions_under_way_keep_their_own_answers():
+    pipeline, images = twin(True), [picture(60, 80, seed=i) for i in range(6)]
+    want = [pipeline.result(pipeline.submit([image]))[0].anomaly for image in images]
+    handles = [pipeline.submit([image]) for image in images[:3]]          # as many as the ring has places
+    for handle, anomaly in zip(handles, want):
+        assert np.array_equal(pipeline.result(handle)[0].anomaly, anomaly)
+
+
+def test_an_answer_outlives_the_next_call():
+    graphs = doubled()
+    answers = [graphs(torch.full((3,), float(i))) for i in range(5)]
+    assert [a[0].item() for a in answers] == [0, 2, 4, 6, 8]
+
+
+def test_what_cannot_be_captured_stays_eager_and_says_so_once(caplog):
+    class Refusing(InlineStreams):
+        tries = 0
+
+        def capture(self, queue, work):
+            self.tries += 1
+            raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+
+    streams = Refusing()
+    graphs = doubled(streams)
+    for i in range(5):
+        assert graphs(torch.tensor([float(i)])).item() == 2 * i
+    assert streams.tries == len(caplog.records) == 1 and graphs.replayed() == []
+    assert "(1,)" in caplog.text and "not permitted" in caplog.text and "more lines" not in caplog.text
+
+
+def test_a_graph_with_another_answer_is_not_used(caplog):
+    class Wrong(InlineStreams):
+        def capture(self, queue, work):
+            return lambda: work() + 1
+
+    graphs = doubled(Wrong())
+    for i in range(4):
+        assert graphs(torch.tensor([float(i)])).item() == 2 * i
+    assert graphs.replayed() == [] and "not the eager one" in caplog.text
+
+
+def test_only_the_shapes_used_last_are_kept():
+    graphs = doubled()
+    for n in range(1, KEPT + 3):
+        for _ in range(2):
+            assert torch.equal(graphs(torch.ones(n)), torch.full((n,), 2.0))
+    assert graphs.replayed() == [(n,) for n in range(3, KEPT + 3)]
+
+
+@pytest.mark.parametrize("change, same", [
+    (lambda a, c: None, True), (lambda a, c: a.add_(5e-4), True), (lambda a, c: a[:1].add_(0.01), False),
+    (lambda a, c: c[:20].add_(1), False), (lambda a, c: c[:2].add_(1), True)])
+def test_agreement_is_up_to_rounding(change, same):
+    anomaly, classes = torch.rand(4000), torch.randint(0, 5, (4000,), dtype=torch.uint8)
+
+    def packed(a, c):
+        return torch.cat([a.view(torch.uint8), c, torch.ones(1, dtype=torch.uint8)])
+
+    other = anomaly.clone(), classes.clone()
+    change(*other)
+    assert agree(packed(anomaly, classes), packed(*other)) is same
+
+
+@NO_GPU
+@pytest.mark.parametrize("graphs", [True, False])
+def test_on_a_gpu_the_maps_are_those_of_the_cpu(graphs):
+    images = [picture(60, 80, seed=i) for i in range(8)]
+    with Engine(MODEL, device="cpu", precision="fp32") as cpu:
+        want = cpu.infer(images)
+    with Engine(MODEL, device="cuda", precision="fp32", cuda_graphs=graphs) as gpu:
+        gpu.warmup([(60, 80)])
+        tickets = [gpu.submit([image]) for image in images]               # overlapping
+        got = [gpu.result(ticket)[0] for ticket in tickets]
+        assert bool(gpu._pipeline._run.replayed() if graphs else True)
+    for a, b in zip(want, got):
+        assert (a.class_map == b.class_map).mean() > 0.99
+        np.testing.assert_allclose(a.anomaly, b.anomaly, atol=5e-3)
