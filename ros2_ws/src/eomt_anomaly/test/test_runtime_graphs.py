@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Replaying a shape's work: the same answers, answers that last, and the eager way where there is no graph."""
+"""Replaying the work of a shape: the same answers, answers that last, and the eager way without a graph."""
 
 import numpy as np
 import pytest
