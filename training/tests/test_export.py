@@ -18,10 +18,11 @@ pytest.importorskip("openvino", reason="pip install -r requirements/export.txt")
 
 from eomt_anomaly.model import EomtExt
 from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
+from eomt_anomaly.runtime import engine as engine_module
 from eomt_anomaly.runtime.backends import open_session
 from eomt_anomaly.runtime.cpu import CpuPipeline
 from eomt_anomaly.runtime.exported import open_exported
-from eomt_anomaly.runtime.network import prepare
+from eomt_anomaly.runtime.network import cpu_has_bf16, prepare
 from eomt_anomaly.runtime.pipeline import Setup
 from eomt_training.export import ExportGraph
 from eomt_training.export import folder as folder_module
@@ -143,6 +144,26 @@ def test_processing_inside_the_graph_is_the_engines_own(whole, plain, backend, s
         agree(got, want)
     else:  # the graph's maps, enlarged
         agree(got, want, tolerance=0.05, share=0.95)
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="needs a CPU with AMX or AVX512-BF16")
+def test_openvino_computes_in_bf16_on_request(plain, whole):
+    image = picture(*MAPS)
+    for folder in (plain, whole):
+        with (
+            Engine(folder, backend="openvino") as fp32,
+            Engine(folder, backend="openvino", precision="bf16") as bf16,
+        ):
+            assert (fp32.precision, bf16.precision) == ("fp32", "bf16")
+            want, got = fp32.infer([image])[0], bf16.infer([image])[0]
+        assert 0 < np.abs(got.anomaly - want.anomaly).mean() < 0.03  # another arithmetic, the same network
+        assert (got.class_map == want.class_map).mean() > 0.95
+
+
+def test_a_cpu_without_bf16_is_told_so(plain, monkeypatch):
+    monkeypatch.setattr(engine_module, "cpu_has_bf16", lambda: False)
+    with pytest.raises(ValueError, match="precision='bf16' does not go with backend 'openvino'.*'fp32'"):
+        Engine(plain, backend="openvino", precision="bf16")
 
 
 def test_an_image_that_the_graphs_maps_cannot_show_is_refused(whole):

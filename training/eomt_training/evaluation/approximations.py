@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from eomt_anomaly.runtime import Engine, Prediction
-from eomt_anomaly.runtime.network import choose_precision
+from eomt_anomaly.runtime.network import choose_precision, cpu_has_bf16
 
 from ..metrics.anomaly import PixelMetrics
 from ..metrics.semantic import ConfusionMatrix
@@ -62,6 +62,9 @@ def ways(device: str, short_side: int, patch: int, exported: Path | None = None)
         for backend in ("onnxruntime", "openvino"):
             options = {"checkpoint": exported, "backend": backend}
             found.append(Way(backend, f"as fp32, through {backend}", options))
+        if cpu_has_bf16():
+            about = "as openvino, and its arithmetic in bfloat16"
+            found.append(Way("openvino bf16", about, {**options, "precision": "bf16"}))
     return [way for way in found if device.startswith("cuda") or way.options.get("precision") != "fp16"]
 
 

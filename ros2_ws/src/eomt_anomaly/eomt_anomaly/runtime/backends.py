@@ -21,8 +21,8 @@ from .preprocess import Plan, cut
 Session = Callable[[np.ndarray], list[np.ndarray]]   # the graph's input -> its outputs, in their order
 
 
-def onnxruntime_session(graph: Path, threads: int | None) -> Session:
-    """The graph in ONNX Runtime's CPU provider; threads: None leaves its choice."""
+def onnxruntime_session(graph: Path, threads: int | None, precision: str) -> Session:
+    """The graph in ONNX Runtime's CPU provider, as it is: in fp32. threads: None leaves its choice."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -32,11 +32,12 @@ def onnxruntime_session(graph: Path, threads: int | None) -> Session:
     return lambda array: session.run(None, {name: array})
 
 
-def openvino_session(graph: Path, threads: int | None) -> Session:
-    """The graph on OpenVINO's CPU device, in fp32 (its own choice is bf16 where the processor has it)."""
+def openvino_session(graph: Path, threads: int | None, precision: str) -> Session:
+    """The graph on OpenVINO's CPU device, in fp32 unless `precision` is bf16: told, never its own choice."""
     import openvino
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
+    settings = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+                **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
     compiled = openvino.Core().compile_model(str(graph), "CPU", settings)
     return lambda array: list(compiled(array).to_tuple())
 
@@ -45,10 +46,10 @@ SESSIONS = {"onnxruntime": onnxruntime_session, "openvino": openvino_session}
 BACKENDS = ("torch", *SESSIONS)
 
 
-def open_session(backend: str, graph: Path, threads: int | None = None) -> Session:
+def open_session(backend: str, graph: Path, threads: int | None = None, precision: str = "fp32") -> Session:
     """Load a graph. Raises ImportError with pip's command where the backend is not installed."""
     try:
-        return SESSIONS[backend](graph, threads)
+        return SESSIONS[backend](graph, threads, precision)
     except ImportError as error:
         raise ImportError(f"backend {backend!r} needs the package {backend} ({error}): "
                           f"run `python3 -m pip install {backend}`") from error

@@ -20,7 +20,7 @@ from .cpu import CpuPipeline
 from .cuda import CudaPipeline
 from .errors import check_image
 from .exported import Exported, open_exported
-from .network import DTYPES, choose_precision, prepare
+from .network import DTYPES, choose_precision, cpu_has_bf16, prepare
 from .pipeline import Pipeline, Prediction, Setup
 from .preprocess import MODES
 from .streams import CudaStreams
@@ -42,7 +42,8 @@ class Engine:
         precision: "auto" (bf16 where the hardware has it), "fp32", "bf16", "fp16" (CUDA), or "exact": fp32
             with the naive post-processing, the reference that the others approximate.
         backend: what runs the network: "torch"; or "onnxruntime" or "openvino" on a folder that
-            training/export.py wrote: on the CPU, in fp32 or "exact", at the size it was exported for.
+            training/export.py wrote: on the CPU, in fp32 or "exact" (OpenVINO on request in bf16), at the
+            size it was exported for.
         short_side: px to which an image's short side is scaled; None: as the model was trained.
         score: name in `SCORES`; None: the calibration's, else the configuration's.
         backbone: file or folder of the frozen backbone, where the checkpoint leaves it out.
@@ -73,6 +74,7 @@ class Engine:
         if backend == "torch":
             self._device = _device(device)
             self.precision = choose_precision(precision, self._device)
+            dtype = DTYPES[self.precision]
             opened = open_checkpoint(checkpoint, backbone)
             self.short_side = short_side or opened.config.image_size
             network: Any = prepare(opened.model, self.precision, self._device)
@@ -83,9 +85,10 @@ class Engine:
             _check_exported(opened, backend, {
                 "device": device, "precision": precision, "short_side": short_side, "score": score,
                 "backbone": backbone or None, "max_tokens": max_tokens, "compile": compile})
-            self._device, self.precision = torch.device("cpu"), "exact" if precision == "exact" else "fp32"
+            self._device, dtype = torch.device("cpu"), torch.float32       # of the graph's inputs and outputs
+            self.precision = precision if precision in ("exact", "bf16") else "fp32"
             self.short_side = min(opened.size)
-            network = Graph(opened, open_session(backend, opened.graph, threads))
+            network = Graph(opened, open_session(backend, opened.graph, threads, self.precision))
         self.device = str(self._device)
         self.labels = opened.config.labels
         self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
@@ -95,8 +98,8 @@ class Engine:
         calibrated = self.score == opened.calibration.get("score")
         self.threshold: float | None = opened.calibration["threshold"] if calibrated else None
         self.checkpoint_sha256, self.model_id = opened.sha256, opened.model_id
-        setup = Setup(network, DTYPES[self.precision], self.precision == "exact", self.score, self.short_side,
-                      mode, max_tokens, opened.size)
+        setup = Setup(network, dtype, self.precision == "exact", self.score, self.short_side, mode,
+                      max_tokens, opened.size)
         self._pipeline: Pipeline
         if backend != "torch":
             self._pipeline = GraphPipeline(setup, threads)
@@ -161,11 +164,12 @@ def _one_of(name: str, value: str, known: Any) -> None:
 
 def _check_exported(exported: Exported, backend: str, options: dict[str, Any]) -> None:
     """Raise ValueError for an option that an exported graph cannot follow."""
-    allowed = {"device": ("auto", "cpu"), "precision": ("auto", "fp32", "exact"),
+    bf16 = ("bf16",) if backend == "openvino" and cpu_has_bf16() else ()
+    allowed = {"device": ("auto", "cpu"), "precision": ("auto", "fp32", *bf16, "exact"),
                "short_side": (None, min(exported.size)), "score": (None, *SCORES), "backbone": (None,),
                "max_tokens": (None,), "compile": (False,)}
     if exported.output_size:      # post-processing is inside
-        allowed |= {"precision": ("auto", "fp32"), "score": (None, exported.score)}
+        allowed |= {"precision": ("auto", "fp32", *bf16), "score": (None, exported.score)}
     for name, value in options.items():
         if value not in allowed[name]:
             raise ValueError(f"{name}={value!r} does not go with backend {backend!r} and the export "
