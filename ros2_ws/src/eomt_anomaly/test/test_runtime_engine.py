@@ -2,6 +2,7 @@
 """The engine as users meet it: any picture in, maps out, clear errors; the CUDA pipeline's logic on a CPU."""
 
 import json
+import os
 import threading
 
 import numpy as np
@@ -234,3 +235,17 @@ def test_short_side_threads_warmup_and_close():
     engine.close()
     with pytest.raises(RuntimeError, match="closed"):
         engine.infer([picture(8, 8)])
+
+
+@pytest.mark.parametrize("case", ["default", "chosen", "no home"])
+def test_what_the_compiler_made_outlives_the_machines_restart(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere" if case == "chosen" else "")
+    if case == "no home":
+        (tmp_path / ".cache").write_text("a file where the folder should be")
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    with Engine(MODEL, device="cpu", precision="fp32", compile=True):
+        home = str(tmp_path / ".cache/eomt_anomaly/inductor")
+        kept = {"default": home, "chosen": "/elsewhere", "no home": ""}
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept[case] and len(compiled) == 1

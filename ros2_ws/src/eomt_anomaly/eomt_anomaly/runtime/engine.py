@@ -20,7 +20,7 @@ from .cpu import CpuPipeline
 from .cuda import CudaPipeline
 from .errors import check_image
 from .exported import Exported, open_exported
-from .network import DTYPES, choose_precision, cpu_has_bf16, prepare
+from .network import DTYPES, choose_precision, compile_in_place, cpu_has_bf16, prepare
 from .pipeline import Pipeline, Prediction, Setup
 from .preprocess import MODES
 from .streams import CudaStreams
@@ -79,7 +79,7 @@ class Engine:
             self.short_side = short_side or opened.config.image_size
             network: Any = prepare(opened.model, self.precision, self._device)
             if compile:
-                network.compile()
+                compile_in_place(network)
         else:
             opened = open_exported(checkpoint)
             _check_exported(opened, backend, {

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -51,6 +54,20 @@ def prepare(model: EomtExt, precision: str, device: torch.device) -> EomtExt:
     # Positions depend on the grid only: interpolated once.
     network.backbone.positions = lru_cache(GRIDS_KEPT)(network.backbone.positions)
     return network
+
+
+def compile_in_place(network: EomtExt) -> None:
+    """torch.compile at the first input of each shape; what the compiler made is kept for later processes.
+
+    In `~/.cache/eomt_anomaly/inductor`, because torch's own place, /tmp, is emptied when the machine starts;
+    `$TORCHINDUCTOR_CACHE_DIR` chooses another. Where no home can be written, torch's own place it is.
+    """
+    place = Path("~/.cache/eomt_anomaly/inductor").expanduser()
+    if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        with contextlib.suppress(OSError):
+            place.mkdir(parents=True, exist_ok=True)
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place)
+    network.compile()
 
 
 def _fold(block: Block) -> None:
