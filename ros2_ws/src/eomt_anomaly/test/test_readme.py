@@ -51,7 +51,7 @@ def test_topics_and_services_are_those_of_the_running_node(readme):
             return {name: kinds[0] for name, kinds in found if not kinds[0].startswith(OF_EVERY_NODE)}
 
         client.level(0, 40)
-        client.until(lambda: "detector" in client.node.get_node_names())  # alerts may come before the graph does
+        client.until(lambda: "detector" in client.node.get_node_names())  # may come late
         for _ in range(100):  # discovery takes its time
             if (published(), served()) == (topics, services):
                 break
