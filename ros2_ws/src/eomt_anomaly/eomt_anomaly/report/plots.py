@@ -14,6 +14,11 @@ BASE, TOP = 210, 26
 Points = Sequence[tuple[float, float]]
 
 
+def digits(value: float) -> str:
+    """Three digits, more where the whole number has more: 0.123, 12.3, 1234."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def legend(names: Sequence[str]) -> str:
     """Keys for series in their order, as HTML."""
     keys = (
@@ -89,11 +94,11 @@ def stacked(rows_of: Mapping[str, Mapping[str, float]], parts: Sequence[str], un
             width = row.get(part, 0.0) * scale
             rows.append(
                 f'<rect class="series{index % COLORS}" x="{x:.1f}" y="{top}" width="{width:.1f}" height="22">'
-                f"<title>{escape(part)}: {row.get(part, 0.0):.3g} {unit}</title></rect>"
+                f"<title>{escape(part)}: {digits(row.get(part, 0.0))} {unit}</title></rect>"
             )
             x += width
         total = sum(row.get(part, 0.0) for part in parts)
-        rows.append(f'<text class="tick" x="{x + 6:.1f}" y="{top + 16}">{total:.3g} {unit}</text>')
+        rows.append(f'<text class="tick" x="{x + 6:.1f}" y="{top + 16}">{digits(total)} {unit}</text>')
         top += 30
     return legend(parts) + svg(top, rows, "time by stage")
 

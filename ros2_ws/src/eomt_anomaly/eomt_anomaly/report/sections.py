@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from .charts import histogram, latency_over_time
+from .plots import digits
 from .recording import LEVELS, Recording
 
 REASONS = {
@@ -210,7 +211,7 @@ def _plain(value) -> str:
 
 def number(value: float | None) -> str:
     """Three digits, or a dash."""
-    return "–" if value is None else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return "–" if value is None else digits(value)
 
 
 def percent(value: float | None) -> str:
