@@ -86,9 +86,7 @@ class Detector(LifecycleNode):
         """Build the engine in the worker's thread, warm it up, and create the topics."""
         self.autostart.cancel()
         p = self.parameters
-        names = ("checkpoint", "backbone", "device", "precision", "backend", "compile", "cuda_graphs")
-        settings = EngineSettings(**{name: p[name] for name in names},
-                                  short_side=p["short_side"] or None, threads=p["threads"] or None)
+        settings = EngineSettings.chosen(p)
         sizes = {tuple(p[f"{name}.warmup_size"]) for name in self._cameras}
         self._gate.warming = True
         try:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 SMALLEST_SIDE = 238       # px (17 patches of 14): below this, distant obstacles are smaller than a patch
 STEP = 3 / 4              # of the short side; memory for attention falls to about a third
@@ -25,6 +26,12 @@ class EngineSettings:
     threads: int | None = None
     compile: bool = False
     cuda_graphs: bool = True
+
+    @classmethod
+    def chosen(cls, values: Mapping[str, Any]) -> EngineSettings:
+        """Those of the node's parameters; a number of 0 leaves the choice to the engine."""
+        given = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**given | {name: given[name] or None for name in ("short_side", "threads")})
 
     def describe(self) -> str:
         """The settings a fallback changes, in words."""

@@ -143,12 +143,7 @@ def contestant(
     `info` is a CameraInfo or None. Raises ReplayError, which says why not.
     """
     values = Values(camera, given)
-    names = ("checkpoint", "backbone", "device", "precision", "backend", "compile", "cuda_graphs")
-    settings = EngineSettings(
-        **{key: values[key] for key in names},
-        short_side=values["short_side"] or None,
-        threads=values["threads"] or None,
-    )
+    settings = EngineSettings.chosen(values)
     try:
         engine = make(settings)
         monitor = Monitor(rules(engine, values))
