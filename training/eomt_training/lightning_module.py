@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
 from eomt_anomaly.model.backbone_store import load_backbone, reference
+from eomt_anomaly.model.checkpoint import read_config
 
 from .baselines.predictor import mask_scores
 from .freeze import Freeze
@@ -24,19 +25,20 @@ from .targets import IGNORE, OUTLIER, Targets, targets_of
 from .validation import ValidatedModule
 
 Outliers = Literal["anomaly", "no_object", "ignore"]
+USES = ("score", "image_size")  # of a configuration: how weights are used, not what they are
 
 
 class EomtExtModule(ValidatedModule):
     """A frozen backbone, a trained decoder and heads.
 
     Args:
-        size: preset of `EomtExtConfig`.
+        size: preset of `EomtExtConfig`; None: the architecture of ``init``, its backbone included.
         labels: which data set's classes to learn, a key of `labels.LABELS`.
         options: further fields of `EomtExtConfig`.
         backbone: `dinov2_s14_derived`, or a hub id that training/hub_backbone.py has brought here; None
             starts from random weights (tests).
         backbone_dir: folder that holds it, when it is in none of the usual places.
-        init: checkpoint folder of the same architecture and labels to start from (fine-tuning, next stage).
+        init: checkpoint folder to start from (fine-tuning, next stage), of the same architecture and labels.
         lr: peak learning rate of heads and queries.
         block_lr: peak learning rate of the last decoder block; earlier ones get ``block_decay`` of the next.
         warmup: steps over which heads warm up.
@@ -50,7 +52,7 @@ class EomtExtModule(ValidatedModule):
 
     def __init__(
         self,
-        size: str = "small",
+        size: str | None = "small",
         labels: str = "camvid",
         options: dict[str, Any] | None = None,
         backbone: str | None = "dinov2_s14_derived",
@@ -79,12 +81,15 @@ class EomtExtModule(ValidatedModule):
         plain = outliers != "anomaly"
         self.loss = replace(loss, anomaly=0.0) if plain else loss
         self.val_scores = ("rba", "max_entropy") if plain else ("eomt_ext", "rba")
-        options = {**({"score": "rba"} if plain else {}), **(options or {})}
-        search = [backbone_dir] if backbone_dir else []
-        source = reference(backbone, search) if backbone else None
-        self.net = EomtExt(EomtExtConfig.preset(size, labels=LABELS[labels], backbone=source, **options))
-        if source:
-            self.net.load_backbone(load_backbone(**source, search=search))
+        options = {"labels": LABELS[labels], "score": "rba" if plain else "eomt_ext", **(options or {})}
+        if size is None:
+            self.net = EomtExt(replace(_config_of(init), **options))
+        else:
+            search = [backbone_dir] if backbone_dir else []
+            source = reference(backbone, search) if backbone else None
+            self.net = EomtExt(EomtExtConfig.preset(size, backbone=source, **options))
+            if source:
+                self.net.load_backbone(load_backbone(**source, search=search))
         if init:
             self._start_from(init, backbone_dir)
         config = self.net.config
@@ -108,7 +113,7 @@ class EomtExtModule(ValidatedModule):
         """Take over another checkpoint's weights, all of them or none."""
         other = EomtExt.from_pretrained(folder, **({"backbone": backbone_dir} if backbone_dir else {}))
         ours, theirs = self.net.config.to_dict(), other.config.to_dict()
-        if differing := sorted(k for k in ours if ours[k] != theirs[k]):
+        if differing := sorted(k for k in ours if ours[k] != theirs[k] and k not in USES):
             raise ValueError(
                 f"init = {folder}: its config differs in {', '.join(differing)}; set model.options alike"
             )
@@ -179,3 +184,9 @@ class EomtExtModule(ValidatedModule):
             wait = (h.block_wait, h.warmup if h.block_warmup is None else h.block_warmup)
             groups += block_groups(self.net.decoder.blocks, h.block_lr, h.block_decay, *wait)
         return adamw_warmup_poly(groups, h.weight_decay, self._total_steps())
+
+
+def _config_of(init: str | None) -> EomtExtConfig:
+    if init is None:
+        raise ValueError("model.size = null takes the architecture of model.init: give one of them")
+    return read_config(init)[0]

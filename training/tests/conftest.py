@@ -56,3 +56,21 @@ def stamps_root(tmp_path_factory):
         cv2.imwrite(str(root / f"{name}_mirror.png"), photo[:, ::-1])
     cv2.imwrite(str(root / "drawing.png"), np.dstack([np.full((80, 90, 3), 200, np.uint8), disc]))
     return root.parent
+
+
+@pytest.fixture(scope="session")
+def cityscapes_root(tmp_path_factory):
+    """A miniature of Cityscapes: road (7 on disk) below sky (23), with a car (26)."""
+    root, rng = tmp_path_factory.mktemp("cityscapes"), np.random.default_rng(3)
+    for split in ("train", "val"):
+        for i in range(3):
+            labels = np.full((64, 128), 23, np.uint8)
+            labels[28:], labels[30:44, 20:50] = 7, 26
+            stem = f"aachen_{i:06d}_000019"
+            for folder, ending, array in (
+                ("leftImg8bit", "leftImg8bit", rng.integers(0, 255, (64, 128, 3), np.uint8)),
+                ("gtFine", "gtFine_labelIds", labels),
+            ):
+                (root / folder / split / "aachen").mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(root / folder / split / "aachen" / f"{stem}_{ending}.png"), array)
+    return str(root)

@@ -3,7 +3,6 @@
 
 from pathlib import Path
 
-import cv2
 import jsonargparse
 import numpy as np
 import pytest
@@ -28,29 +27,11 @@ RECIPES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def city(tmp_path_factory):
-    """A miniature of Cityscapes: road (7 on disk) below sky (23), with a car (26)."""
-    root, rng = tmp_path_factory.mktemp("cityscapes"), np.random.default_rng(3)
-    for split in ("train", "val"):
-        for i in range(3):
-            labels = np.full((64, 128), 23, np.uint8)
-            labels[28:], labels[30:44, 20:50] = 7, 26
-            stem = f"aachen_{i:06d}_000019"
-            for folder, ending, array in (
-                ("leftImg8bit", "leftImg8bit", rng.integers(0, 255, (64, 128, 3), np.uint8)),
-                ("gtFine", "gtFine_labelIds", labels),
-            ):
-                (root / folder / split / "aachen").mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(root / folder / split / "aachen" / f"{stem}_{ending}.png"), array)
-    return str(root)
-
-
-def test_a_data_set_by_name_from_folder_to_batch(city, stamps_root):
+def test_a_data_set_by_name_from_folder_to_batch(cityscapes_root, stamps_root):
     def batch(seed):
         module = RoadDataModule(
-            dataset="cityscapes", root=city, stamps_root=str(stamps_root), image_size=56, batch_size=4,
-            paste_probability=1.0, augmentation=Augmentation(weather=0.5), seed=seed,
+            dataset="cityscapes", root=cityscapes_root, stamps_root=str(stamps_root), image_size=56,
+            batch_size=4, paste_probability=1.0, augmentation=Augmentation(weather=0.5), seed=seed,
         )  # fmt: skip
         module.setup("fit")
         return next(iter(module.train_dataloader())), module
@@ -62,9 +43,9 @@ def test_a_data_set_by_name_from_folder_to_batch(city, stamps_root):
     assert module.val_sets[0][0]["pixels"].shape == (3, 56, 112)
 
 
-def test_some_batches_are_small_and_whole(city):
+def test_some_batches_are_small_and_whole(cityscapes_root):
     module = RoadDataModule(
-        dataset="cityscapes", root=city, image_size=56, crop=(56, 84), batch_size=2,
+        dataset="cityscapes", root=cityscapes_root, image_size=56, crop=(56, 84), batch_size=2,
         low_resolution=0.5, low_scale=0.5,
     )  # fmt: skip
     module.setup("fit")
@@ -74,24 +55,24 @@ def test_some_batches_are_small_and_whole(city):
         RoadDataModule(low_resolution=2)
 
 
-def test_data_sets_have_classes_and_named_errors(city):
+def test_data_sets_have_classes_and_named_errors(cityscapes_root):
     assert set(DATASETS) == set(LABELS)
     with pytest.raises(ValueError, match="unknown data set 'kitti': choose one of camvid, cityscapes"):
-        open_dataset("kitti", city, "train")
+        open_dataset("kitti", cityscapes_root, "train")
     with pytest.raises(ValueError, match="dataset = 'kitti'"):
-        RoadDataModule(dataset="kitti", root=city)
+        RoadDataModule(dataset="kitti", root=cityscapes_root)
     with pytest.raises(ValueError, match="give the folder of the data set cityscapes"):
         RoadDataModule(dataset="cityscapes")
     with pytest.raises(ValueError, match="rendered drives have CamVid's classes"):
-        RoadDataModule(dataset="cityscapes", root=city, drives_root=city)
+        RoadDataModule(dataset="cityscapes", root=cityscapes_root, drives_root=cityscapes_root)
 
 
-def test_a_model_with_other_classes_is_refused(city):
+def test_a_model_with_other_classes_is_refused(cityscapes_root):
     class Trainer:
         class lightning_module:
             hparams = {"labels": "camvid"}
 
-    module = RoadDataModule(dataset="cityscapes", root=city, image_size=56)
+    module = RoadDataModule(dataset="cityscapes", root=cityscapes_root, image_size=56)
     module.trainer = Trainer()
     with pytest.raises(ValueError, match="the data set is cityscapes, the model learns camvid"):
         module.setup("fit")
