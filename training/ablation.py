@@ -95,10 +95,11 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
             f"--trainer.default_root_dir={folder}",
         )
     camvid, drives = ("--data", "camvid", "--root", args.camvid), ("--data", "drives", "--root", args.drives)
+    anomaly = ("anomaly", "--scores", plan["variants"][name]["score"])
     for file, command in {
         "semantic": ("semantic", *camvid),
-        "pasted": ("anomaly", *camvid, "--stamps", args.stamps),
-        "drives": ("anomaly", *drives),
+        "pasted": (*anomaly, *camvid, "--stamps", args.stamps),
+        "drives": (*anomaly, *drives),
     }.items():
         if not (output := folder / f"{file}.json").is_file():
             script(

@@ -76,6 +76,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--degraded", nargs="+", default=[], metavar="KIND", help="also on such copies: dark noise fog ...")
     add("--severity", type=float, default=0.5, help="of --degraded, in [0, 1]")
+    add("--scores", nargs="+", metavar="NAME", help="anomaly: only these; default: all that the network has")
     add("--temperature", type=float, default=1.0, help="anomaly: of msp's and max_entropy's softmax")
     add("--track", choices=tuple(TRACKS), default="obstacle", help="anomaly: SMIYC's sizes of components")
     add("--predictions", type=Path, help="semantic: write coloured predictions into this folder")
@@ -114,7 +115,14 @@ def labelled_frames(args: argparse.Namespace) -> Frames:
 
 def open_model(args: argparse.Namespace, folder: Path) -> Predictor:
     network = open_predictor(folder, args.backbone)
-    return Predictor(network, args.short_side, DTYPES[args.precision], args.device, args.temperature)
+    predictor = Predictor(network, args.short_side, DTYPES[args.precision], args.device, args.temperature)
+    if args.scores:
+        if unknown := sorted(set(args.scores) - set(predictor.scores)):
+            raise ValueError(
+                f"--scores {' '.join(unknown)}: {name_of(folder)} has {', '.join(predictor.scores)}"
+            )
+        predictor.scores = tuple(args.scores)
+    return predictor
 
 
 def provenance(args: argparse.Namespace, predict: Predicts) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
 from eomt_anomaly.model.backbone_store import load_backbone, reference
 from eomt_anomaly.model.checkpoint import read_config
+from eomt_anomaly.model.heads import DenseAnomalyHead
 
 from .baselines.predictor import mask_scores
 from .freeze import Freeze
@@ -94,7 +95,8 @@ class EomtExtModule(ValidatedModule):
             self._start_from(init, backbone_dir)
         config = self.net.config
         channels = (config.upscale_channels or (config.hidden_size,))[-1]
-        self.dense_head = nn.Conv2d(channels, config.num_classes + 1, 1)  # auxiliary, not part of the model
+        # Auxiliary, no part of the model; with dense_anomaly the model has its own.
+        self.dense_head = None if config.dense_anomaly else DenseAnomalyHead(channels, config.num_classes)
         self._freeze(freeze, class_lr)
 
     def _freeze(self, freeze: Freeze, class_lr: float | None) -> None:
@@ -107,17 +109,22 @@ class EomtExtModule(ValidatedModule):
                     f"freeze = {freeze.value}, outliers = {self.hparams.outliers!r} leave nothing to train: "
                     "give outliers = anomaly and loss.anomaly above 0"
                 )
-            self.dense_head.requires_grad_(False)
+            if self.dense_head is not None:
+                self.dense_head.requires_grad_(False)
+        if freeze is Freeze.all_but_dense_head and not self.loss.dense:
+            raise ValueError(f"freeze = {freeze.value} leaves nothing to train: give loss.dense above 0")
 
     def _start_from(self, folder: str, backbone_dir: str | None) -> None:
         """Take over another checkpoint's weights, all of them or none."""
         other = EomtExt.from_pretrained(folder, **({"backbone": backbone_dir} if backbone_dir else {}))
         ours, theirs = self.net.config.to_dict(), other.config.to_dict()
-        if differing := sorted(k for k in ours if ours[k] != theirs[k] and k not in USES):
+        may_differ = {*USES, "dense_anomaly"} if self.net.config.dense_anomaly else USES  # may be added
+        if differing := sorted(k for k in ours if ours[k] != theirs[k] and k not in may_differ):
             raise ValueError(
                 f"init = {folder}: its config differs in {', '.join(differing)}; set model.options alike"
             )
-        self.net.load_state_dict(other.state_dict())
+        own = {k: v for k, v in self.net.state_dict().items() if k.startswith("dense_head.")}
+        self.net.load_state_dict({**own, **other.state_dict()})
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         images = generators(batch["seed"].tolist(), self.device)
@@ -129,10 +136,11 @@ class EomtExtModule(ValidatedModule):
             "classes": self.loss.classes,
             "anomaly": self.loss.anomaly,
         }
-        predictions = [*output.auxiliary, output]
+        predictions = [*output.auxiliary, output.queries(self.net.config.num_queries)]
         losses = [prediction_losses(p, targets, self.loss, images) for p in predictions]
         total = sum(weights[k] * v for one in losses for k, v in one.items()) / len(predictions)
-        dense = dense_loss(self.dense_head(output.features), labels)
+        dense_logits = output.dense_logits if self.dense_head is None else self.dense_head(output.features)
+        dense = dense_loss(dense_logits, labels)
         total = total + self.loss.dense * dense
         parts = {**losses[-1], "dense": dense}
         self.log_dict({f"train/{name}": value for name, value in parts.items()}, sync_dist=True)
@@ -169,7 +177,7 @@ class EomtExtModule(ValidatedModule):
         return int(self.trainer.estimated_stepping_batches)
 
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        return mask_scores(self.net(pixels), names)
+        return mask_scores(self.net(pixels), names, self.net.config.num_queries)
 
     def configure_optimizers(self) -> Any:
         """AdamW; heads warm up at once, decoder blocks after ``block_wait`` and with layer-wise decay."""
@@ -177,7 +185,8 @@ class EomtExtModule(ValidatedModule):
         pretrained = ("decoder.blocks.",) if h.backbone and joint else ()
         apart = (*pretrained, *(("class_head.",) if h.class_lr is not None else ()))
         heads = [(n, p) for n, p in self.net.named_parameters() if not n.startswith(apart)]
-        groups = [Group([*heads, *self.dense_head.named_parameters()], h.lr, 0, h.warmup)]
+        auxiliary = [] if self.dense_head is None else self.dense_head.named_parameters()
+        groups = [Group([*heads, *auxiliary], h.lr, 0, h.warmup)]
         if h.class_lr is not None:
             groups += [Group(self.net.class_head.named_parameters(), h.class_lr, 0, h.warmup)]
         if pretrained:

@@ -67,6 +67,14 @@ def test_a_class_left_out_is_the_anomaly_and_has_rows_of_its_own(evaluate, camvi
         assert {row["dataset"] for row in csv.DictReader(file)} == {"camvid without car"}
 
 
+def test_only_the_wanted_scores_are_measured(evaluate, checkpoint, camvid_root, capsys):
+    found = evaluate("anomaly", "--left-out", "car", "--scores", "rba", "msp")["scores"]
+    assert list(found) == ["rba", "msp"]
+    arguments = ["--checkpoint", str(checkpoint), "--root", str(camvid_root), "--left-out", "car"]
+    assert script.main(["anomaly", *arguments, "--scores", "rba", "anomaly"]) == 1
+    assert "--scores anomaly: tiny has msp, " in capsys.readouterr().err
+
+
 def test_semantic_writes_confusion_pictures_rows_and_a_report(evaluate, tmp_path):
     result = evaluate("semantic", "--predictions", "pictures", "--report", "report", "--degraded", "fog")
     assert result["frames"] == 4 and len(result["frame_miou"]) == 4

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: MIT
 """What a freeze policy names gets no gradient and keeps every bit; what it leaves out learns."""
 
+import json
+
 import fit
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from recipe_runs import shrunk
+from recipe_runs import NETWORK, shrunk
 
 from eomt_training.freeze import Freeze
 from eomt_training.lightning_module import EomtExtModule
+from eomt_training.losses import LossConfig
 
 CASES = {  # policy, class_lr -> parts of the network that learn
     (Freeze.backbone, None): "decoder upscale mask_head class_head anomaly_head",
     (Freeze.backbone, 0.0): "decoder upscale mask_head anomaly_head",
     (Freeze.all_blocks, None): "decoder.query upscale mask_head class_head anomaly_head",
     (Freeze.all_but_anomaly_head, None): "anomaly_head",
+    (Freeze.all_but_dense_head, None): "dense_head",
 }
 
 
@@ -38,6 +42,8 @@ def test_frozen_weights_get_no_gradient_and_keep_every_bit(
     monkeypatch.setattr(fit.Cli, "before_fit", lambda cli: cli.trainer.callbacks.append(watch))
     options = {"model__freeze": policy.value, "model__lr": 0.01, "model__weight_decay": 0.5}
     options |= {"model__class_lr": "null" if class_lr is None else class_lr, "data__paste_probability": 1}
+    if policy is Freeze.all_but_dense_head:
+        options["model__options"] = json.dumps({**NETWORK, "dense_anomaly": True})
     fit.main(shrunk(camvid_root, "null", stamps_root, tmp_path, **options))
     after, learns = watch.module.net.state_dict(), tuple(CASES[policy, class_lr].split())
     changed = {name for name in after if not torch.equal(after[name], watch.before[name])}
@@ -61,5 +67,33 @@ def test_policies_that_cannot_be_are_refused():
         ValueError, match="cross_attention decoder has no pretrained blocks.*freeze = backbone"
     ):
         EomtExtModule("tiny", backbone=None, options={"decoder": "cross_attention"}, freeze=Freeze.all_blocks)
+    with pytest.raises(ValueError, match="dense_anomaly = true"):
+        EomtExtModule("tiny", backbone=None, freeze=Freeze.all_but_dense_head)
+    with pytest.raises(ValueError, match="leaves nothing to train"):
+        EomtExtModule(
+            "tiny",
+            backbone=None,
+            options={"dense_anomaly": True},
+            freeze=Freeze.all_but_dense_head,
+            loss=LossConfig(dense=0.0),
+        )
     with pytest.raises(ValueError, match="leave nothing to train"):
         EomtExtModule("tiny", backbone=None, outliers="ignore", freeze=Freeze.all_but_anomaly_head)
+
+
+def test_a_dense_head_can_be_added_to_a_trained_network(tmp_path):
+    """Every weight of the checkpoint is taken over; the new head keeps its start."""
+    plain = EomtExtModule("tiny", backbone=None).net
+    plain.save_pretrained(tmp_path, dtype=torch.float32)
+    module = EomtExtModule(
+        "tiny",
+        backbone=None,
+        init=str(tmp_path),
+        options={"dense_anomaly": True},
+        freeze=Freeze.all_but_dense_head,
+    )
+    assert all(torch.equal(module.net.state_dict()[k], v) for k, v in plain.state_dict().items())
+    assert module.net.dense_head.weight.std() > 0
+    with pytest.raises(ValueError, match="differs in dense_anomaly"):
+        module.net.save_pretrained(tmp_path, dtype=torch.float32)
+        EomtExtModule("tiny", backbone=None, init=str(tmp_path))

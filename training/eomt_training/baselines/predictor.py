@@ -56,7 +56,8 @@ class EomtExtPredictor(nn.Module):
         self, pixels: Tensor, names: Sequence[str] | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """As `AnomalyPredictor.predict_scores`; ``eomt_ext`` is the unbounded AnomalyMap."""
-        return mask_scores(self.net(pixels), self.score_names if names is None else names)
+        names = self.score_names if names is None else names
+        return mask_scores(self.net(pixels), names, self.config.num_queries)
 
     def save_pretrained(self, folder: str, **options: Any) -> None:
         self.net.save_pretrained(folder, **options)
@@ -67,7 +68,18 @@ def mask_score_names(config: EomtExtConfig) -> tuple[str, ...]:
     return tuple(name for name in scores.SCORES if name != "eomt_ext" or config.score == "eomt_ext")
 
 
-def mask_scores(output: EomtExtOutput, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Semantic map U [B,C,h,w] and the named scores [B,h,w] of one forward pass, in float32."""
-    logits = (output.mask_logits.float(), output.class_logits.float(), output.anomaly_logits.float())
-    return scores.semantic_map(*logits[:2]), {name: scores.SCORES[name](*logits) for name in names}
+def mask_scores(
+    output: EomtExtOutput, names: Sequence[str], queries: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Semantic map U [B,C,h,w] and the named scores [B,h,w] of one forward pass, in float32.
+
+    Only ``eomt_ext`` hears the dense head, where there is one: the others read the ``queries`` alone.
+    """
+    alone = output.queries(queries)
+
+    def score(name: str) -> Tensor:
+        o = output if name == "eomt_ext" else alone
+        return scores.SCORES[name](o.mask_logits.float(), o.class_logits.float(), o.anomaly_logits.float())
+
+    semantic = scores.semantic_map(alone.mask_logits.float(), alone.class_logits.float())
+    return semantic, {name: score(name) for name in names}

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig, Label, eomt_ext
+from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig, Label, eomt_ext, scores
 
 DECODERS = [d.value for d in Decoder]
 
@@ -41,6 +41,21 @@ def test_any_multiple_of_the_patch_size_works(rows, columns, patch, registers, d
     assert out.mask_logits.shape == (2, 8, rows * factor, columns * factor)
     assert out.class_logits.shape == (2, 8, 20) and out.anomaly_logits.shape == (2, 8, 3)
     assert all(x.isfinite().all() for x in (out.mask_logits, out.class_logits, out.anomaly_logits))
+
+
+def test_the_dense_head_votes_as_one_more_query():
+    """Classes stay as they are; the anomaly map gains softmax's P(anomaly) of each pixel."""
+    model = tiny(dense_anomaly=True)
+    with torch.no_grad():
+        out = model(torch.randn(2, 3, 28, 42))
+    alone = out.queries(8)
+    assert out.mask_logits.shape == (2, 9, 8, 12) and alone.mask_logits.shape == (2, 8, 8, 12)
+    with_vote, without = ((o.mask_logits, o.class_logits, o.anomaly_logits) for o in (out, alone))
+    gained = scores.eomt_ext(*with_vote) - scores.eomt_ext(*without)
+    torch.testing.assert_close(gained, out.dense_logits.softmax(1)[:, -1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        scores.semantic_map(*with_vote[:2]), scores.semantic_map(*without[:2]), rtol=0, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("size", [(28, 43), (27, 42), (0, 14), (13, 13)])

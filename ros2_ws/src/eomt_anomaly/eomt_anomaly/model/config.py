@@ -85,6 +85,7 @@ class EomtExtConfig:
     detail_layer: int | None = None                   # frozen block whose features join the upscaling
     scale_mask_logits: bool = False                   # divide mask logits by sqrt(channels)
     anomaly_hidden: int = 256
+    dense_anomaly: bool = False                       # pixel features vote too, as one more query
     # How images come in and which score goes out.
     image_size: int = 476                             # short side, px, that the model was trained at
     pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -110,7 +111,7 @@ class EomtExtConfig:
             value, least = getattr(self, name), int(name != "num_register_tokens")
             require(type(value) is int and least <= value <= largest, name,
                     f"must be an integer in [{least}, {largest}]")
-        for name in ("pos_antialias", "scale_mask_logits"):
+        for name in ("pos_antialias", "scale_mask_logits", "dense_anomaly"):
             require(type(getattr(self, name)) is bool, name, "must be true or false")
         require(_numbers((self.layer_norm_eps,)) and 0 < self.layer_norm_eps < 1, "layer_norm_eps",
                 "must lie between 0 and 1")

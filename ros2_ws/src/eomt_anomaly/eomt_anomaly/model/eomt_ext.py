@@ -14,22 +14,29 @@ from torch import Tensor, nn
 
 from .config import Decoder, EomtExtConfig
 from .decoders import CrossAttentionDecoder, JointDecoder
-from .heads import AnomalyHead, MaskHead, Upscale
+from .heads import AnomalyHead, DenseAnomalyHead, MaskHead, Upscale
 from .states import check_state
 from .vit import DinoVit, LayerScale
 
 NORMAL, ANOMALY, VOID = range(3)  # order of the anomaly head's logits
+SURE = 20.0                       # logit against zeros: a probability of 1 - 1e-7 with 50 classes
 
 
 @dataclass
 class EomtExtOutput:
     """Logits of one prediction; ``auxiliary`` holds the earlier ones, first block first, in training."""
 
-    mask_logits: Tensor      # [B,Q,h,w] float32, h = H/patch * 2^upscale_blocks
+    mask_logits: Tensor      # [B,Q,h,w] float32, h = H/patch * 2^upscale_blocks; Q + 1 with dense_anomaly
     class_logits: Tensor     # [B,Q,C+1], the last is no-object
     anomaly_logits: Tensor   # [B,Q,3]: Normal, Anomaly, Void
     auxiliary: list[EomtExtOutput] = field(default_factory=list)
-    features: Tensor | None = None   # [B,C',h,w] pixel features behind the masks
+    features: Tensor | None = None       # [B,C',h,w] pixel features behind the masks
+    dense_logits: Tensor | None = None   # [B,C+1,h,w] of the dense head, float32, the last the anomaly's
+
+    def queries(self, count: int) -> EomtExtOutput:
+        """The prediction of the first ``count`` queries: without the dense head's vote, which comes last."""
+        return EomtExtOutput(
+            self.mask_logits[:, :count], self.class_logits[:, :count], self.anomaly_logits[:, :count])
 
 
 class EomtExt(nn.Module):
@@ -53,6 +60,7 @@ class EomtExt(nn.Module):
         self.mask_head = MaskHead(config.hidden_size, channels)
         self.class_head = nn.Linear(config.hidden_size, config.num_classes + 1)
         self.anomaly_head = AnomalyHead(config.hidden_size, config.anomaly_hidden)
+        self.dense_head = DenseAnomalyHead(channels, config.num_classes) if config.dense_anomaly else None
         self.mask_scale = 1 / math.sqrt(channels) if config.scale_mask_logits else 1.0
         self.apply(_initialise)
         self.backbone.requires_grad_(False).eval()
@@ -89,6 +97,8 @@ class EomtExt(nn.Module):
             return EomtExtOutput(masks, class_logits, anomaly_logits, features=features)
 
         *auxiliary, output = self.decoder(tokens, tapped, grid, predict, mask_probs)
+        if self.dense_head is not None:
+            output = _with_dense_vote(output, self.dense_head(output.features))
         output.auxiliary = auxiliary
         return output
 
@@ -131,6 +141,20 @@ class EomtExt(nn.Module):
         from .checkpoint import save_pretrained
 
         save_pretrained(self, folder, **options)
+
+
+def _with_dense_vote(output: EomtExtOutput, dense_logits: Tensor) -> EomtExtOutput:
+    """The dense head as one more query: sure to be an anomaly, its mask P(anomaly | pixel).
+
+    AnomalyMap = sum_q sigmoid(m_q) P(anomaly | q) gains P(anomaly | pixel), and nothing that reads queries
+    need know of it. sigmoid(z_a - logsumexp(z_known)) = softmax(z)_a.
+    """
+    mask = dense_logits[:, -1:] - dense_logits[:, :-1].logsumexp(1, keepdim=True)            # [B,1,h,w]
+    no_object, anomaly = (torch.zeros_like(x[:, :1]) for x in (output.class_logits, output.anomaly_logits))
+    no_object[..., -1] = anomaly[..., ANOMALY] = SURE
+    return EomtExtOutput(
+        torch.cat([output.mask_logits, mask], 1), torch.cat([output.class_logits, no_object], 1),
+        torch.cat([output.anomaly_logits, anomaly], 1), features=output.features, dense_logits=dense_logits)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -81,6 +81,17 @@ class MaskHead(nn.Module):
         return self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(x)))))
 
 
+class DenseAnomalyHead(nn.Conv2d):
+    """Pixel features [B,C',h,w] -> logits of the C known classes and the anomaly, float32 [B,C+1,h,w]."""
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__(channels, num_classes + 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):   # bfloat16 logits would tie
+            return F.conv2d(x.float(), self.weight.float(), self.bias.float())
+
+
 class AnomalyHead(nn.Module):
     """[query embedding, normalised entropy, top probability] -> logits of Normal, Anomaly, Void.
 
