@@ -80,6 +80,7 @@ def _require_plain(c: EomtExtConfig) -> None:
         "detail_layer": c.detail_layer is not None,
         "upscale_channels": c.upscale_channels is not None and set(c.upscale_channels) != {c.hidden_size},
         "scale_mask_logits": c.scale_mask_logits,
+        "dense_anomaly": c.dense_anomaly,
     }
     found = [name for name, present in unknown.items() if present]
     if found:
