@@ -49,6 +49,7 @@ class FakeEngine:
     score, threshold, drivable_ids = "eomt_ext", 0.5, (1,)
     calibration = {"dataset": "fake val", "false_positive_rate": 0.003}
     checkpoint_sha256, model_id, device = "0" * 64, "fake", "cpu"
+    jpeg = None
 
     def __init__(self, settings):
         self.short_side = settings.short_side or 320
@@ -62,6 +63,9 @@ class FakeEngine:
 
     def warmup(self, shapes):
         pass
+
+    def decode_jpeg(self, data, swapped):
+        return None
 
     def infer(self, images):
         return [self._one(image) for image in images]

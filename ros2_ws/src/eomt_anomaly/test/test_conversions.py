@@ -176,6 +176,25 @@ def test_channels_swapped_before_compression_are_swapped_back():
     assert (abs(rgb.astype(int) - (200, 60, 20)) <= 6).all()
 
 
+@pytest.mark.parametrize("extension, fmt, asked", [
+    (".jpg", "jpeg", [False]), (".jpg", "rgb8; jpeg compressed bgr8", [False]),
+    (".jpg", "rgb8; jpeg compressed rgb8", [True]), (".png", "png", []), (".webp", "webp", [])])
+@pytest.mark.parametrize("answer", ["on the GPU", None])
+def test_a_gpu_is_asked_for_jpeg_alone_and_what_it_leaves_is_decoded_here(extension, fmt, asked, answer):
+    calls, msg = [], compressed(extension, fmt=fmt)
+
+    def decode_jpeg(data, swapped):
+        assert bytes(data) == bytes(msg.data)
+        calls.append(swapped)
+        return answer
+    got = to_rgb(msg, decode_jpeg)
+    assert calls == asked
+    if asked and answer:
+        assert got == answer
+    else:
+        np.testing.assert_array_equal(got, to_rgb(msg))
+
+
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 @given(share=st.floats(0.0, 0.99))
 @settings(max_examples=15, deadline=None)

@@ -4,6 +4,7 @@
 import time
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its in
 
 from node_rig import FakeEngine, picture
 from rclpy.clock import Clock
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from eomt_anomaly.alerts import Level, MonitorParams, Reason
@@ -54,10 +56,39 @@ class Node:
         return SimpleNamespace(warning=lambda text, **_: self.warnings.append(text))
 
 
+class OnGpu:
+    """What a tensor on a GPU is to the node: a shape, and pixels that have to be fetched."""
+
+    def __init__(self, pixels):
+        self.pixels, self.shape, self.fetched = pixels, pixels.shape, 0
+
+    def numpy(self, force):
+        self.fetched += 1
+        return self.pixels
+
+
+class GpuEngine(FakeEngine):
+    """Decodes every JPEG that OpenCV can decode, as an engine with nvJPEG would, and remembers them."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.decoded = []
+
+    def decode_jpeg(self, data, swapped):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)      # BGR
+        if pixels is None:
+            return None
+        self.decoded.append(OnGpu(pixels if swapped else pixels[..., ::-1].copy()))
+        return self.decoded[-1]
+
+    def infer(self, images):
+        return super().infer([image.pixels if isinstance(image, OnGpu) else image for image in images])
+
+
 class Rig:
     """A camera with a real Monitor behind the real mailbox and worker."""
 
-    def __init__(self):
+    def __init__(self, engine=FakeEngine):
         self.node, self.mailbox, self.gate = Node(), Mailbox(["front"]), Gate()
         self.gate.active = True
         self.camera = Camera(self.node, "front", PARAMETERS, self.mailbox, self.gate)
@@ -66,7 +97,7 @@ class Rig:
         self.pipeline = Pipeline({"front": self.camera})
         self.pipeline.look = LOOK
         self.worker = Worker(FakeEngine, None, [], self.mailbox, self.pipeline, lambda: Batching(1, 0.0))
-        self.worker.engine = FakeEngine(EngineSettings(checkpoint=""))
+        self.worker.engine = engine(EngineSettings(checkpoint=""))
         self.alerts = self.node.published["alerts"]
 
     def arrive(self, **fields):
@@ -76,6 +107,12 @@ class Rig:
         for name, value in fields.items():
             setattr(message, name, value)
         self.camera._on_image(message)
+
+    def arrive_compressed(self, fmt="jpeg", extension=".jpg", damage=lambda data: data):
+        """A compressed picture comes."""
+        header = Header(frame_id="optical", stamp=self.node.clock.now().to_msg())
+        data = damage(cv2.imencode(extension, picture(obstacle=True)[..., ::-1])[1].tobytes())
+        self.camera._on_image(CompressedImage(header=header, format=fmt, data=data))
 
     def work(self):
         """The worker's turn."""
@@ -157,3 +194,46 @@ def test_the_stages_of_a_frame_add_up_to_its_way_through_the_node():
     assert abs(ms["service"] - (ms["end_to_end"] - ms["wait"] + ms["outputs"])) < 1e-3
     rig.pipeline.durations.clear()
     assert rig.pipeline.durations.percentiles() == {}
+
+
+@pytest.mark.parametrize("fmt, extension, there", [
+    ("jpeg", ".jpg", 1), ("rgb8; jpeg compressed bgr8", ".jpg", 1), ("rgb8; jpeg compressed rgb8", ".jpg", 1),
+    ("png", ".png", 0)])
+def test_a_jpeg_decoded_on_the_gpu_gives_the_outputs_of_one_decoded_on_the_cpu(fmt, extension, there):
+    rigs = Rig(), Rig(GpuEngine)
+    for rig in rigs:
+        for _ in range(3):
+            rig.arrive_compressed(fmt, extension)
+            alert = rig.work()
+        assert alert.level == rigs[0].alerts[-1].level and alert.level != Level.UNKNOWN
+        assert rig.mailbox.counts("front").judged == 3 and not rig.node.warnings
+    assert len(rigs[1].worker.engine.decoded) == 3 * there
+    for name in ("overlay", "mask", "heatmap"):
+        here, gpu = (rig.node.published[name] for rig in rigs)
+        assert [message.data for message in here] == [message.data for message in gpu] and len(gpu) == 3
+        assert (gpu[-1].height, gpu[-1].width) == picture().shape[:2]
+
+
+def test_a_picture_on_the_gpu_is_fetched_only_for_an_output_with_a_reader():
+    rig = Rig(GpuEngine)
+    overlay = rig.camera.outputs._dense["overlay"]
+    for readers, fetched in ((0, 0), (1, 1)):
+        overlay.get_subscription_count = lambda readers=readers: readers
+        rig.arrive_compressed()
+        assert rig.work().level != Level.UNKNOWN
+        assert rig.worker.engine.decoded[-1].fetched == fetched
+
+
+@pytest.mark.parametrize("damage, words", [
+    (lambda data: data[:-40], "no end mark"), (lambda data: data[2:], "cannot be decoded"),
+    (lambda data: b"\xff\xd8" + bytes(200) + b"\xff\xd9", "cannot be decoded")])
+@pytest.mark.parametrize("engine", [FakeEngine, GpuEngine])
+def test_a_corrupt_jpeg_is_unknown_with_the_same_words_wherever_it_is_decoded(engine, damage, words):
+    rig = Rig(engine)
+    rig.arrive_compressed(damage=damage)
+    if rig.mailbox.counts("front").pending:
+        rig.work()
+    assert (rig.alerts[-1].level, rig.alerts[-1].reasons) == (Level.UNKNOWN, Reason.INVALID_INPUT)
+    assert words in rig.camera.health.text
+    rig.arrive_compressed()
+    assert rig.work().level != Level.UNKNOWN

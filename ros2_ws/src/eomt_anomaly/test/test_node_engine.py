@@ -75,6 +75,22 @@ def test_pictures_go_through_the_real_network(request, kind, backend):
         assert process.wait(20) == 0, log.read_text()
 
 
+def test_jpeg_is_decoded_on_the_cpu_where_the_gpu_cannot_and_that_is_told(checkpoint):
+    with detector(fake=False, checkpoint=checkpoint, device="cpu", precision="fp32", gpu_jpeg=True,
+                  front__image_topic="front/image_raw/compressed", monitor__clear_frames=3, max_age=5.0,
+                  stale_timeout=10.0) as (_, client, log):
+        box = client.listen("/diagnostics", DiagnosticArray)
+        client.level(Level.CLEAR, seconds=60, meanwhile=lambda: client.send_jpeg(picture()), every=0.1)
+
+        def told():
+            statuses = [status for message in box for status in message.status if "engine" in status.name]
+            values = {pair.key: pair.value for status in statuses[-1:] for pair in status.values}
+            return int(values.get("jpeg_on_cpu", 0)) >= 3 and values
+        values = client.until(told, meanwhile=lambda: client.send_jpeg(picture()))
+        assert values["jpeg_on_gpu"] == "0" and "runs on the CPU" in values["jpeg_on_cpu_because"]
+        assert log.read_text().count("JPEG pictures are decoded on the CPU") == 1
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device")])])
 def test_a_closed_engine_has_given_its_memory_back(checkpoint, device):

@@ -59,7 +59,7 @@ class Rig:
         self.engines.append(self.factory(settings))
         return self.engines[-1]
 
-    def admit(self, frame):
+    def admit(self, frame, engine):
         if frame.message == "bad":
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, "bad message")
         return np.full((4, 4, 3), frame.message, np.uint8)

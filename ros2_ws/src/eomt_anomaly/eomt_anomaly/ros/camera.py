@@ -147,7 +147,7 @@ class Camera:
 
     # ---- frames through the worker ----
 
-    def admit(self, frame: Frame) -> np.ndarray:
+    def admit(self, frame: Frame, engine: Any) -> Any:
         """See `worker.Handler`."""
         self._refuse_outdated(frame)
         age = frame.age(time.monotonic())
@@ -157,11 +157,11 @@ class Camera:
                           f"max_age {self._parameters['max_age']:g} s" + (
                               "; its stamps are of another clock: set use_sim_time" if age > 3600 else ""))
         try:
-            return to_rgb(frame.message)
+            return to_rgb(frame.message, engine.decode_jpeg)
         except InvalidInput as error:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
 
-    def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, look: Look) -> float:
+    def judge(self, frame: Frame, rgb: Any, prediction: Any, look: Look) -> float:
         """Draw the conclusions and publish them; return the seconds from stamp to publication."""
         header, begun = frame.message.header, time.monotonic()
         with self._lock:

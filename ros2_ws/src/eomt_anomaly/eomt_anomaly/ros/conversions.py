@@ -11,7 +11,9 @@ from __future__ import annotations
 import array
 import functools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,7 +70,8 @@ _REFUSED = {   # also where cv_bridge could convert them
                             "grey pictures as mono16"),
 }
 
-_END_OF_IMAGE = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}   # JPEG, PNG: first bytes, last bytes
+_JPEG = b"\xff\xd8"
+_END_OF_IMAGE = {_JPEG: b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}   # JPEG, PNG: first bytes, last bytes
 
 
 def check(msg: Image | CompressedImage) -> None:
@@ -85,17 +88,24 @@ def check(msg: Image | CompressedImage) -> None:
         _check_raw(msg)
 
 
-def to_rgb(msg: Image | CompressedImage) -> np.ndarray:
+def to_rgb(msg: Image | CompressedImage, decode_jpeg: Callable[[Any, bool], Any] | None = None) -> Any:
     """The picture as uint8 [H,W,3] RGB: a view of an unpadded `rgb8` message, otherwise a new array.
+
+    `decode_jpeg` (`Engine.decode_jpeg`) is asked first what it makes of a JPEG: a tensor, or None.
 
     Raises:
         InvalidInput: as `check`, and when compressed data cannot be decoded completely.
     """
     check(msg)
     if isinstance(msg, CompressedImage):
-        return _decode(msg)
+        return _decode(msg, decode_jpeg)
     encoding = ENCODINGS.get(msg.encoding)
     return _with_cv_bridge(msg) if encoding is None else _convert(msg, encoding)
+
+
+def on_host(picture: Any) -> np.ndarray:
+    """What `to_rgb` gave, as an array; a picture that was decoded on the GPU is downloaded."""
+    return picture if isinstance(picture, np.ndarray) else picture.numpy(force=True)
 
 
 def image_message(pixels: np.ndarray, encoding: str, header: Header) -> Image:
@@ -167,7 +177,12 @@ def _check_compressed(msg: CompressedImage) -> None:
         raise InvalidInput(f"the compressed image of {len(data)} bytes has no end mark: it is truncated")
 
 
-def _decode(msg: CompressedImage) -> np.ndarray:
+def _decode(msg: CompressedImage, decode_jpeg: Callable[[Any, bool], Any] | None) -> Any:
+    # image_transport's "...; jpeg compressed rgb8" means that red and blue were swapped before compression.
+    swapped = "compressed rgb" in msg.format
+    if decode_jpeg is not None and bytes(msg.data[:2]) == _JPEG:
+        if (picture := decode_jpeg(msg.data, swapped)) is not None:
+            return picture
     try:
         pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8),
                               cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)   # [H,W,3] BGR
@@ -176,8 +191,7 @@ def _decode(msg: CompressedImage) -> np.ndarray:
     if pixels is None:
         raise InvalidInput(f"the compressed image of {len(msg.data)} bytes (format '{msg.format}') cannot be "
                            "decoded: it is corrupt or of a kind OpenCV does not read")
-    # image_transport's "...; jpeg compressed rgb8" means that red and blue were swapped before compression.
-    return pixels if "compressed rgb" in msg.format else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 @functools.cache

@@ -47,6 +47,10 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
     if engine is not None:
         values |= {"model_id": engine.model_id, "device": engine.device, "precision": engine.precision,
                    "checkpoint_sha256": engine.checkpoint_sha256}
+        if engine.jpeg is not None:
+            left = dict(engine.jpeg.left)
+            values |= {"jpeg_on_gpu": engine.jpeg.on_gpu, "jpeg_on_cpu": sum(left.values()),
+                       "jpeg_on_cpu_because": "; ".join(f"{why}: {n}" for why, n in left.items()) or "none"}
     for kind, percentiles in durations.items():
         values |= {f"{kind}_ms_{name}": f"{value:.3f}" for name, value in percentiles.items()}
     values |= {f"worst_case_{name}_s": f"{seconds:.3f}" for name, seconds in reaction.items()}

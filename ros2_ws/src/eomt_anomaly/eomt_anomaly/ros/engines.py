@@ -24,7 +24,8 @@ def make_engine(settings: EngineSettings) -> Any:
     return Engine(settings.checkpoint or None, device=settings.device, precision=settings.precision,
                   backend=settings.backend, short_side=settings.short_side, backbone=settings.backbone
                   or None,
-                  threads=settings.threads, compile=settings.compile, cuda_graphs=settings.cuda_graphs)
+                  threads=settings.threads, compile=settings.compile, cuda_graphs=settings.cuda_graphs,
+                  gpu_jpeg=settings.gpu_jpeg)
 
 
 def drivable_ids(engine: Any, names: list[str]) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ class EngineSettings:
     threads: int | None = None
     compile: bool = False
     cuda_graphs: bool = True
+    gpu_jpeg: bool = False
 
     @classmethod
     def chosen(cls, values: Mapping[str, Any]) -> EngineSettings:

@@ -52,14 +52,14 @@ class Pipeline:
         self.durations = Durations()
         self._cameras = cameras
 
-    def admit(self, frame: Frame) -> np.ndarray:
-        """The frame as uint8 [H,W,3] RGB, or raise `Refused`."""
+    def admit(self, frame: Frame, engine: Any) -> Any:
+        """See `worker.Handler`."""
         taken = time.monotonic()
-        rgb = self._cameras[frame.camera].admit(frame)
+        rgb = self._cameras[frame.camera].admit(frame, engine)
         frame.stages.update(wait=taken - frame.received, decode=time.monotonic() - taken)
         return rgb
 
-    def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, inference_s: float) -> None:
+    def judge(self, frame: Frame, rgb: Any, prediction: Any, inference_s: float) -> None:
         """Draw the conclusions from a prediction and publish them, or raise `Refused`."""
         age = self._cameras[frame.camera].judge(frame, rgb, prediction, self.look)
         stages = frame.stages

@@ -20,7 +20,7 @@ from eomt_anomaly_msgs.msg import AnomalyHeatmap, ObstacleAlertArray, SemanticMa
 
 from ..alerts import CameraModel, MonitorResult
 from . import qos, visuals
-from .conversions import image_message
+from .conversions import image_message, on_host
 from .health import Verdict
 from .pointcloud import cloud_message, obstacle_points
 
@@ -71,7 +71,7 @@ class Outputs:
             self._alerts.publish(make(self._sequence))
             self._sequence += 1
 
-    def publish(self, header: Header, rgb: np.ndarray, prediction: Any, result: MonitorResult,
+    def publish(self, header: Header, rgb: Any, prediction: Any, result: MonitorResult,
                 verdict: Verdict,
                 camera: CameraModel | None, look: Look) -> None:
         """Publish what is listened to of one judged frame, all with the frame's own header. Never raises.
@@ -96,7 +96,7 @@ class Outputs:
         self._send("mask_color", look, lambda: image_message(
             visuals.colored(classes, look.table), "rgb8", header))
         self._send("overlay", look, lambda: image_message(visuals.overlay(
-            rgb, classes, anomaly, look.table, look.alpha, look.threshold, tracks, verdict.level,
+            on_host(rgb), classes, anomaly, look.table, look.alpha, look.threshold, tracks, verdict.level,
             verdict.reasons), "rgb8", header))
 
     def _send(self, name: str, look: Look, make: Callable[[], Any]) -> None:

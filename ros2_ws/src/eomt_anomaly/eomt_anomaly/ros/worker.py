@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from traceback import clear_frames
 from typing import Any, Protocol
 
-import numpy as np
-
 from ..alerts import Reason
 from .fallback import EngineSettings, Ladder, lower_rung
 from .mailbox import Drop, Frame, Mailbox
@@ -28,10 +26,10 @@ class Refused(Exception):
 class Handler(Protocol):
     """What the worker asks of the node; all three run in the worker's thread."""
 
-    def admit(self, frame: Frame) -> np.ndarray:
-        """The frame as uint8 [H,W,3] RGB, or raise `Refused`."""
+    def admit(self, frame: Frame, engine: Any) -> Any:
+        """The frame as uint8 [H,W,3] RGB, an array or the engine's own tensor, or raise `Refused`."""
 
-    def judge(self, frame: Frame, rgb: np.ndarray, prediction: Any, inference_s: float) -> None:
+    def judge(self, frame: Frame, rgb: Any, prediction: Any, inference_s: float) -> None:
         """Draw the conclusions and publish them, or raise `Refused`."""
 
     def refused(self, frame: Frame, why: Refused) -> None:
@@ -141,14 +139,14 @@ class Worker:
         admitted, images = [], []
         for frame in frames:
             try:
-                images.append(self._handler.admit(frame))
+                images.append(self._handler.admit(frame, self.engine))
                 admitted.append(frame)
             except Exception as error:
                 self._refuse(frame, error)
         if admitted:
             self._infer(admitted, images)
 
-    def _infer(self, frames: list[Frame], images: list[np.ndarray]) -> None:
+    def _infer(self, frames: list[Frame], images: list[Any]) -> None:
         started = time.monotonic()
         try:
             predictions = self.engine.infer(images)
@@ -171,7 +169,7 @@ class Worker:
             except Exception as error:
                 self._refuse(frame, error)
 
-    def _recover(self, frames: list[Frame], images: list[np.ndarray], error: Exception) -> None:
+    def _recover(self, frames: list[Frame], images: list[Any], error: Exception) -> None:
         """One bad image must not cost the others: a failed batch is run again frame by frame."""
         if len(frames) > 1:
             if _is_out_of_memory(error):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .pipeline import Prediction, Setup
+from .pipeline import Picture, Prediction, Setup
 from .postprocess import exact, finish, fuse, require_finite
 from .preprocess import Normalizer, Plan, network_input
 
@@ -30,7 +30,7 @@ class CpuPipeline:
         start = (torch.set_num_threads, (threads,)) if threads else (None, ())
         self._worker = ThreadPoolExecutor(1, "eomt-cpu", *start)
 
-    def submit(self, images: Sequence[np.ndarray]) -> Future[list[Prediction]]:
+    def submit(self, images: Sequence[Picture]) -> Future[list[Prediction]]:
         """Queue the images; the caller may reuse them only after the result is there."""
         return self._worker.submit(lambda: [self._one(image) for image in images])
 
@@ -44,7 +44,9 @@ class CpuPipeline:
         del self.setup, self._normalize
 
     @torch.inference_mode()
-    def _one(self, image: np.ndarray) -> Prediction:
+    def _one(self, image: Picture) -> Prediction:
+        if isinstance(image, torch.Tensor):     # decoded on a GPU whose memory then ran out
+            image = image.numpy(force=True)
         clock = time.perf_counter
         t0 = clock()
         plan = self.setup.plan(*image.shape[:2])

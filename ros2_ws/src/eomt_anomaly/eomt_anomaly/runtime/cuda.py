@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The CUDA pipeline: upload of uint8, everything else on the GPU, download of two maps an image.
 
-Three streams joined by events, over a ring of reused pinned buffers: while one submission computes, the next
+Streams joined by events, over a ring of reused pinned buffers: while one submission computes, the next
 uploads and the one before downloads. A shape of batch that comes again is replayed as a CUDA graph. Its logic
 and numbers are tested on the CPU through `InlineStreams`; see docs/runtime.md for what has and has not been
 run on a GPU.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .errors import NonFiniteOutput
 from .graphs import Graphs
-from .pipeline import Prediction, Setup
+from .pipeline import Picture, Prediction, Setup
 from .postprocess import exact, finish_on_device, finite, fuse
 from .preprocess import Normalizer, Plan
 from .streams import Streams
@@ -69,7 +69,7 @@ class CudaPipeline:
         self._next = 0
         self._lock = threading.RLock()
 
-    def submit(self, images: Sequence[np.ndarray]) -> list[tuple[Batch, int]]:
+    def submit(self, images: Sequence[Picture]) -> list[tuple[Batch, int]]:
         """Copy the images (free at once) and start. Returns each image's batch and place in it."""
         sizes: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
@@ -102,7 +102,7 @@ class CudaPipeline:
             self._ring = [Slot() for _ in self._ring]
             del self.setup, self._normalize, self._run
 
-    def _launch(self, images: list[np.ndarray]) -> Batch:
+    def _launch(self, images: list[Picture]) -> Batch:
         streams, slot = self.streams, self._ring[self._next]
         self._next = (self._next + 1) % len(self._ring)
         if slot.batch is not None:
@@ -112,10 +112,17 @@ class CudaPipeline:
         batch = Batch(shape, slot)
         host = slot.take("upload", 3 * pixels, streams).view(*shape, 3)
         for row, image in zip(host.numpy(), images):
-            np.copyto(row, image)
+            if isinstance(image, np.ndarray):
+                np.copyto(row, image)
         batch.marks.append(streams.mark("copy_in"))
         with streams.on("copy_in"):
-            device = host.to(streams.device, non_blocking=True)                       # [B,H,W,3] uint8
+            device = torch.empty(host.shape, dtype=torch.uint8, device=streams.device)    # [B,H,W,3]
+            for row, copy, image in zip(device, host, images):
+                if isinstance(image, Tensor):                                         # it is there already
+                    row.copy_(image)
+                    streams.keep(image, "copy_in")
+                else:
+                    row.copy_(copy, non_blocking=True)
         batch.marks.append(streams.mark("copy_in"))
         streams.wait("compute", batch.marks[-1])
         with streams.on("compute"), torch.inference_mode():

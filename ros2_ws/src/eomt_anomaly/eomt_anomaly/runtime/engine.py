@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..model import EomtExt
 from ..model.scores import SCORES
@@ -20,8 +21,9 @@ from .cpu import CpuPipeline
 from .cuda import CudaPipeline
 from .errors import check_image
 from .exported import Exported, open_exported
+from .jpeg import GpuJpeg
 from .network import DTYPES, choose_precision, compile_in_place, cpu_has_bf16, prepare
-from .pipeline import Pipeline, Prediction, Setup
+from .pipeline import Picture, Pipeline, Prediction, Setup
 from .preprocess import MODES
 from .streams import CudaStreams
 
@@ -53,6 +55,8 @@ class Engine:
         threads: for the network's arithmetic on a CPU; None: torch's choice.
         compile: torch.compile the network: a slow first frame of each size, then perhaps faster ones.
         cuda_graphs: on CUDA, replay a graph for each shape of batch that comes again (see `Graphs`).
+        gpu_jpeg: on CUDA, `decode_jpeg` decodes by nvJPEG, through torchvision. Off: what that does to
+            quality has not been measured.
 
     Raises:
         ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the
@@ -63,7 +67,7 @@ class Engine:
                  precision: str = "auto", backend: str = "torch", short_side: int | None = None, *,
                  score: str | None = None, backbone: str | Path | None = None, mode: str = "rectangle",
                  max_tokens: int | None = None, threads: int | None = None, compile: bool = False,
-                 cuda_graphs: bool = True):
+                 cuda_graphs: bool = True, gpu_jpeg: bool = False):
         _one_of("backend", backend, BACKENDS)
         _one_of("mode", mode, MODES)
         numbers = {"short_side": short_side, "max_tokens": max_tokens, "threads": threads}
@@ -101,12 +105,15 @@ class Engine:
         setup = Setup(network, dtype, self.precision == "exact", self.score, self.short_side, mode,
                       max_tokens, opened.size)
         self._pipeline: Pipeline
+        streams = None
         if backend != "torch":
             self._pipeline = GraphPipeline(setup, threads)
         elif self._device.type == "cpu":
             self._pipeline = CpuPipeline(setup, threads)
         else:
-            self._pipeline = CudaPipeline(setup, CudaStreams(self._device), graphs=cuda_graphs)
+            streams = CudaStreams(self._device)
+            self._pipeline = CudaPipeline(setup, streams, graphs=cuda_graphs)
+        self.jpeg = GpuJpeg(streams) if gpu_jpeg else None
         self._closed = False
 
     def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
@@ -115,8 +122,10 @@ class Engine:
             for _ in range(2 if self._device.type == "cuda" else 1):      # the second captures a graph
                 self.infer([np.full((height, width, 3), 114, np.uint8)])
 
-    def infer(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+    def infer(self, images: Sequence[Picture]) -> list[Prediction]:
         """One prediction for each image (uint8 [H,W,3] RGB, sizes may differ), in order.
+
+        An image is an array, or what `decode_jpeg` gave.
 
         Raises:
             InvalidImage: an image is not uint8 [H,W,3] with H, W > 0; nothing was run.
@@ -125,13 +134,21 @@ class Engine:
         """
         return self.result(self.submit(images))
 
-    def submit(self, images: Sequence[np.ndarray]) -> Ticket:
+    def submit(self, images: Sequence[Picture]) -> Ticket:
         """Begin to work on images (see `infer`); leave them unchanged until `result` returns."""
         if self._closed:
             raise RuntimeError("the engine is closed: make a new one")
         for image in images:
             check_image(image)
         return Ticket(self._pipeline.submit(images))
+
+    def decode_jpeg(self, data: Any, swapped: bool = False) -> Tensor | None:
+        """A JPEG file as an image for `infer` that is on the GPU already; None: decode it on the host.
+
+        None without `gpu_jpeg` and CUDA, without nvJPEG, and for files that are not plain baseline JPEG;
+        `jpeg` keeps count and says why (see `GpuJpeg`).
+        """
+        return None if self.jpeg is None else self.jpeg.decode(data, swapped)
 
     def result(self, ticket: Ticket) -> list[Prediction]:
         """Wait for a submission. Raises as `infer`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 
 class InvalidImage(ValueError):
@@ -21,12 +22,12 @@ class NonFiniteOutput(RuntimeError):
 
 
 def check_image(image: Any) -> None:
-    """Raise `InvalidImage` unless `image` is a uint8 array [H,W,3] with H, W > 0."""
-    if not isinstance(image, np.ndarray):
+    """Raise `InvalidImage` unless `image` is a uint8 array or tensor [H,W,3] with H, W > 0."""
+    if not isinstance(image, (np.ndarray, torch.Tensor)):
         raise InvalidImage(f"image is a {type(image).__name__}: pass a numpy array, uint8 [H,W,3], RGB")
-    if image.dtype != np.uint8:
+    if image.dtype not in (np.uint8, torch.uint8):
         raise InvalidImage(f"image has dtype {image.dtype}: convert it to uint8, 0..255")
     if image.ndim != 3 or image.shape[2] != 3:
-        raise InvalidImage(f"image has shape {image.shape}: pass [H,W,3], RGB")
-    if image.size == 0:
-        raise InvalidImage(f"image has shape {image.shape}: both sides must be at least 1 px")
+        raise InvalidImage(f"image has shape {tuple(image.shape)}: pass [H,W,3], RGB")
+    if 0 in image.shape:
+        raise InvalidImage(f"image has shape {tuple(image.shape)}: both sides must be at least 1 px")

@@ -9,8 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .preprocess import Plan, cover, plan
+
+Picture = np.ndarray | Tensor     # uint8 [H,W,3] RGB; a tensor lies on the engine's GPU (jpeg.py)
 
 
 @dataclass
@@ -29,7 +32,7 @@ class Prediction:
 class Pipeline(Protocol):
     """Upload, forward, download. A handle of `submit` is for `result` of the same pipeline."""
 
-    def submit(self, images: Sequence[np.ndarray]) -> Any:
+    def submit(self, images: Sequence[Picture]) -> Any:
         """Begin to work on valid images of any sizes; may return before anything is done."""
 
     def result(self, handle: Any) -> list[Prediction]:

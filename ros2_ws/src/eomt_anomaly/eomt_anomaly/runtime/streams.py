@@ -15,9 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+QUEUES = ("decode", "copy_in", "compute", "copy_out")
+
 
 class Streams(Protocol):
-    """Three queues, ``copy_in``, ``compute`` and ``copy_out``; work on one is in order, events join them."""
+    """The queues of `QUEUES`: work on one is in order, events join them."""
 
     device: torch.device
 
@@ -55,7 +57,7 @@ class CudaStreams:
 
     def __init__(self, device: torch.device):
         self.device = device
-        self._queues = {name: torch.cuda.Stream(device) for name in ("copy_in", "compute", "copy_out")}
+        self._queues = {name: torch.cuda.Stream(device) for name in QUEUES}
         self._pool: Any = None          # of memory, which all graphs share: they never run at the same time
 
     def on(self, queue: str) -> AbstractContextManager[Any]:

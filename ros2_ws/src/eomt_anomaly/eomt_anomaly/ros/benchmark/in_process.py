@@ -73,7 +73,7 @@ class Contestant:
         try:
             message = ros_message(record)
             t1 = clock()
-            image = to_rgb(message)
+            image = to_rgb(message, self.engine.decode_jpeg)
             t2 = clock()
             prediction = self.engine.infer([image])[0]
             t3 = clock()
@@ -107,7 +107,7 @@ class Contestant:
         self.stages, self.totals, self.dropped, self.frames_in = {}, {}, Counter(), 0
         self.monitor.reset()
 
-    def _fitting(self, image: np.ndarray) -> CameraModel | None:
+    def _fitting(self, image: Any) -> CameraModel | None:
         camera = self.camera
         return camera if camera is not None and (camera.height, camera.width) == image.shape[:2] else None
 
