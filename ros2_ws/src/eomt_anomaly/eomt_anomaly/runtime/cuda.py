@@ -73,7 +73,8 @@ class CudaPipeline:
         """Copy the images (free at once) and start. Returns each image's batch and place in it."""
         sizes: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
-            sizes.setdefault(image.shape[:2], []).append(i)
+            height, width = image.shape[:2]
+            sizes.setdefault((height, width), []).append(i)
         handle: list[Any] = [None] * len(images)
         with self._lock:
             for members in sizes.values():
