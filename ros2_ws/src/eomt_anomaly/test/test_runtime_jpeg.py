@@ -113,10 +113,12 @@ def of_size(file, height, width):
 
 def frame_header(precision, components):
     body = bytes((precision, 0, 40, 0, 60, len(components))) + b"".join(bytes((i, 17, 0)) for i in components)
-    return with_segment(b"\xff\xd8\xff\xd9", 0xC0, body)
+    return with_segment(b"\xff\xd8\xff\xda\0\2\xff\xd9", 0xC0, body)
 
 
 PLAIN = encoded(picture(40, 60))
+FRAME = PLAIN.index(b"\xff\xc0") + 4      # where the frame header's 15 bytes begin
+ADOBE_RGB = b"Adobe\0\x64\0\0\0\0\0"
 TAKEN = {
     "4:2:0": PLAIN, "grey": cv2.imencode(".jpg", picture(40, 60)[..., 0])[1].tobytes(),
     "4:4:4": encoded(picture(40, 60), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
@@ -129,9 +131,13 @@ LEFT = {
     "12 bits": (frame_header(12, b"\1\2\3"), "not baseline"),
     "CMYK": (frame_header(8, b"\1\2\3\4"), "colours other"),
     "RGB": (frame_header(8, b"RGB"), "colours other"),
-    "Adobe's RGB": (with_segment(PLAIN, 0xEE, b"Adobe\0\x64\0\0\0\0\0"), "colours other"),
+    "Adobe's RGB": (with_segment(PLAIN, 0xEE, ADOBE_RGB), "colours other"),
     "a bomb": (of_size(PLAIN, 65535, 65535), "more pixels"),
     "just too large": (of_size(PLAIN, 8192, 8193), "more pixels"),
+    "a bomb behind a small frame": (with_segment(of_size(PLAIN, 65535, 65535), 0xC0, PLAIN[FRAME:FRAME + 15]),
+                                    "no readable header"),
+    "Adobe's RGB behind the frame": (PLAIN[:FRAME + 15] + with_segment(PLAIN, 0xEE, ADOBE_RGB)[2:18]
+                                     + PLAIN[FRAME + 15:], "colours other"),
     "no height": (of_size(PLAIN, 0, 60), "no readable header"),
     "PNG": (cv2.imencode(".png", picture(40, 60))[1].tobytes(), "not a JPEG"),
     "nothing": (b"", "not a JPEG"), "cut off": (PLAIN[:100], "no readable header"),

@@ -25,7 +25,7 @@ from .streams import Streams
 Decode = Callable[[Tensor, torch.device], Tensor]    # a file, uint8 [n] -> uint8 [3,H,W] RGB on the device
 
 MAX_PIXELS = 1 << 26     # 200 MB of the GPU; larger ones are left to OpenCV, which has a limit of its own
-MAX_SEGMENTS = 64        # before the frame header: a hostile file must not keep the worker busy
+MAX_SEGMENTS = 64        # before the scan: a hostile file must not keep the worker busy
 SOF0, SOFS = 0xC0, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 APP14, SOS, EOI = 0xEE, 0xDA, 0xD9
 TRIAL = (200, 120, 40)   # RGB
@@ -107,22 +107,26 @@ def refusal(data: memoryview) -> str:
     """Why nvJPEG must not have this file; "" for 8-bit baseline JPEG, grey or YCbCr, within `MAX_PIXELS`."""
     if data[:2] != b"\xff\xd8":
         return "not a JPEG"
-    at = 2
-    for _ in range(MAX_SEGMENTS):
+    at, rgb = 2, False
+    frames: list[str] = []
+    for _ in range(MAX_SEGMENTS):      # to the scan: what counts may stand behind the frame header too
         mark, code, length = data[at:at + 1], data[at + 1:at + 2], int.from_bytes(data[at + 2:at + 4], "big")
         body = bytes(data[at + 4:at + 2 + length])
-        if mark != b"\xff" or length < 2 or len(body) < length - 2 or code[0] in (SOS, EOI):
+        if mark != b"\xff" or length < 2 or len(body) < length - 2 or code[0] == EOI:
             break
-        if code[0] == APP14 and body[:5] == b"Adobe" and body[11:12] != b"\1":
-            return "colours other than YCbCr"
+        if code[0] == SOS:
+            if len(frames) != 1:       # of two sizes a decoder may take the one that was not looked at
+                break
+            return frames[0] or ("colours other than YCbCr" if rgb else "")
+        rgb |= code[0] == APP14 and body[:5] == b"Adobe" and body[11:12] != b"\1"
         if code[0] in SOFS:
-            return _frame(body) if code[0] == SOF0 else "not baseline"
+            frames.append(_frame(body) if code[0] == SOF0 else "not baseline")
         at += 2 + length
     return "no readable header"
 
 
 def _frame(body: bytes) -> str:
-    """Of the frame header: sample precision, height, width, components (id, sampling, table)."""
+    """Why not this frame header, or "": sample precision, height, width, components (id, sampling, table)."""
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         return "no readable header"
     height, width, components = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[6::3]
