@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from ..model import ANOMALY, EomtExtOutput
 from ..model.scores import SCORES, semantic_map
 from .errors import NonFiniteOutput
 from .preprocess import Plan
+from .upsample import Strip, in_strips
 
 NON_NEGATIVE = ("eomt_ext", "msp", "max_entropy")   # scores whose published value is 1 - exp(-x)
 
@@ -65,31 +65,24 @@ def finite(output: EomtExtOutput) -> Tensor:
 def finish(maps: np.ndarray, plan: Plan, score: str) -> tuple[np.ndarray, np.ndarray]:
     """Low-resolution maps of each window -> class map uint8 [H,W] and published anomaly float32 [H,W].
 
-    maps: float32 [n,C+1,h,w], n windows of the plan. Needs about 3 float images of working memory.
+    maps: float32 [n,C+1,h,w], n windows of the plan.
     """
-    buffer, wins = np.empty(plan.image, np.float32), np.empty(plan.image, np.uint8)
-    best = upsample(maps[:, 0], plan).copy()
-    class_map = np.zeros(plan.image, np.uint8)
-    for c in range(1, maps.shape[1] - 1):
-        value = upsample(maps[:, c], plan, buffer)
-        cv2.compare(value, best, cv2.CMP_GT, dst=wins)  # 255 where c is the best so far
-        wins &= c
-        cv2.max(class_map, wins, dst=class_map)  # c rises, so it replaces what is there
-        cv2.max(best, value, dst=best)
-    del best
-    anomaly = torch.from_numpy(upsample(maps[:, -1], plan, buffer))
-    return class_map, publish(score, anomaly).numpy()
+    class_map, anomaly = np.empty(plan.image, np.uint8), np.empty(plan.image, np.float32)
 
+    def finish_strip(strip: Strip) -> None:
+        chosen, best = class_map[strip.rows], strip.enlarge(0)
+        value, wins = np.empty_like(best), np.empty(best.shape, np.uint8)
+        chosen.fill(0)
+        for c in range(1, maps.shape[1] - 1):
+            strip.enlarge(c, value)
+            np.greater(value, best, out=wins.view(np.bool_))  # 1 where c is the best so far
+            np.multiply(wins, np.uint8(c), out=wins)
+            np.maximum(chosen, wins, out=chosen)  # c rises, so it replaces what is there
+            np.maximum(best, value, out=best)
+        publish(score, torch.from_numpy(strip.enlarge(-1, anomaly[strip.rows])))
 
-def upsample(windows: np.ndarray, plan: Plan, out: np.ndarray | None = None) -> np.ndarray:
-    """One map of each window, [n,h,w] -> [H,W]: each upsampled, averaged where they overlap."""
-    if len(windows) == 1 and plan.window == plan.scaled:
-        return cv2.resize(windows[0], plan.image[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
-    total, count = np.zeros(plan.scaled, np.float32), np.zeros(plan.scaled, np.float32)
-    for window, crop in zip(windows, plan.crops()):
-        total[crop] += cv2.resize(window, plan.window[::-1], interpolation=cv2.INTER_LINEAR)
-        count[crop] += 1
-    return cv2.resize(total / count, plan.image[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+    in_strips(maps, plan, finish_strip)
+    return class_map, anomaly
 
 
 def finish_on_device(maps: Tensor, plan: Plan, score: str) -> tuple[Tensor, Tensor]:
@@ -122,7 +115,7 @@ def exact(output: EomtExtOutput, plan: Plan, score: str) -> tuple[Tensor, Tensor
 
 
 def join(windows: Iterable[Tensor], plan: Plan) -> Tensor:
-    """Maps of each window, each [1,K,h,w] -> [1,K,H,W] (see `upsample`)."""
+    """Maps of each window, each [1,K,h,w] -> [1,K,H,W]: each upsampled, averaged where they overlap."""
     windows = list(windows)
     if len(windows) == 1 and plan.window == plan.scaled:
         return _interpolate(windows[0], plan.image)
