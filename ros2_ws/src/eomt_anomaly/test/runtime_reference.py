@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Plain numpy and slow: what the engine must give, without its code; and a tiny model that says something."""
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -53,3 +54,17 @@ def naive(mask_logits, class_logits, anomaly_logits, size):
     semantic = np.tensordot(softmax(class_logits)[:, :-1].T, masks, 1)
     anomaly = np.tensordot(softmax(anomaly_logits)[:, 1], masks, 1)
     return semantic, 1 - np.exp(-anomaly)
+
+
+def join(windows, plan):
+    """One map of each window, [n,h,w] -> [H,W] by OpenCV: each enlarged, averaged where they overlap."""
+    def resize(x, size):
+        return cv2.resize(x, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+    if len(windows) == 1 and plan.window == plan.scaled:
+        return resize(windows[0], plan.image)
+    total, count = np.zeros(plan.scaled, np.float32), np.zeros(plan.scaled, np.float32)
+    for window, crop in zip(windows, plan.crops()):
+        total[crop] += resize(window, plan.window)
+        count[crop] += 1
+    return resize(total / count, plan.image)

@@ -4,18 +4,20 @@
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runtime_reference import enlarge, naive, softmax
+from runtime_reference import enlarge, join, naive, softmax
 
 from eomt_anomaly.model import EomtExtOutput
 from eomt_anomaly.model.scores import SCORES
-from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, fuse, publish, upsample
-from eomt_anomaly.runtime.preprocess import plan
+from eomt_anomaly.runtime import upsample
+from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, fuse, publish
+from eomt_anomaly.runtime.preprocess import Plan, cover, plan
 
 
 def logits(queries=20, classes=6, size=(16, 24), sharp=6.0, seed=0, count=1):
@@ -90,9 +92,74 @@ def test_published_scores_stay_below_one_whatever_comes(score):
 def test_windows_are_enlarged_first_and_then_averaged():
     p = plan(56, 100, 56, 14, mode="windows")
     assert p.corners == ((0, 0), (0, 44))
-    windows = np.stack([np.full((16, 16), 1, np.float32), np.full((16, 16), 3, np.float32)])
-    joined = upsample(windows, p)
-    assert (joined[:, :44] == 1).all() and (joined[:, 44:56] == 2).all() and (joined[:, 56:] == 3).all()
+    maps = np.stack([np.full((2, 16, 16), value, np.float32) for value in (1, 3)])
+    joined = -np.log1p(-finish(maps, p, "eomt_ext")[1])
+    for columns, value in ((slice(44), 1), (slice(44, 56), 2), (slice(56, None), 3)):
+        np.testing.assert_allclose(joined[:, columns], value, rtol=1e-5)
+
+
+sides = st.integers(1, 70)
+sizes = st.tuples(sides, sides)
+
+
+@st.composite
+def plans(draw):
+    """One window; several beside or below each other; a grid of them; enlarged or shrunk."""
+    image, window = draw(sizes), draw(sizes)
+    kind = draw(st.sampled_from(("rectangle", "windows", "cover", "grid")))
+    if kind == "cover":
+        return cover(*image, window)
+    if kind != "grid":
+        return plan(*image, draw(sides), 14, kind)
+    starts = [(0, draw(st.integers(1, side))) for side in window]
+    scaled = tuple(start[1] + side for start, side in zip(starts, window))
+    return Plan(image, scaled, window, tuple((y, x) for y in starts[0] for x in starts[1]))
+
+
+@pytest.fixture(scope="module")
+def tiny_strips():
+    """So that small images have many, which end anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upsample, "STRIP", 300)
+        patch.setattr(upsample, "BLOCK", 9)
+        upsample._bands.cache_clear()
+        yield
+    upsample._bands.cache_clear()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(p=plans(), size=sizes, classes=st.integers(1, 8), seed=st.integers(0, 1000))
+def test_strips_are_opencvs_bilinear_interpolation(tiny_strips, p, size, classes, seed):
+    maps = np.random.default_rng(seed).random((len(p.corners), classes + 1, *size), np.float32)
+    class_map, anomaly = finish(maps, p, "eomt_ext")
+    want = np.stack([join(maps[:, k], p) for k in range(classes + 1)])                       # [C+1,H,W]
+    np.testing.assert_allclose(anomaly, 1 - np.exp(-want[-1]), atol=1e-5)
+    chosen = np.take_along_axis(want[:-1], class_map[None].astype(int), 0)[0]
+    np.testing.assert_allclose(chosen, want[:-1].max(0), atol=1e-5)                          # but for ties
+
+
+def test_the_first_of_equal_classes_is_chosen_in_every_strip():
+    maps = np.ones((1, 5, 8, 8), np.float32)
+    maps[:, 3] = 0
+    class_map, _ = finish(maps, plan(300, 200, 56, 14), "eomt_ext")
+    assert (class_map == 0).all()
+    maps[:, 3] = 2
+    assert (finish(maps, plan(300, 200, 56, 14), "eomt_ext")[0] == 3).all()
+
+
+@pytest.mark.parametrize("threads", (1, 3))
+def test_threads_of_strips_change_neither_maps_nor_torchs_setting(threads):
+    p, before = plan(500, 400, 56, 14), torch.get_num_threads()
+    maps = fuse(logits(), "eomt_ext").numpy()
+    want = finish(maps, p, "eomt_ext")
+    torch.set_num_threads(threads)
+    try:
+        for got, same in zip(finish(maps, p, "eomt_ext"), want):
+            np.testing.assert_array_equal(got, same)
+        with ThreadPoolExecutor(1) as new:
+            assert torch.get_num_threads() == new.submit(torch.get_num_threads).result() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_windows_fast_on_device_and_exact_agree():

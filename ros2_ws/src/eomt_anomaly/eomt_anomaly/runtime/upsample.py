@@ -8,11 +8,10 @@ the map rows below it, for all maps at once; the other, of one map at a time, ma
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from threading import Barrier
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from .preprocess import Plan
 
-STRIP = 1 << 16   # px: a float row block of 256 kB, so that the few of them in use fit into a core's cache
+STRIP = 1 << 15   # px: the few buffers fit into a core's cache, and MKL shares out no product this small
 BLOCK = 128       # columns made by one product
 
 
@@ -116,13 +115,11 @@ def _starts(plan: Plan) -> tuple[list[int], list[int]]:
     return rows, columns
 
 
-@lru_cache(maxsize=None)
+@cache
 def _workers(count: int) -> ThreadPoolExecutor:
-    """Threads in which torch computes alone: a strip is too small to be shared out once more."""
+    """Threads in which torch does not share its own operations out once more: strips are small."""
     pool, started = ThreadPoolExecutor(count, "eomt-strips", torch.set_num_threads, (1,)), Barrier(count)
     list(pool.map(lambda _: started.wait(), range(count)))
     torch.set_num_threads(count)    # what was set last, in any thread, is what new threads begin with
     return pool
 
-
-os.register_at_fork(after_in_child=_workers.cache_clear)    # a fork has the pool, but none of its threads
