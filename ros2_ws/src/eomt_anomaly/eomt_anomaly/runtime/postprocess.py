@@ -2,8 +2,8 @@
 """From the network's logits to a class map and an anomaly map of the image's size.
 
 Fast path: sum_q weights[q,k] sigmoid(mask_q) at mask resolution as one matrix product, its rows the C known
-classes and P(anomaly | q); then each of these few maps (not each of the Q masks) is upsampled, one after the
-other, while the best class so far is kept. Naively the Q masks are upsampled first; `exact` does that. The
+classes and P(anomaly | q); then each of these few maps (not each of the Q masks) is upsampled, strip by
+strip, while the best class so far is kept. Naively the Q masks are upsampled first; `exact` does that. The
 two differ where a mask's sigmoid is sharp, because sigmoid and interpolation do not commute.
 """
 
