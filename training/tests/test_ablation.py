@@ -15,7 +15,8 @@ import yaml
 from scipy.stats import ttest_rel
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
-from eomt_training.evaluation.ablation import QUALITY, paired, table
+from eomt_training.baselines import EomtExtPredictor
+from eomt_training.evaluation.ablation import QUALITY, cost, paired, table
 from eomt_training.labels import CAMVID
 
 TRAINING = Path(__file__).resolve().parents[1]
@@ -44,6 +45,20 @@ def test_only_a_difference_beyond_its_interval_is_bold():
     difference = lines[4].split(" | ")
     assert difference[0] == "| other − one" and difference[1].startswith("**+5.0 ±")
     assert not difference[5].startswith("**") and "±" in difference[5]
+
+
+def test_operations_of_a_block_include_its_attention():
+    """A ViT block: 24 T D^2 + 4 T^2 D operations, 12 D^2 + 15 D parameters."""
+    options = {"patch_size": 16, "pos_grid": 4, "num_queries": 8}
+    deep, shallow = (
+        cost(EomtExtPredictor(EomtExt(EomtExtConfig.preset("tiny", num_layers=n, **options))), 48)
+        for n in (5, 3)
+    )
+    tokens, d = 1 + 3 * 4, 32  # 48x64 px; two more frozen blocks: no queries in them
+    assert 1e9 * (deep["gflops"] - shallow["gflops"]) == pytest.approx(
+        2 * (24 * tokens * d * d + 4 * tokens * tokens * d), rel=1e-6
+    )
+    assert 1e6 * (deep["parameters_m"] - shallow["parameters_m"]) == pytest.approx(2 * (12 * d * d + 15 * d))
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda path: path.stem)

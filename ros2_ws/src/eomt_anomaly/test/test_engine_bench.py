@@ -162,18 +162,15 @@ def test_ratios_are_of_the_same_round():
 def test_operations_are_those_of_the_formula():
     """A ViT block: 24 T D^2 + 4 T^2 D; attention must not be missing."""
     deep, shallow = (
-        randomise(
-            comparison.EomtExt(
-                EomtExtConfig.preset("tiny", patch_size=16, pos_grid=4, num_layers=n, num_queries=8)
-            ),
-            0,
-        )
-        for n in (5, 3)
+        EomtExtConfig.preset("tiny", patch_size=16, pos_grid=4, num_layers=n, num_queries=8) for n in (5, 3)
     )
     tokens, d = 1 + 16, 32  # two more frozen blocks: no queries in them
     expected = 2 * 3 * (24 * tokens * d * d + 4 * tokens * tokens * d)
-    gained = arithmetic.network_gflop(deep, 3, 64) - arithmetic.network_gflop(shallow, 3, 64)
+    shape = (3, 3, 64, 64)
+    gained = arithmetic.network_gflop(deep, shape) - arithmetic.network_gflop(shallow, shape)
     assert math.isclose(1e9 * gained, expected, rel_tol=1e-6)
+    blocks = arithmetic.parameters_m(deep) - arithmetic.parameters_m(shallow)
+    assert math.isclose(1e6 * blocks, 2 * (12 * d * d + 15 * d))  # weights; biases, norms, LayerScale
 
 
 def test_agreement_of_known_maps():

@@ -20,9 +20,13 @@ TITLES = {
     "side": ("Short side of the network's input", "px"),
     "queries": ("Queries", "queries"),
     "cameras": ("Cameras", "cameras"),
+    "model": ("Model, with queries and upscaling of the default checkpoint", "million parameters"),
 }
 COLUMNS = {
+    "parameters_m": "M parameters",
+    "gflop": "GFLOP an image",
     "ms": "ms, all images",
+    "ms_p95": "p95 ms, all images",
     "ms_per_image": "ms an image",
     "cpu_ms_per_image": "CPU ms an image",
     "peak_mb": "peak MB",
@@ -41,9 +45,10 @@ def scaling_page(result: Mapping[str, Any]) -> str:
     )
     notes = (
         "Ratios in brackets are to the first row of the same table, the base, measured in turns with the "
-        "others. Wall clock: from the word to go until every image of every process is done. Peak memory is "
-        "each process's largest resident size; of several processes it is the sum, which counts the shared "
-        "libraries once for each."
+        "others; columns that are the same in every row are left out. Wall clock: from the word to go until "
+        "every image of every process is done. Peak memory is each process's largest resident size; of "
+        "several processes it is the sum, which counts the shared libraries once for each. Parameters and "
+        "operations are counted, not measured."
     )
     parts = [f"<h1>eomt_anomaly scaling</h1><p class=soft>{escape(about)}</p><p class=soft>{notes}</p>"]
     parts += [section(TITLES[axis][0], _axis(rows, TITLES[axis][1])) for axis, rows in result["axes"].items()]
@@ -59,15 +64,15 @@ def _axis(rows: Sequence[Mapping[str, Any]], unit: str) -> str:
 
     stages = {row["name"]: {s: ms for s, ms in row["stages_ms"].items() if s != "total"} for row in rows}
     parts = list(dict.fromkeys(stage for of_row in stages.values() for stage in of_row))
-    measured = [key for key in COLUMNS if any(row[key] is not None for row in rows)]
+    differing = [key for key in COLUMNS if len({row[key] for row in rows}) > 1]
     cells = [
-        (row["name"], *(f"{number(row[key])} ({row['ratio'][key]:.2f})" for key in measured)) for row in rows
+        (row["name"], *(f"{number(row[key])} ({row['ratio'][key]:.2f})" for key in differing)) for row in rows
     ]
-    memory = "gpu_peak_mb" if "gpu_peak_mb" in measured else "peak_mb"
+    memory = "gpu_peak_mb" if "gpu_peak_mb" in differing else "peak_mb"
     return (
         plots.lines(lines("ms"), unit, "ms")
         + plots.lines(lines(memory), unit, COLUMNS[memory])
-        + table(("", *(COLUMNS[key] for key in measured)), cells)
+        + table(("", *(COLUMNS[key] for key in differing)), cells)
         + "<p class=soft>Stages of one image, as the engine says:</p>"
         + plots.stacked(stages, parts)
     )

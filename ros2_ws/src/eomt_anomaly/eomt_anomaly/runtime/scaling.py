@@ -2,7 +2,8 @@
 """`python -m eomt_anomaly.runtime.scaling --output out/scaling`: what time and memory grow with.
 
 Four axes around one base configuration: the camera's image, the network's short side, queries, and cameras,
-either batched in one process or with a process each (which share the threads). Every configuration has
+either batched in one process or with a process each (which share the threads). On request (--models) a fifth:
+sizes of the model, all with the queries and the upscaling of the default checkpoint. Every configuration has
 processes of its own, so that its peak memory is its own; the configurations of an axis take turns in every
 round, and each axis has the base among them, to which its ratios are. Weights are random: speed and memory
 only. Writes scaling.json; `python -m eomt_anomaly.report.scaling_page out/scaling/scaling.json` makes the
@@ -27,12 +28,22 @@ import cv2
 import numpy as np
 import torch
 
+from ..model import EomtExtConfig
+from ..model.checkpoint import read_config
+from .benchmark.arithmetic import network_gflop, parameters_m
+from .benchmark.timing import quantiles
+from .checkpoints import default_checkpoint
 from .host import device_name
 from .network import PRECISIONS
+from .preprocess import plan
 from .scaling_worker import Load, Worker
 
 BATCHED, EACH = "batched in one process", "one process each"
-RATIOS = ("ms", "ms_per_image", "cpu_ms_per_image", "peak_mb", "gpu_peak_mb")
+COLUMNS = {"parameters_m": "M parameters", "gflop": "GFLOP an image", "ms": "ms", "ms_p95": "p95 ms",
+           "ms_per_image": "ms an image", "cpu_ms_per_image": "CPU ms an image", "peak_mb": "peak MB",
+           "gpu_peak_mb": "GPU peak MB"}
+PRESETS = ("tiny", "small", "base", "large")
+UPSCALING = ("upscale_blocks", "upscale_channels", "detail_layer", "scale_mask_logits")
 
 
 @dataclass(frozen=True)
@@ -48,11 +59,14 @@ class Case:
 
 
 def axes(base: Load, images: Sequence[tuple[int, int]], sides: Sequence[int], queries: Sequence[int],
-         cameras: Sequence[int]) -> dict[str, list[Case]]:
-    """The cases of each axis, the base first; an axis without any value but the base's is left out."""
+         cameras: Sequence[int], models: Sequence[str] = ()) -> dict[str, list[Case]]:
+    """The cases of each axis, the base first; an axis without any value but the base's is left out.
+
+    The model axis has the base's model first, but as the default checkpoint's: see `like_default`.
+    """
     def along(axis: str, values: Sequence[Any], own: Any, x: Callable[[Any], float],
               name: Callable[[Any], str], change: Callable[[Any], Load]) -> list[Case]:
-        others = sorted(set(values) - {own})
+        others = sorted(set(values) - {own}, key=x)
         return [Case(axis, x(v), name(v), change(v)) for v in (own, *others)]
 
     found = {
@@ -62,12 +76,26 @@ def axes(base: Load, images: Sequence[tuple[int, int]], sides: Sequence[int], qu
         "queries": along("queries", queries, base.queries, float, str, lambda v: replace(base, queries=v)),
         "cameras": along("cameras", cameras, 1, float, "{} batched".format,
                          lambda v: replace(base, images=v)),
+        "model": along("model", models, base.model, lambda v: parameters_m(like_default(base, v).config()),
+                       str, lambda v: like_default(base, v)),
     }
     total = base.threads or torch.get_num_threads()
     found["cameras"] += [
         Case("cameras", n, f"{n} processes", replace(base, threads=max(1, total // n)), EACH, n)
         for n in sorted(set(cameras) - {1})]
     return {axis: cases for axis, cases in found.items() if len(cases) > 1}
+
+
+def like_default(base: Load, model: str) -> Load:
+    """`base` with another preset, and with queries and upscaling of the checkpoint inside the package.
+
+    Features of a frozen block join the upscaling only where the preset has that block (not in tiny).
+    """
+    config = read_config(default_checkpoint())[0]
+    options = {name: getattr(config, name) for name in UPSCALING}
+    if config.detail_layer is not None and config.detail_layer >= EomtExtConfig.preset(model).frozen_layers:
+        del options["detail_layer"]
+    return replace(base, model=model, queries=config.num_queries, options=options)
 
 
 def measure(cases: Sequence[Case], rounds: int,
@@ -93,13 +121,18 @@ def measure(cases: Sequence[Case], rounds: int,
                     samples.append((wall, answers))
         rows = [_row(case, samples, team[0].precision) for case, samples, team in zip(cases, seen, workers)]
     for row in rows:
-        row["ratio"] = {k: row[k] / rows[0][k] for k in RATIOS if row[k] is not None}
+        row["ratio"] = {k: row[k] / rows[0][k] for k in COLUMNS if row[k] is not None}
     return rows
 
 
 def _row(case: Case, samples: Sequence[tuple[float, list[dict[str, Any]]]], precision: str) -> dict[str, Any]:
-    """Medians over the rounds; ms: wall clock until every image of every process is done."""
+    """Medians over the rounds; ms: wall clock until every image of every process is done.
+
+    parameters_m (1e6) and gflop (1e9 operations of one image) are of the network, counted, not measured.
+    """
     images = case.processes * case.load.images
+    config = case.load.config()
+    window = plan(*case.load.image, case.load.side, config.patch_size).window
     walls = [wall for wall, _ in samples]
     cpu_ms = median(sum(a["cpu_ms"] for a in answers) for _, answers in samples)
     last = samples[-1][1]                                   # peaks only grow
@@ -108,7 +141,9 @@ def _row(case: Case, samples: Sequence[tuple[float, list[dict[str, Any]]]], prec
               for name in last[0]["stages_ms"]}
     return {"axis": case.axis, "series": case.series, "x": case.x, "name": case.name,
             "load": asdict(case.load), "processes": case.processes, "images": images, "precision": precision,
-            "ms": median(walls), "ms_low": min(walls), "ms_high": max(walls),
+            "parameters_m": parameters_m(config), "gflop": network_gflop(config, (1, 3, *window)),
+            "ms": median(walls), "ms_p95": quantiles(walls)["p95"], "ms_low": min(walls),
+            "ms_high": max(walls),
             "ms_per_image": median(walls) / images, "images_per_s": 1e3 * images / median(walls),
             "cpu_ms_per_image": cpu_ms / images, "stages_ms": stages,
             "peak_mb": sum(a["peak_mb"] for a in last),
@@ -116,11 +151,10 @@ def _row(case: Case, samples: Sequence[tuple[float, list[dict[str, Any]]]], prec
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """One axis in Markdown, ratios to its first row in brackets."""
-    head = (rows[0]["axis"], "ms", "ms an image", "CPU ms an image", "peak MB", "GPU peak MB")
-    lines = [head, ("---",) * len(head)]
-    lines += [(row["name"], *(f"{row[k]:.0f} ({row['ratio'][k]:.2f})" if row[k] is not None else ""
-                              for k in RATIOS)) for row in rows]
+    """One axis in Markdown, ratios to its first row in brackets, without columns that are all the same."""
+    keys = [k for k in COLUMNS if len({row[k] for row in rows}) > 1]
+    lines = [(rows[0]["axis"], *(COLUMNS[k] for k in keys)), ("---",) * (1 + len(keys))]
+    lines += [(row["name"], *(f"{row[k]:.0f} ({row['ratio'][k]:.2f})" for k in keys)) for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -129,7 +163,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--output", type=Path, default=Path("out/scaling"), help="folder for scaling.json")
-    add("--model", default="small", choices=("tiny", "small", "base", "large"))
+    add("--model", default="small", choices=PRESETS)
     add("--image", type=_size, default=(720, 1280), metavar="HxW", help="the base's; likewise the next two")
     add("--side", type=int, default=476)
     add("--queries", type=int, default=100)
@@ -138,6 +172,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--sides", type=int, nargs="*", default=[252, 364, 476, 588])
     add("--query-counts", type=int, nargs="*", default=[25, 50, 100, 200])
     add("--cameras", type=int, nargs="*", default=[1, 2, 4])
+    add("--models", nargs="*", default=[], choices=PRESETS, help="also this axis, beside --model")
     add("--rounds", type=int, default=7)
     add("--threads", type=int, help="of the base; processes of an axis share them")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -162,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     base = Load(options.model, options.image, options.side, options.queries, 1, options.threads,
                 options.device, options.precision)
-    groups = axes(base, options.images, options.sides, options.query_counts, options.cameras)
+    groups = axes(base, options.images, options.sides, options.query_counts, options.cameras,
+                  options.models)
     try:
         rows = {axis: measure(cases, options.rounds) for axis, cases in groups.items()}
     except RuntimeError as error:

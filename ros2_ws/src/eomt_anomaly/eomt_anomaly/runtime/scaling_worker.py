@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -25,6 +25,7 @@ class Load:
 
     model: preset of `EomtExtConfig`. image: height and width of each image, px. side: short side of the
     network's input, px. images: how many in one call. threads: of torch and OpenCV; None: their choice.
+    options: further fields of `EomtExtConfig`.
     """
 
     model: str
@@ -35,6 +36,11 @@ class Load:
     threads: int | None = None
     device: str = "cpu"
     precision: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> EomtExtConfig:
+        own = {"num_queries": self.queries, "image_size": self.side, **self.options}
+        return EomtExtConfig.preset(self.model, **own)
 
 
 class Worker:
@@ -84,8 +90,7 @@ def serve(load: Load, pipe: Connection) -> None:
         torch.manual_seed(0)
         if load.threads:
             cv2.setNumThreads(load.threads)
-        config = EomtExtConfig.preset(load.model, num_queries=load.queries, image_size=load.side)
-        with Engine(EomtExt(config), load.device, load.precision, threads=load.threads) as engine:
+        with Engine(EomtExt(load.config()), load.device, load.precision, threads=load.threads) as engine:
             random = np.random.default_rng(0)
             images = [random.integers(0, 256, (*load.image, 3), np.uint8) for _ in range(load.images)]
             engine.infer(images)

@@ -73,7 +73,8 @@ def compare(
             there.append(contestant)
         if wanted[0] in skipped:
             raise ValueError(f"{wanted[0]} cannot take part, and the ratios are to it: {skipped[wanted[0]]}")
-        gflop = len(images) * arithmetic.network_gflop(model, len(plan.corners), setting.side)
+        shape = (len(plan.corners), 3, setting.side, setting.side)
+        gflop = len(images) * arithmetic.network_gflop(model.config, shape)
         say("timing: " + ", ".join(c.name for c in there))
         samples = timing.interleave({c.name: _timed(c, images) for c in there}, rounds, warmup, say)
         rates = {
