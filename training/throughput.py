@@ -81,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def measure(recipe: list[str], cases: list[Case], rounds: int) -> dict[str, Any]:
     """What --output holds."""
+    print(f"timing {len(cases)} cases", file=sys.stderr)
     timed = run_alone(recipe, cases, rounds)
+    print("weighing them, each in a process of its own", file=sys.stderr)
     weighed = [run_alone(recipe, [case], 1) for case in cases]
     about = asdict(timed)
     return {

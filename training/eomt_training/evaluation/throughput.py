@@ -7,7 +7,9 @@ data loading, callbacks and validation.
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -108,6 +110,8 @@ def run(arguments: Sequence[str], cases: Sequence[Case], rounds: int) -> Run:
 
     arguments: as for fit.py, without its subcommand.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # barebones explains itself at length
+    warnings.filterwarnings("ignore", module=r"lightning\.")
     recipe = Recipe(arguments)
     module, size, options = recipe.model, recipe.datamodule.crop, recipe.config.trainer
     batches = {case.batch_size: synthetic_batch(module.net, case.batch_size, size) for case in cases}
