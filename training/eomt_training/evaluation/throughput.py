@@ -91,8 +91,9 @@ class Steps(L.Callback):
     """Gives each step the backbone of its case, cases in turns, and takes the steps' times, ms."""
 
     def __init__(self, cases: Sequence[Case], net: EomtExt):
-        self.net, self.ms = net, [[] for _ in cases]
-        computed = net.backbone.forward
+        self.net = net
+        self.ms: list[list[float]] = [[] for _ in cases]
+        computed: Callable[..., Any] = net.backbone.forward
         self.forwards = [CachedFeatures(computed) if case.cached else computed for case in cases]
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, index: int) -> None:
