@@ -34,11 +34,11 @@ def test_the_model_axis_has_the_default_checkpoints_queries_and_upscaling():
     base = replace(BASE, model="small")
     first, *others = scaling.axes(base, [], [], [], [], ["large", "base", "small"])["model"]
     assert (first.name, [case.name for case in others]) == ("small", ["base", "large"])
-    assert first.load.config() == replace(default, labels=first.load.config().labels, image_size=base.side,
-                                          backbone=None)
-    large = others[1].load.config()
-    assert (large.hidden_size, large.num_queries) == (1024, default.num_queries)
-    assert large.upscale_channels == default.upscale_channels and large.detail_layer == default.detail_layer
+    for case, width in ((first, 384), (others[0], 768), (others[1], 1024)):
+        config = case.load.config()
+        assert (config.hidden_size, config.num_queries) == (width, default.num_queries)
+        for name in ("upscale_blocks", "upscale_channels", "detail_layer", "scale_mask_logits"):
+            assert getattr(config, name) == getattr(default, name), name
     assert first.x < others[0].x < others[1].x and others[1].x == pytest.approx(304, rel=0.03)  # as DINOv2-L
     assert "model" not in scaling.axes(base, [(1, 1)], [], [], [], ["small"])
     assert scaling.like_default(BASE, "tiny").config().detail_layer is None     # it has no such frozen block
