@@ -212,11 +212,40 @@ def test_files_of_two_exports_do_not_mix(plain, whole, tmp_path):
     ({"precision": "bf16"}, "precision='bf16'.*'fp32'.*backend='torch'"),
     ({"device": "cuda"}, "device='cuda'.*'cpu'"), ({"short_side": 70}, "short_side=70.*56"),
     ({"backbone": "x"}, "backbone='x'"), ({"compile": True}, "compile"),
-    ({"max_tokens": 9}, "max_tokens=9"), ({"backend": "torch"}, "exported graph.*backend='onnxruntime'"),
-    ({"backend": "tensorrt"}, "torch, onnxruntime, openvino")])  # fmt: skip
+    ({"max_tokens": 9}, "max_tokens=9"),
+    ({"backend": "tensorrt"}, "torch, onnxruntime, openvino, auto")])  # fmt: skip
 def test_options_that_an_export_cannot_follow_are_named(plain, options, words):
     with pytest.raises(ValueError, match=words):
         Engine(plain, **{"backend": "onnxruntime", **options})
+
+
+def test_torch_runs_an_export_that_has_its_weights(plain, checkpoint, tmp_path):
+    images = [picture(56, 84)]
+    with Engine(plain, "cpu", "fp32", short_side=56) as of_export:
+        got = of_export.infer(images)[0]
+    with Engine(checkpoint, "cpu", "fp32", short_side=56) as of_checkpoint:
+        agree(got, of_checkpoint.infer(images)[0], tolerance=0, share=1)
+    folder = shutil.copytree(plain, tmp_path / "graph")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="exported graph.*backend='onnxruntime'"):
+        Engine(folder, "cpu")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_auto_measures_every_backend_and_runs_one(plain, precision):
+    with Engine(plain, "cpu", precision, "auto") as engine:
+        assert set(engine.choice.milliseconds) == {"torch", *BACKENDS}, engine.choice
+        assert engine.backend == min(engine.choice.milliseconds, key=engine.choice.milliseconds.get)
+        assert engine.short_side == min(SIZE)
+        got = engine.infer([picture(90, 135)])[0]
+    with Engine(plain, "cpu", engine.choice.precision, engine.backend, min(SIZE)) as alone:
+        agree(got, alone.infer([picture(90, 135)])[0])
+
+
+def test_auto_leaves_out_what_cannot_follow_an_option(plain):
+    with Engine(plain, "cpu", "fp32", "auto", short_side=70) as engine:
+        assert engine.backend == "torch" and engine.short_side == 70
+        assert "short_side=70 does not go with" in engine.choice.left_out["openvino"]
 
 
 @pytest.mark.parametrize("options", [{"score": "rba"}, {"precision": "exact"}])

@@ -83,7 +83,7 @@ def export_folder(
                     f"{backend} differs from torch by more than {TOLERANCE:g} ({worst}): nothing was "
                     "written; check the weights and the versions of requirements/export.txt"
                 )
-        for name in (CONFIG, CALIBRATION):
+        for name in (CONFIG, WEIGHTS, CALIBRATION):  # weights: torch runs the folder too
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
         _write(folder / PARITY, parity)
@@ -120,8 +120,6 @@ def _check(size: tuple[int, int], patch: int, output: Path) -> None:
     others = output.exists() and not (output / EXPORT).is_file()
     if others and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists and is no export: give another --output")
-    if (output / WEIGHTS).exists():
-        raise ValueError(f"{output} holds {WEIGHTS}: give another --output")
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -49,7 +49,8 @@ class FakeEngine:
     score, threshold, drivable_ids = "eomt_ext", 0.5, (1,)
     calibration = {"dataset": "fake val", "false_positive_rate": 0.003}
     checkpoint_sha256, model_id, device = "0" * 64, "fake", "cpu"
-    jpeg = None
+    jpeg = choice = None
+    backend = "torch"
 
     def __init__(self, settings):
         self.short_side = settings.short_side or 320

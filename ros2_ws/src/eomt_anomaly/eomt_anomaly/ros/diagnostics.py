@@ -46,7 +46,9 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
     values = {"state": state, "degraded": degraded or "no"}
     if engine is not None:
         values |= {"model_id": engine.model_id, "device": engine.device, "precision": engine.precision,
-                   "checkpoint_sha256": engine.checkpoint_sha256}
+                   "backend": engine.backend, "checkpoint_sha256": engine.checkpoint_sha256}
+        if engine.choice is not None:
+            values["backend_because"] = str(engine.choice)
         if engine.jpeg is not None:
             left = dict(engine.jpeg.left)
             values |= {"jpeg_on_gpu": engine.jpeg.on_gpu, "jpeg_on_cpu": sum(left.values()),

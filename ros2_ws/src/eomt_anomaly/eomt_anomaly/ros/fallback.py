@@ -42,8 +42,11 @@ class EngineSettings:
 def lower_rung(settings: EngineSettings, short_side: int | None) -> EngineSettings | None:
     """The next cheaper settings, or None at the bottom. `short_side`: what the engine runs at now, px.
 
-    Exported graphs (backends other than torch) run on the CPU at one size: they have none.
+    Exported graphs (backends other than torch) run on the CPU at one size: they have none. What was chosen
+    by measurement goes on in torch.
     """
+    if settings.backend == "auto":
+        settings = replace(settings, backend="torch")
     if settings.backend != "torch":
         return None
     side = settings.short_side or short_side

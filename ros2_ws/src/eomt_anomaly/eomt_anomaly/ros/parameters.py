@@ -66,7 +66,8 @@ GENERAL = (
     Spec("device", "auto", "where the network runs: auto, cpu, cuda, cuda:0, …"),
     Spec("precision", "auto", "arithmetic of the network", choices=("auto", "fp32", "bf16", "fp16", "exact")),
     Spec("backend", "torch", "what runs the network; onnxruntime and openvino take a checkpoint that "
-         "training/export.py wrote", choices=("torch", "onnxruntime", "openvino")),
+         "training/export.py wrote; auto measures at the start which is fastest on it",
+         choices=("auto", "torch", "onnxruntime", "openvino")),
     Spec("short_side", 0, "short side, px, to which images are scaled for the network; 0: the checkpoint's",
          0, 4096),
     Spec("threads", 0, "threads of the network on a CPU; 0: torch's choice", 0, 256),

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..model import EomtExt, EomtExtConfig
 from ..model.backbone_store import tensor_digest
-from ..model.checkpoint import CALIBRATION, from_pretrained, read_config
+from ..model.checkpoint import CALIBRATION, WEIGHTS, from_pretrained, read_config
 from ..model.scores import SCORES
 
 EXPORT = "export.json"   # marks a folder written by training/export.py
@@ -46,13 +46,13 @@ def open_checkpoint(checkpoint: str | Path | EomtExt | None, backbone: str | Pat
     """Open a folder, the embedded default ("" or None), or a model that is already in memory.
 
     Raises what `EomtExt.from_pretrained` raises; ValueError for a calibration.json that is not valid, and
-    for an exported folder.
+    for an exported folder without the weights it was made from.
     """
     if isinstance(checkpoint, EomtExt):
         digest = tensor_digest(checkpoint.state_dict())
         return Opened(checkpoint, digest, f"memory-{digest[:8]}")
     folder = Path(checkpoint) if checkpoint else default_checkpoint()
-    if (folder / EXPORT).is_file():
+    if (folder / EXPORT).is_file() and not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} is an exported graph: give backend='onnxruntime' or 'openvino', or the "
                          "checkpoint that it was made from")
     model = from_pretrained(folder, backbone=backbone)

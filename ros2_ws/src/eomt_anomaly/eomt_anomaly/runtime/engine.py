@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ..model import EomtExt
 from ..model.scores import SCORES
-from .backends import BACKENDS, Graph, GraphPipeline, open_session
-from .checkpoints import Opened, open_checkpoint
+from .backends import BACKENDS, SESSIONS, Graph, GraphPipeline, open_session
+from .checkpoints import EXPORT, EXPORT_COMMAND, Opened, default_checkpoint, open_checkpoint
+from .choice import Choice, fastest
 from .cpu import CpuPipeline
 from .cuda import CudaPipeline
 from .errors import check_image
@@ -45,7 +46,8 @@ class Engine:
             with the naive post-processing, the reference that the others approximate.
         backend: what runs the network: "torch"; or "onnxruntime" or "openvino" on a folder that
             training/export.py wrote: on the CPU, in fp32 or "exact" (OpenVINO on request in bf16), at the
-            size it was exported for.
+            size it was exported for. "auto": the fastest of them on this machine at that size, measured
+            now (see `choice`); torch for a checkpoint that is no export, and on CUDA.
         short_side: px to which an image's short side is scaled; None: as the model was trained.
         score: name in `SCORES`; None: the calibration's, else the configuration's.
         backbone: file or folder of the frozen backbone, where the checkpoint leaves it out.
@@ -68,12 +70,19 @@ class Engine:
                  score: str | None = None, backbone: str | Path | None = None, mode: str = "rectangle",
                  max_tokens: int | None = None, threads: int | None = None, compile: bool = False,
                  cuda_graphs: bool = True, gpu_jpeg: bool = False):
-        _one_of("backend", backend, BACKENDS)
+        _one_of("backend", backend, (*BACKENDS, "auto"))
         _one_of("mode", mode, MODES)
         numbers = {"short_side": short_side, "max_tokens": max_tokens, "threads": threads}
         for name, value in numbers.items():
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} is {value!r}: give a positive integer or None")
+        self.choice: Choice | None = None
+        if backend == "auto":
+            self.choice, short_side = _choose(checkpoint, device, precision, short_side, {
+                "score": score, "backbone": backbone, "mode": mode, "max_tokens": max_tokens,
+                "threads": threads, "compile": compile})
+            backend, precision = self.choice.backend, self.choice.precision
+        self.backend = backend
         opened: Opened | Exported
         if backend == "torch":
             self._device = _device(device)
@@ -177,6 +186,25 @@ class Engine:
 def _one_of(name: str, value: str, known: Any) -> None:
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
+
+
+def _choose(checkpoint: str | Path | EomtExt | None, device: str, precision: str, short_side: int | None,
+            options: dict[str, Any]) -> tuple[Choice, int | None]:
+    """What `backend="auto"` means here, and the short side to run it at."""
+    folder = None if isinstance(checkpoint, EomtExt) else Path(checkpoint or default_checkpoint())
+    why = ""
+    if _device(device).type != "cpu":
+        why = "exported graphs run on the CPU"
+    elif folder is None or not (folder / EXPORT).is_file():
+        why = f"the checkpoint is no export: `{EXPORT_COMMAND}` makes one"
+    if why:
+        return Choice("torch", precision, {}, dict.fromkeys(SESSIONS, why)), short_side
+    size = open_exported(folder).size
+    side = short_side or min(size)
+    bf16 = precision == "auto" and cpu_has_bf16()    # what torch's own choice is then
+    candidates = {name: "bf16" if bf16 and name == "openvino" else precision for name in BACKENDS}
+    return fastest(candidates, lambda backend, precision: Engine(
+        folder, "cpu", precision, backend, side, **options), size), side
 
 
 def _check_exported(exported: Exported, backend: str, options: dict[str, Any]) -> None:
