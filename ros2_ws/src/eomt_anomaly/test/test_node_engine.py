@@ -108,7 +108,7 @@ def test_a_closed_engine_has_given_its_memory_back(checkpoint, device):
 
 
 def test_the_backends_that_the_node_offers_are_the_engines():
-    assert next(spec.choices for spec in GENERAL if spec.name == "backend") == BACKENDS
+    assert next(spec.choices for spec in GENERAL if spec.name == "backend") == ("auto", *BACKENDS)
 
 
 def test_a_missing_or_broken_checkpoint_is_named_and_never_clear(checkpoint, tmp_path):
