@@ -37,8 +37,8 @@ ARGUMENTS = (
     ("checkpoint", "", "checkpoint folder; empty: what params_file says, or the one inside the package"),
     ("backbone", "", "file or folder of the frozen backbone; empty: as in params_file, or the usual places"),
     ("device", "", "auto, cpu, cuda, cuda:0, …; empty: what params_file says"),
-    ("backend", "", "torch; onnxruntime, openvino or auto for a checkpoint that training/export.py wrote; empty: "
-     "what params_file says, or torch"),
+    ("backend", "", "torch; onnxruntime, openvino or auto for a checkpoint that training/export.py wrote; "
+     "empty: what params_file says, or torch"),
     ("params_file", str(SHARE / "config" / "detector.yaml"), "YAML file of the node's parameters"),
     ("rviz", "false", "true: open RViz on the first camera and the others"),
     ("use_sim_time", "false", "true: take the time from /clock, as bags are played with"),
