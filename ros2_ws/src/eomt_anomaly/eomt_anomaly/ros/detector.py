@@ -113,8 +113,11 @@ class Detector(LifecycleNode):
         finally:
             self._gate.warming = False
         self._problem = ""
-        self.get_logger().info(f"configured: {self._engine.model_id} on {self._engine.device} "
-                               f"({self._engine.precision}), threshold {self.threshold_in_force():.4g}")
+        engine = self._engine
+        self.get_logger().info(f"configured: {engine.model_id} on {engine.device} ({engine.precision}), "
+                               f"threshold {self.threshold_in_force():.4g}")
+        if engine.choice is not None:
+            self.get_logger().info(f"backend {engine.backend}: {engine.choice}")
         return SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -7,7 +7,6 @@ does not answer as torch does, up to the rounding of its precision, is left out,
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ ROUNDS = 5
 # Share of pixels whose class must be torch's; how far anomaly, in [0,1), may be from torch's on average.
 SAME_CLASS = {"fp32": 0.999, "bf16": 0.98}
 ANOMALY_OFF = {"fp32": 1e-3, "bf16": 0.02}
-logger = logging.getLogger(__name__)
 
 
 class Runs(Protocol):
@@ -81,9 +79,7 @@ def fastest(candidates: dict[str, str], start: Callable[[str, str], Runs], size:
         raise ValueError("backend='auto' found none that runs: " + "; ".join(
             f"{name}: {why}" for name, why in left_out.items()))
     best = min(milliseconds, key=milliseconds.__getitem__)
-    choice = Choice(best, precisions[best], milliseconds, left_out)
-    logger.info("backend %s: %s", best, choice)
-    return choice
+    return Choice(best, precisions[best], milliseconds, left_out)
 
 
 def _measure(engine: Runs, image: np.ndarray, clock: Callable[[], float]) -> tuple[Prediction, float]:
