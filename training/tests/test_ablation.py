@@ -14,7 +14,7 @@ import torch
 import yaml
 from scipy.stats import ttest_rel
 
-from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
 from eomt_training.baselines import EomtExtPredictor
 from eomt_training.evaluation.ablation import QUALITY, cost, paired, table
 from eomt_training.labels import CAMVID
@@ -47,9 +47,10 @@ def test_only_a_difference_beyond_its_interval_is_bold():
     assert not difference[5].startswith("**") and "±" in difference[5]
 
 
-def test_operations_of_a_block_include_its_attention():
+@pytest.mark.parametrize("decoder", list(Decoder))
+def test_operations_of_a_block_include_its_attention(decoder):
     """A ViT block: 24 T D^2 + 4 T^2 D operations, 12 D^2 + 15 D parameters."""
-    options = {"patch_size": 16, "pos_grid": 4, "num_queries": 8}
+    options = {"patch_size": 16, "pos_grid": 4, "num_queries": 8, "decoder": decoder}
     deep, shallow = (
         cost(EomtExtPredictor(EomtExt(EomtExtConfig.preset("tiny", num_layers=n, **options))), 48)
         for n in (5, 3)

@@ -52,9 +52,11 @@ def cost(network: nn.Module, short_side: int) -> Figures:
     """GFLOPs (multiply and add are two) of one 4:3 image of `short_side` px, and parameters in millions.
 
     Attention is run as its two matrix products: torch's counter knows no fused attention of the CPU.
+    The network is not trained after this: its parameters need no gradient any more.
     """
     patch = network.config.patch_size
     width = round(short_side * 4 / 3 / patch) * patch
+    network.requires_grad_(False)  # the counter hooks what needs a gradient: inference mode records none
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network.predict_scores(torch.zeros(1, 3, short_side, width))
     return {
