@@ -2,8 +2,8 @@
 """From the network's logits to a class map and an anomaly map of the image's size.
 
 Fast path: sum_q weights[q,k] sigmoid(mask_q) at mask resolution as one matrix product, its rows the C known
-classes and P(anomaly | q); then each of these few maps (not each of the Q masks) is upsampled, strip by
-strip, while the best class so far is kept. Naively the Q masks are upsampled first; `exact` does that. The
+classes and P(anomaly | q); then each of these few maps (not each of the Q masks) is upsampled, while the
+best class so far is kept. Naively the Q masks are upsampled first; `exact` does that. The
 two differ where a mask's sigmoid is sharp, because sigmoid and interpolation do not commute.
 """
 
@@ -20,7 +20,7 @@ from ..model import ANOMALY, EomtExtOutput
 from ..model.scores import SCORES, semantic_map
 from .errors import NonFiniteOutput
 from .preprocess import Plan
-from .upsample import Strip, in_strips
+from .upsample import enlarge
 
 NON_NEGATIVE = ("eomt_ext", "msp", "max_entropy")   # scores whose published value is 1 - exp(-x)
 
@@ -67,21 +67,8 @@ def finish(maps: np.ndarray, plan: Plan, score: str) -> tuple[np.ndarray, np.nda
 
     maps: float32 [n,C+1,h,w], n windows of the plan.
     """
-    class_map, anomaly = np.empty(plan.image, np.uint8), np.empty(plan.image, np.float32)
-
-    def finish_strip(strip: Strip) -> None:
-        chosen, best = class_map[strip.rows], strip.enlarge(0)
-        value, wins = np.empty_like(best), np.empty(best.shape, np.uint8)
-        chosen.fill(0)
-        for c in range(1, maps.shape[1] - 1):
-            strip.enlarge(c, value)
-            np.greater(value, best, out=wins.view(np.bool_))  # 1 where c is the best so far
-            np.multiply(wins, np.uint8(c), out=wins)
-            np.maximum(chosen, wins, out=chosen)  # c rises, so it replaces what is there
-            np.maximum(best, value, out=best)
-        publish(score, torch.from_numpy(strip.enlarge(-1, anomaly[strip.rows])))
-
-    in_strips(maps, plan, finish_strip)
+    class_map, anomaly = enlarge(maps, plan)
+    publish(score, torch.from_numpy(anomaly))
     return class_map, anomaly
 
 

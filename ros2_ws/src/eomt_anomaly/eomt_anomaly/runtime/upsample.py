@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Maps of windows enlarged to the image on a CPU, a strip of rows at a time, so that all work stays in cache.
+"""Maps of windows enlarged to the image on a CPU, and the best class of each pixel, in one pass over its rows.
 
-Bilinear interpolation, of windows and then of the image they cover, is linear and separable: a matrix for
-each axis. An output depends on few inputs beside it, so a strip is two small matrix products: one widens
-the map rows below it, for all maps at once; the other, of one map at a time, makes the image's rows of them.
+Bilinear interpolation, of windows and then of the image they cover, is linear and separable: along each
+axis an output is a weighted sum of few inputs, its taps. So the map rows below a strip of the image are
+widened once, and each of its rows is a sum of few of them, compared while it is in the cache. Compiled by
+Numba, without Python's lock: strips run on threads.
 """
 
 from __future__ import annotations
@@ -12,80 +13,126 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from threading import Barrier
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numba import njit
 from torch import Tensor
 
 from .preprocess import Plan
 
-STRIP = 1 << 15   # px: the few buffers fit into a core's cache, and MKL shares out no product this small
-BLOCK = 128       # columns made by one product
+STRIP = 32   # rows of the image: the map rows below them fit into a core's cache
 
 
 @dataclass(frozen=True)
-class Band:
-    """Neighbouring outputs of one axis: out = weights @ inputs, weights float32 [len(out),len(inputs)]."""
+class Taps:
+    """How outputs of one axis come from its inputs: out[i] = sum_t weights[t,i] input[indices[t,i]].
 
-    out: slice
-    inputs: slice
-    weights: Tensor
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Some rows of the image, for each of K maps. wide: [K,r,W], the map rows below them, widened."""
-
-    band: Band
-    wide: Tensor
-
-    @property
-    def rows(self) -> slice:
-        return self.band.out
-
-    def enlarge(self, k: int, out: np.ndarray | None = None) -> np.ndarray:
-        """These rows of map k, float32 [rows,W]; written to `out` where it is given."""
-        result = None if out is None else torch.from_numpy(out)
-        return torch.mm(self.band.weights, self.wide[k], out=result).numpy()
-
-
-def in_strips(maps: np.ndarray, plan: Plan, work: Callable[[Strip], None]) -> None:
-    """Call `work` for every strip of the image, on as many threads as torch uses in the caller's.
-
-    maps: float32 [n,K,h,w], n windows of the plan; where they overlap, they are averaged.
+    indices uint32, weights float32, both [T,n], T >= 2; where fewer are needed, the others weigh nothing.
     """
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+def enlarge(maps: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Best of all maps but the last, uint8 [H,W] (the first of equal ones), and the last, float32 [H,W].
+
+    maps: float32 [n,K,h,w], n windows of the plan; where they overlap, they are averaged. As many threads
+    work as torch uses in the caller's.
+    """
+    rows, columns = _axes(plan, maps.shape[2:])
     grid = [len(starts) for starts in _starts(plan)]
-    rows, columns = _bands(plan, maps.shape[2:])
-    low = torch.from_numpy(maps).unflatten(0, grid).permute(2, 0, 3, 1, 4).flatten(1, 2)  # [K,ny h,nx,w]
+    low = torch.from_numpy(maps).unflatten(0, grid).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
+    joined = np.ascontiguousarray(low.numpy())                                          # [K,ny h,nx w]
+    best, last = np.empty(plan.image, np.uint8), np.empty(plan.image, np.float32)
 
-    def one(band: Band) -> None:
-        near = low[:, band.inputs].flatten(2)                                             # [K,r,nx w]
-        wide = torch.empty(*near.shape[:2], plan.image[1])
-        for block in columns:
-            torch.mm(near.flatten(0, 1)[:, block.inputs], block.weights.T,
-                     out=wide.flatten(0, 1)[:, block.out])
-        work(Strip(band, wide))
+    def strip(first: int) -> None:
+        part = slice(first, first + STRIP)
+        _enlarge_rows(joined, np.ascontiguousarray(rows.indices[:, part].T),
+                      np.ascontiguousarray(rows.weights[:, part].T),
+                      columns.indices, columns.weights, best[part], last[part])
 
-    list(_workers(torch.get_num_threads()).map(one, rows))
+    list(_workers(torch.get_num_threads()).map(strip, range(0, plan.image[0], STRIP)))
+    return best, last
+
+
+def _compiled(function: Callable[..., None]) -> Any:
+    """At the first call, and kept for later processes where there is a folder for it (`NUMBA_CACHE_DIR`)."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:    # neither beside this file nor in the user's cache
+        return njit(nogil=True)(function)
+
+
+@_compiled
+def _enlarge_rows(maps, row_indices, row_weights, column_indices, column_weights, best, last):
+    """maps [K,h,w]; taps of r rows [r,T], of the columns [T,W]; fills best and last [r,W]."""
+    count, width = maps.shape[0], best.shape[1]
+    first = row_indices.min()
+    near = row_indices - first
+    wide = np.zeros((count, near.max() + 1, width), np.float32)
+    for k in range(count):
+        for y in range(wide.shape[1]):
+            for t in range(len(column_indices)):
+                _add_picked(maps[k, first + y], column_indices[t], column_weights[t], wide[k, y])
+    highest, value = np.empty(width, np.float32), np.empty(width, np.float32)
+    winner = np.empty(width, np.float32)    # as wide as what is compared, so that both are vectors
+    for y in range(len(best)):
+        _mix(wide[0], near[y], row_weights[y], highest)
+        winner[:] = 0
+        for k in range(1, count - 1):
+            _mix(wide[k], near[y], row_weights[y], value)
+            _keep(value, np.float32(k), highest, winner)
+        for x in range(width):
+            best[y, x] = np.uint8(winner[x])
+        _mix(wide[-1], near[y], row_weights[y], last[y])
+
+
+@njit
+def _add_picked(row, indices, weights, out):
+    for x in range(len(out)):
+        out[x] += weights[x] * row[indices[x]]
+
+
+@njit
+def _mix(rows, indices, weights, out):
+    """out = sum_t weights[t] rows[indices[t]]."""
+    a, b, v, w = rows[indices[0]], rows[indices[1]], weights[0], weights[1]
+    for x in range(len(out)):
+        out[x] = v * a[x] + w * b[x]
+    for t in range(2, len(weights)):
+        c, u = rows[indices[t]], weights[t]
+        if u != 0:
+            for x in range(len(out)):
+                out[x] += u * c[x]
+
+
+@njit
+def _keep(value, k, highest, winner):
+    for x in range(len(value)):
+        better = value[x] > highest[x]
+        highest[x] = value[x] if better else highest[x]
+        winner[x] = k if better else winner[x]
 
 
 @lru_cache(maxsize=16)
-def _bands(plan: Plan, size: tuple[int, int]) -> tuple[list[Band], list[Band]]:
+def _axes(plan: Plan, size: tuple[int, int]) -> tuple[Taps, Taps]:
     """Of rows and columns. size: of one window's map."""
-    lengths = max(1, STRIP // plan.image[1]), BLOCK
-    rows, columns = ([_band(matrix, first, length) for first in range(0, len(matrix), length)]
-                     for matrix, length in zip((_matrix(plan, size, axis) for axis in (0, 1)), lengths))
+    rows, columns = (_taps(_matrix(plan, size, axis)) for axis in (0, 1))
     return rows, columns
 
 
-def _band(matrix: Tensor, first: int, length: int) -> Band:
-    """`length` rows of the matrix, without the columns that are zero before and behind."""
-    part = matrix[first:first + length]
-    used = part.any(0).nonzero()
-    inputs = slice(int(used[0]), int(used[-1]) + 1)
-    return Band(slice(first, first + len(part)), inputs, part[:, inputs].float().clone())
+def _taps(matrix: Tensor) -> Taps:
+    """matrix: [outputs,inputs]."""
+    values = np.pad(matrix.numpy(), ((0, 0), (0, 1)))           # one that weighs nothing is always there
+    count = max(2, int(np.count_nonzero(values, 1).max()))
+    order = np.argsort(values == 0, 1, kind="stable")[:, :count]                          # [n,T]
+    weights = np.take_along_axis(values, order, 1)
+    near = np.where(weights, order, order[:, :1])               # what weighs nothing widens no strip
+    return Taps(np.ascontiguousarray(near.T, np.uint32), np.ascontiguousarray(weights.T, np.float32))
 
 
 def _matrix(plan: Plan, size: tuple[int, int], axis: int) -> Tensor:
@@ -117,9 +164,4 @@ def _starts(plan: Plan) -> tuple[list[int], list[int]]:
 
 @cache
 def _workers(count: int) -> ThreadPoolExecutor:
-    """Threads in which torch does not share its own operations out once more: strips are small."""
-    pool, started = ThreadPoolExecutor(count, "eomt-strips", torch.set_num_threads, (1,)), Barrier(count)
-    list(pool.map(lambda _: started.wait(), range(count)))
-    torch.set_num_threads(count)    # what was set last, in any thread, is what new threads begin with
-    return pool
-
+    return ThreadPoolExecutor(count, "eomt-strips")
