@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The engine as users meet it: any picture in, maps out, clear errors; the CUDA pipeline's logic on a CPU."""
 
+import copy
 import json
 import os
 import threading
@@ -97,6 +98,21 @@ def test_bf16_is_close_to_fp32(engine):
     assert other.precision == "bf16"
     assert (got.class_map == want.class_map).mean() > 0.95
     assert np.abs(got.anomaly - want.anomaly).mean() < 0.03
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_bf16_network_of_a_cpu_rounds_no_worse_than_torch_does(dense):
+    model = tiny_model(dense_anomaly=dense)
+    pixels = torch.randn(2, 3, 56, 84, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        want = model(pixels)
+        torchs = copy.deepcopy(model).bfloat16()(pixels.bfloat16())
+        ours = prepare(model, "bf16", torch.device("cpu"))(pixels.bfloat16())
+    for part in ("mask_logits", "class_logits", "anomaly_logits"):
+        reference = getattr(want, part)
+        error, allowed = ((getattr(x, part).float() - reference).abs().mean() for x in (ours, torchs))
+        assert error < max(1.5 * allowed, 1e-3 * reference.abs().mean()), part
+    assert ours.mask_logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize("image, words", [

@@ -91,8 +91,7 @@ class EomtExt(nn.Module):
             features = self.upscale(patches.transpose(1, 2).unflatten(2, grid), pixels, detail)  # [B,C',h,w]
             class_logits = self.class_head(queries)
             embedding = self.mask_head(queries) * self.mask_scale                            # [B,Q,C']
-            with torch.autocast(pixels.device.type, enabled=False):   # bfloat16 logits would tie
-                masks = torch.einsum("bqc,bchw->bqhw", embedding.float(), features.float())
+            masks = self.mask_product(embedding, features)                                   # [B,Q,h,w]
             anomaly_logits = self.anomaly_head(queries, class_logits)
             return EomtExtOutput(masks, class_logits, anomaly_logits, features=features)
 
@@ -101,6 +100,12 @@ class EomtExt(nn.Module):
             output = _with_dense_vote(output, self.dense_head(output.features))
         output.auxiliary = auxiliary
         return output
+
+    @staticmethod
+    def mask_product(embedding: Tensor, features: Tensor) -> Tensor:
+        """Mask logits [B,Q,h,w] of [B,Q,C'] and [B,C',h,w], in float32: bfloat16 logits would tie."""
+        with torch.autocast(features.device.type, enabled=False):
+            return torch.einsum("bqc,bchw->bqhw", embedding.float(), features.float())
 
     def load_backbone(self, state: dict[str, Tensor]) -> None:
         """Put a whole DINOv2 ViT's weights where they belong: frozen blocks, and the joint decoder's start.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Makes a trained model ready for inference: LayerScale folded away, positions cached, precision chosen."""
+"""Makes a trained model ready for inference: precision, LayerScale folded, positions cached, GELU fused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..model import EomtExt
-from ..model.vit import Block, LayerScale
+from ..model.vit import Block, LayerScale, Mlp
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "exact")
 DTYPES = {"fp32": torch.float32, "exact": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,6 +52,12 @@ def prepare(model: EomtExt, precision: str, device: torch.device) -> EomtExt:
             if isinstance(block, Block):
                 _fold(block)
     network.to(device=device, dtype=DTYPES[precision])
+    if device.type == "cpu" and precision == "bf16":
+        network.mask_product = bf16_mask_product
+        if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            for block in network.modules():
+                if isinstance(block, Block):
+                    block.mlp = FusedMlp(block.mlp)
     # Positions depend on the grid only: interpolated once.
     network.backbone.positions = lru_cache(GRIDS_KEPT)(network.backbone.positions)
     return network
@@ -68,6 +75,32 @@ def compile_in_place(network: EomtExt) -> None:
             place.mkdir(parents=True, exist_ok=True)
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place)
     network.compile()
+
+
+class FusedMlp(nn.Module):
+    """`Mlp` with its GELU inside oneDNN's product: the hidden layer is written once, and never read for it.
+
+    The operator has no public name: torch.compile puts it in by itself, and cannot trace it from here.
+    """
+
+    def __init__(self, mlp: Mlp):
+        super().__init__()
+        self.fc1, self.fc2 = mlp.fc1, mlp.fc2
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(torch.ops.mkldnn._linear_pointwise(
+            x, self.fc1.weight, self.fc1.bias, "gelu", [], "none"))
+
+
+def bf16_mask_product(embedding: Tensor, features: Tensor) -> Tensor:
+    """`EomtExt.mask_product` without its float32 copies: logits are rounded to bfloat16, as the operands are.
+
+    Equal logits of two queries decide nothing here, because every query's class scores weigh its mask.
+    """
+    logits = torch.bmm(embedding, features.flatten(2)).float()         # [B,Q,h*w]
+    return logits.unflatten(2, features.shape[2:])
 
 
 def _fold(block: Block) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Maps of windows enlarged to the image on a CPU, and the best class of each pixel, in one pass over its rows.
+"""Maps of windows enlarged to the image on a CPU, with the best class of each pixel, in one pass over rows.
 
 Bilinear interpolation, of windows and then of the image they cover, is linear and separable: along each
 axis an output is a weighted sum of few inputs, its taps. So the map rows below a strip of the image are
