@@ -7,6 +7,7 @@ import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -341,6 +342,43 @@ def test_a_gpu_error_that_means_memory_goes_down_the_rungs(message):
         wait(lambda: len(rig.engines) == 2)
         rig.feed(a=2)
         assert rig.judged == [("a", 2)] and not rig.worker.dead
+
+
+def too_large_for_torch():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def too_large_for_opencv():
+    cv2.resize(np.zeros((2, 2), np.uint8), (2**18, 2**21))
+
+
+def too_large_for_numpy():
+    np.empty(2**60, np.uint8)
+
+
+def too_large_for_cpp():
+    raise RuntimeError("std::bad_alloc")   # as bindings hand it on
+
+
+@pytest.mark.parametrize("allocate", [too_large_for_torch, too_large_for_opencv, too_large_for_numpy,
+                                      too_large_for_cpp])
+def test_a_cpu_without_memory_goes_down_the_rungs(allocate):
+    class Full(Engine):
+        def __init__(self, settings):
+            super().__init__(settings)
+            if self.short_side == 357:
+                allocate()
+
+        def infer(self, images):
+            if self.short_side == 476:
+                allocate()
+            return super().infer(images)
+    with Rig(Full) as rig:
+        rig.feed(a=1)
+        wait(lambda: len(rig.engines) == 2 or rig.worker.dead)
+        rig.feed(a=2)
+        assert rig.judged == [("a", 2)] and rig.worker.degraded.startswith("short side 267 px")
 
 
 def test_the_time_of_a_rebuild_is_not_that_of_the_rest_of_the_batch():

@@ -14,6 +14,10 @@ from ..alerts import Reason
 from .fallback import EngineSettings, Ladder, lower_rung
 from .mailbox import Drop, Frame, Mailbox
 
+# How libraries say it, in lower case: CUDA; cuBLAS and cuDNN; torch on a CPU and ONNX Runtime; OpenCV; C++.
+OUT_OF_MEMORY = ("out of memory", "status_alloc_failed", "allocate memory", "not enough memory",
+                 "insufficient memory", "bad_alloc")
+
 
 class Refused(Exception):
     """A frame that must not be judged: how it is counted, what the alert says, and the text for people."""
@@ -241,9 +245,9 @@ def explain(error: Exception) -> Refused:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()   # cuBLAS and cuDNN: CUBLAS_STATUS_ALLOC_FAILED, ...
-    return type(error).__name__ in ("OutOfMemoryError", "OutOfMemory", "MemoryError") or \
-        "out of memory" in text or "status_alloc_failed" in text
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "OutOfMemory") or \
+        any(words in text for words in OUT_OF_MEMORY)
 
 
 def _is_fatal(error: Exception) -> bool:
