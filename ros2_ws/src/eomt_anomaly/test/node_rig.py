@@ -41,7 +41,8 @@ class FakeEngine:
     Green pixels are road, blue ones sky; red ones are road with anomaly 0.9. A picture whose first pixel is
     (n, n, n) misbehaves: 1 raises, 2 hangs, 3 gives NaN (as the runtime reports it), 4 runs out of memory,
     5 takes 0.3 s, 6 hangs with Python's lock held, 7 ends the thread. A checkpoint `missing` cannot be found,
-    `slow` never gets ready, `rebuild` does so only the first time, and a path with a slash must exist.
+    `slow` never gets ready, `rebuild` does so only the first time, `exits` ends the thread that builds it,
+    and a path with a slash must exist.
     """
 
     labels = (SimpleNamespace(id=0, name="sky", color=(70, 130, 180), drivable=False),
@@ -57,6 +58,8 @@ class FakeEngine:
         self.precision = f"fp32 at {self.short_side} px"
         if settings.checkpoint == "missing":
             raise FileNotFoundError("checkpoint 'missing' is not a folder")
+        if settings.checkpoint == "exits":
+            raise SystemExit("told to exit")
         if settings.checkpoint == "slow" or settings.checkpoint == "rebuild" and self.short_side < 320:
             time.sleep(3600)
         if "/" in settings.checkpoint and not Path(settings.checkpoint).exists():

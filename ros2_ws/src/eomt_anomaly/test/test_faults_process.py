@@ -82,6 +82,42 @@ def test_a_dead_worker_thread_ends_the_process():
         assert process.returncode == 70 and "thread has died" in log.read_text()
 
 
+def test_a_hung_worker_that_is_cleaned_up_still_ends_the_process_and_gets_no_second_engine():
+    with detector(stall_timeout=0.3, worker_timeout=8.0, **QUICK) as (process, client, log):
+        clear(client)
+        client.send(picture(trick=2))
+        client.level(UNKNOWN, reasons=Reason.STALLED_WORKER)
+
+        def ask(transition):
+            return client.call(ChangeState, "/detector/change_state", transition=Transition(id=transition))
+        assert ask(Transition.TRANSITION_DEACTIVATE).success
+        assert not ask(Transition.TRANSITION_CLEANUP).success and "left behind" in log.read_text()
+        assert not ask(Transition.TRANSITION_CONFIGURE).success
+        assert "still busy with its engine" in log.read_text() and process.poll() is None
+        client.until(lambda: process.poll() is not None)
+        assert process.returncode == 70 and "inference has hung" in log.read_text()
+
+
+def test_a_hung_executor_ends_the_process(tmp_path):
+    mask = tmp_path / "mask.png"
+    os.mkfifo(mask)                       # reading it never ends, as on a file system that is gone
+    with detector(worker_timeout=3.0, front__ignore_mask=mask) as (process, client, log):
+        client.until(lambda: process.poll() is not None)
+        assert process.returncode == 70 and "the executor has hung" in log.read_text()
+        assert {message.level for message in client.messages.get(ALERTS, [])} <= {UNKNOWN}
+
+
+def test_neither_simulated_time_that_stands_still_nor_a_long_build_is_a_hung_executor():
+    with detector(worker_timeout=2.0, checkpoint="slow", use_sim_time="true") as (process, client, log):
+        client.level(UNKNOWN, reasons=Reason.WARMING_UP)
+        client.spin(4.0)
+        assert process.poll() is None
+    with detector(worker_timeout=2.0, use_sim_time="true") as (process, client, log):
+        client.until(lambda: "configured: fake" in log.read_text())
+        client.spin(4.0)
+        assert process.poll() is None
+
+
 # ---- autostart ----
 
 
@@ -115,6 +151,13 @@ def test_a_failed_autostart_is_told_and_recovers_by_itself(tmp_path):
         checkpoint.mkdir()
         clear(client)
         assert "next attempt in 1 s" in log.read_text() and process.poll() is None
+
+
+def test_an_engine_whose_build_ends_its_thread_is_a_failed_configuration_and_tried_again():
+    with detector(checkpoint="exits") as (process, client, log):
+        client.until(lambda: "next attempt in 2 s" in log.read_text())
+        assert "cannot configure" in log.read_text() and "told to exit" in log.read_text()
+        assert client.level(UNKNOWN, reasons=Reason.INACTIVE) and process.poll() is None
 
 
 def test_a_transition_by_hand_ends_autostart(tmp_path):

@@ -145,6 +145,19 @@ def test_an_engine_that_cannot_be_built_is_reported():
     assert rig.worker.stop(5)
 
 
+class Exits(Engine):
+    def warmup(self, shapes):
+        raise SystemExit(3)
+
+
+def test_an_engine_whose_build_would_end_the_thread_is_reported_and_closed():
+    rig = Rig(Exits)
+    rig.worker.start()
+    assert rig.worker.settled.wait(5)
+    assert "SystemExit(3)" in str(rig.worker.failure) and rig.worker.engine is None
+    assert rig.engines[0].closed and rig.worker.stop(5)
+
+
 class Hungry(Engine):
     """Runs out of memory for batches, and for single images above 300 px on the GPU."""
 

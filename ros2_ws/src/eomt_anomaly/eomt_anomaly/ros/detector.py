@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import math
 import os
 import signal
@@ -16,7 +15,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import SingleThreadedExecutor
@@ -40,10 +39,12 @@ from .pipeline import Pipeline
 from .reaction import worst_case
 from .services import Services
 from .shared_memory import remove_orphans
+from .watch import Watch
 from .worker import Batching, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-EXIT_BAD_PARAMETER, EXIT_HUNG = 2, 70
+EXIT_BAD_PARAMETER = 2
+EXECUTOR_PERIOD_S = 0.2   # between signs of life of the executor; the shortest `worker_timeout` is 1 s
 # Parameters that make a new judgement necessary.
 RULES = ("threshold", "drivable_labels", "corridor.", "monitor.")
 
@@ -53,7 +54,10 @@ class Detector(LifecycleNode):
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any] = make_engine,
                  stopping: threading.Event | None = None, **kwargs):
-        """`stopping` ends a configuration early. Raises ValueError and rclpy's own for bad parameters."""
+        """`stopping` ends a configuration early. Raises ValueError and rclpy's own for bad parameters.
+
+        Spin the node at once: from now on an executor that stands still for `worker_timeout` is hung.
+        """
         super().__init__("detector", enable_logger_service=True, **kwargs)
         self._built = False   # rclpy destroys what a constructor left behind, too
         self.parameters = Parameters(self)
@@ -76,6 +80,9 @@ class Detector(LifecycleNode):
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._on_jump)
+        self._watch = Watch(self.parameters, self.get_logger())
+        self.create_timer(EXECUTOR_PERIOD_S, self._watch.executor_runs,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))   # simulated time may stand still
         self._heartbeat = Heartbeat(1.0 / self.parameters["heartbeat_rate"], self._beat, self._beat_failed)
         self._heartbeat.start()
         self._built = True
@@ -93,11 +100,16 @@ class Detector(LifecycleNode):
             if p["compile"] and (0, 0) in sizes:
                 raise ValueError("compile is true: give each camera its warmup_size, width and height in px; "
                                  "else its first picture waits for the compiler, and that looks like a hang")
+            if self._watch.working:
+                raise RuntimeError("the last configuration's worker is still busy with its engine: try again "
+                                   "later; if it hangs, the process ends after worker_timeout")
             self._worker = Worker(self._make_engine, settings, [(h, w) for w, h in sorted(sizes) if h and w],
                                   self._mailbox, self._pipeline, self._batching, p["oom_fallback"],
                                   p["oom_retry_s"])
             self._worker.start()
+            self._watch.add(self._worker)
             while not self._worker.settled.wait(0.1):
+                self._watch.executor_runs()
                 if self._stopping.is_set():
                     return FAILURE
             if self._worker.failure is not None:
@@ -152,7 +164,7 @@ class Detector(LifecycleNode):
             self._heartbeat.stop()
             self._tear_down()
             self._jumps.unregister()
-            faulthandler.cancel_dump_traceback_later()
+            self._watch.close()
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()   # else Fast DDS leaves shared memory behind
 
@@ -167,8 +179,8 @@ class Detector(LifecycleNode):
         worker, self._worker, self._told, self._degraded = self._worker, None, None, ""
         stopped = worker is None or worker.stop(self.parameters["stall_timeout"])
         if not stopped:
-            self.get_logger().warning("the worker is still busy with the engine and is left behind: end this "
-                                      "process before starting another on the same device")
+            self.get_logger().warning("the worker is still busy with the engine and is left behind, but "
+                                      "watched: end this process before starting another on the same device")
         for camera in self._cameras.values():
             camera.close()
         return stopped
@@ -264,7 +276,8 @@ class Detector(LifecycleNode):
     def _beat(self) -> None:
         """Each duty by itself: what fails in one must not cost the others."""
         duties = [camera.announce for camera in self._cameras.values()]
-        for duty in (*duties, self._diagnose, self._tell_new_engine, self._end_if_hung, self._guard):
+        for duty in (*duties, self._diagnose, self._tell_new_engine, self._watch.end_if_hung,
+                     self._watch.guard):
             try:
                 duty()
             except Exception as error:
@@ -280,30 +293,6 @@ class Detector(LifecycleNode):
             self.get_logger().warning(f"memory: {worker.degraded or 'all runs as configured again'}")
         if told not in (None, worker.engine):
             self._tell_model(worker.engine)
-
-    def _end_if_hung(self) -> None:
-        worker = self._worker
-        if worker is None:
-            return
-        why = ""
-        if worker.dead:
-            why = "the worker's thread has died"
-        for name, what, seconds in (("worker_timeout", "inference", worker.busy_for()),
-                                    ("build_timeout", "building the engine", worker.building_for())):
-            if seconds > self.parameters[name]:
-                why = f"{what} has hung for {seconds:.0f} s ({name})"
-        if why:
-            self.get_logger().fatal(f"{why}: the process ends with status {EXIT_HUNG}, to be started again")
-            os._exit(EXIT_HUNG)   # a thread that hangs in native code cannot be ended in any other way
-
-    def _guard(self) -> None:
-        """For native code that keeps Python's lock, and with it this thread: a watch that needs no lock.
-
-        Unless it is wound up again in time, it writes where every thread is and ends the process (status 1).
-        """
-        building = self._worker is not None and self._worker.building_for() > 0.0
-        faulthandler.dump_traceback_later(self.parameters["build_timeout" if building else "worker_timeout"],
-                                          exit=True)
 
     def _diagnose(self) -> None:
         now = time.monotonic()
@@ -331,7 +320,7 @@ class Detector(LifecycleNode):
 def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], Any] = make_engine) -> int:
     """Run the node until SIGINT or SIGTERM (status 0).
 
-    Status 2: bad parameters; 70: inference or building hangs, or the worker died; 1: all of Python hangs.
+    Status 2: bad parameters; 70: the worker or the executor hangs, or the worker died; 1: all Python hangs.
     """
     # Signals are handled here, so that the last UNKNOWN is published while the ROS context still lives.
     stopping = threading.Event()

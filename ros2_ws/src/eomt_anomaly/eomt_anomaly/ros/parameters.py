@@ -89,8 +89,8 @@ GENERAL = (
     Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there", 0.0, 1.0, when=LIVE),
     Spec("max_batch", 4, "most frames in one pass of the network", 1, 32, when=LIVE),
     Spec("stall_timeout", 2.0, "s on one batch after which alerts say STALLED_WORKER", 0.1, 600.0, when=LIVE),
-    Spec("worker_timeout", 60.0, "s on one batch after which the process ends with an error, to be restarted",
-         1.0, 3600.0, when=LIVE),
+    Spec("worker_timeout", 60.0, "s on one batch, or on one call in the executor, after which the process "
+         "ends with an error, to be restarted", 1.0, 3600.0, when=LIVE),
     Spec("build_timeout", 600.0, "s of building the engine, or again, after which the process ends with an "
          "error, to be restarted", 1.0, 7200.0, when=LIVE),
     Spec("heartbeat_rate", 10.0, "Hz; alerts come at least this often, and /diagnostics every second",

@@ -53,10 +53,10 @@ class Worker:
 
     State for other threads: `engine` (None until it is ready), `failure` (why it could not be built),
     `settled` (set when either is known), `degraded` (what had to be given up for want of memory), `starved`
-    (memory runs out and there is nothing left to give up), `busy_for()`, `building_for()` and `dead`. An
-    engine's `close` must give back its memory: a smaller one is built after it. After `retry_s` seconds in
-    which memory did not run out, the next larger one is tried; an engine that cannot be built again for any
-    other reason ends the thread.
+    (memory runs out and there is nothing left to give up), `busy_for()`, `building_for()`, `ended` and
+    `dead`. An engine's `close` must give back its memory: a smaller one is built after it. After `retry_s`
+    seconds in which memory did not run out, the next larger one is tried; an engine that cannot be built
+    again for any other reason ends the thread.
     """
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any], settings: EngineSettings,
@@ -91,9 +91,14 @@ class Worker:
         return self._ladder.describe()
 
     @property
+    def ended(self) -> bool:
+        """Whether the thread has run to its end, whatever the reason."""
+        return self.settled.is_set() and not self._thread.is_alive()
+
+    @property
     def dead(self) -> bool:
         """Whether the thread has ended although there is an engine to serve and nobody stopped it."""
-        return self.engine is not None and not self._stop.is_set() and not self._thread.is_alive()
+        return self.ended and self.engine is not None and not self._stop.is_set()
 
     def busy_for(self) -> float:
         """Seconds the current batch has taken so far; 0 while waiting for frames or rebuilding the engine."""
@@ -110,6 +115,8 @@ class Worker:
             self.engine = self._build()
         except Exception as error:
             self.failure = error
+        except BaseException as error:   # SystemExit, a panic in a Rust library: the node waits for an answer
+            self.failure = RuntimeError(f"building the engine was ended by {error!r}")
         self.settled.set()
         while self.engine is not None and not self._stop.is_set():
             if self._ladder.due():
@@ -122,7 +129,9 @@ class Worker:
                 self._serve(frames)
                 self._busy_since = None
         if self.engine is not None:
+            self._building_since = time.monotonic()
             self.engine.close()
+            self._building_since = None
 
     def _build(self) -> Any:
         self._building_since = time.monotonic()
@@ -131,7 +140,7 @@ class Worker:
             try:
                 if self._shapes:
                     engine.warmup(self._shapes)
-            except Exception:
+            except BaseException:
                 engine.close()
                 raise
             return engine
