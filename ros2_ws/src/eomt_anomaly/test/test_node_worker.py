@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The worker: whatever the engine does to a frame, the frame has an account and the next one is judged."""
 
+import sys
 import threading
 import time
 import weakref
@@ -14,7 +15,8 @@ import pytest
 from eomt_anomaly.alerts import Reason
 from eomt_anomaly.ros.fallback import LONGEST_S, EngineSettings, Ladder, Rung, lower_rung
 from eomt_anomaly.ros.mailbox import Drop, Frame, Mailbox
-from eomt_anomaly.ros.worker import Batching, Refused, Worker
+from eomt_anomaly.ros.refusals import Refused
+from eomt_anomaly.ros.worker import Batching, Worker
 
 SETTINGS = EngineSettings("here", device="cuda", short_side=476)
 
@@ -308,6 +310,92 @@ def test_when_there_is_memory_again_everything_given_up_comes_back(monkeypatch):
         assert {("a", 3), ("b", 4)} <= set(rig.judged)
 
 
+class Cramped(Engine):
+    """Its first picture, in the warm-up, does not fit above 300 px."""
+
+    def warmup(self, shapes):
+        if self.short_side > 300:
+            raise OutOfMemoryError("CUDA out of memory")
+
+
+def test_memory_that_runs_out_at_the_first_build_goes_down_the_rungs():
+    with Rig(Cramped) as rig:
+        assert rig.worker.failure is None
+        assert [engine.short_side for engine in rig.engines] == [476, 357, 267]
+        assert rig.worker.degraded == "short side 267 px on cuda (out of memory)"
+        rig.feed(a=1)
+        assert rig.judged == [("a", 1)]
+
+
+def test_a_size_that_only_the_engine_knows_is_lowered_too(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SETTINGS", replace(SETTINGS, short_side=None, device="cpu"))
+
+    def factory(settings):
+        engine = Cramped(settings)
+        engine.short_side = settings.short_side or 476   # the checkpoint's
+        return engine
+    with Rig(factory) as rig:
+        assert [engine.short_side for engine in rig.engines] == [476, 357, 267]
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_first_build_that_fits_nowhere_or_may_not_go_down_is_reported(allowed):
+    def factory(settings):
+        tried.append((settings.short_side, settings.device))
+        raise OutOfMemoryError("CUDA out of memory")
+    tried = []
+    rig = Rig(factory, allow_degraded=allowed)
+    rig.worker.start()
+    assert rig.worker.settled.wait(5) and "out of memory" in str(rig.worker.failure)
+    assert tried == [(476, "cuda"), (357, "cuda"), (267, "cuda"), (267, "cpu")][:4 if allowed else 1]
+    assert rig.worker.stop(5)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("the checkpoint has gone"), SystemExit("a panic"),
+                                   OutOfMemoryError("CUDA out of memory")])
+def test_a_way_up_that_fails_for_any_reason_leaves_the_engine_that_worked(error):
+    troubles, tries = [error] * 3, []
+
+    class Moody(Engine):
+        def __init__(self, settings):
+            super().__init__(settings)
+            if settings.short_side == 476 and rig.engines:
+                tries.append(time.monotonic())
+                if troubles:
+                    raise troubles.pop()
+
+        def infer(self, images):
+            if self.short_side == 476 and not tries:
+                raise OutOfMemoryError("CUDA out of memory")
+            return super().infer(images)
+    rig = Rig(Moody, retry_s=0.3)
+    with rig:
+        rig.feed(a=1)
+        wait(lambda: len(tries) == 2 and not rig.worker.rebuilding)
+        assert rig.worker.degraded == ("short side 357 px on cuda (out of memory; the last try for more "
+                                       f"failed: {type(error).__name__}: {error})")
+        rig.feed(a=2)
+        assert rig.judged == [("a", 2)] and not rig.worker.dead
+        wait(lambda: rig.worker.degraded == "" and not rig.worker.rebuilding, seconds=20)
+        waits = [later - earlier for earlier, later in zip(tries, tries[1:])]
+        assert waits[0] >= 0.6 and waits[1] >= 1.2 and waits[2] >= 2.4
+
+
+def test_where_nothing_fits_any_more_the_thread_ends(monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+
+    class Shrinks(Hungry):
+        def __init__(self, settings):
+            if rig.engines:
+                raise OutOfMemoryError("CUDA out of memory")
+            super().__init__(settings)
+    rig = Rig(Shrinks)
+    rig.worker.start()
+    assert rig.worker.settled.wait(5)
+    rig.mailbox.put(Frame("a", 1, time.monotonic()))
+    wait(lambda: rig.worker.dead)
+
+
 def test_an_engine_that_cannot_be_built_again_for_another_reason_ends_the_thread(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda args: None)
 
@@ -387,6 +475,8 @@ def test_a_cpu_without_memory_goes_down_the_rungs(allocate):
             if self.short_side == 476:
                 allocate()
             return super().infer(images)
+    with pytest.raises(Exception):   # noqa: B017 (what it raises is the library's affair)
+        allocate()
     with Rig(Full) as rig:
         rig.feed(a=1)
         wait(lambda: len(rig.engines) == 2 or rig.worker.dead)

@@ -24,7 +24,7 @@ from .health import Health, Verdict
 from .mailbox import Drop, Frame, Mailbox
 from .parameters import Parameters
 from .publishers import Look, Outputs
-from .worker import Refused
+from .refusals import Refused
 
 JUMP_S = 1.0   # stamps that go back by less are old or repeated frames; by more, time itself has jumped
 

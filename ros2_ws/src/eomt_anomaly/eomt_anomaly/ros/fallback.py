@@ -70,13 +70,14 @@ class Ladder:
     """Where the engine stands, what was given up for it, and when to try for more. One thread calls it.
 
     A try is due after `retry_s` seconds in which memory did not run out; the wait doubles, up to `LONGEST_S`,
-    whenever it runs out after a try. 0: never.
+    whenever a try fails or memory runs out after it. 0: never.
     """
 
     def __init__(self, settings: EngineSettings, retry_s: float, clock: Callable[[], float] = time.monotonic):
         self._rungs = [Rung(settings)]   # best first, the last one is in force
         self._wait, self._clock = retry_s, clock
         self._since, self._tried = 0.0, False
+        self._why = ""                   # the last try failed
 
     @property
     def rung(self) -> Rung:
@@ -88,7 +89,8 @@ class Ladder:
         best, rung = self._rungs[0], self.rung
         parts = ["one image a pass"] * rung.single
         parts += [rung.settings.describe()] * (rung.settings != best.settings)
-        return f"{', '.join(parts)} (out of memory)" if parts else ""
+        why = f"; the last try for more failed: {self._why}" if self._why else ""
+        return f"{', '.join(parts)} (out of memory{why})" if parts else ""
 
     def ran_out(self) -> None:
         """Memory ran out: the wait begins anew, and is longer if this came of a try."""
@@ -100,11 +102,17 @@ class Ladder:
         """Go down to `rung`."""
         self._rungs.append(rung)
 
+    def fell_back(self, left: Rung, why: str) -> None:
+        """The try failed: what was in force before it is so again, and the wait is longer."""
+        self.ran_out()
+        self.down(left)
+        self._why = why
+
     def due(self) -> bool:
         """Whether to try for more now."""
         return len(self._rungs) > 1 and 0 < self._wait <= self._clock() - self._since
 
     def up(self) -> Rung:
         """Go up by one; returns what was in force."""
-        self._tried, self._since = True, self._clock()
+        self._tried, self._since, self._why = True, self._clock(), ""
         return self._rungs.pop()

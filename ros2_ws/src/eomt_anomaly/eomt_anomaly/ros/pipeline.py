@@ -14,7 +14,7 @@ import numpy as np
 from .camera import Camera
 from .mailbox import Frame
 from .publishers import Look
-from .worker import Refused
+from .refusals import Refused
 
 KEPT = 1024  # newest durations of each kind, for percentiles
 

@@ -5,26 +5,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from traceback import clear_frames
 from typing import Any, Protocol
 
-from ..alerts import Reason
 from .fallback import EngineSettings, Ladder, lower_rung
-from .mailbox import Drop, Frame, Mailbox
-
-# How libraries say it, in lower case: CUDA; cuBLAS and cuDNN; torch on a CPU and ONNX Runtime; OpenCV; C++.
-OUT_OF_MEMORY = ("out of memory", "status_alloc_failed", "allocate memory", "not enough memory",
-                 "insufficient memory", "bad_alloc")
-
-
-class Refused(Exception):
-    """A frame that must not be judged: how it is counted, what the alert says, and the text for people."""
-
-    def __init__(self, drop: Drop, reason: Reason, text: str):
-        super().__init__(text)
-        self.drop, self.reason = drop, reason
+from .mailbox import Frame, Mailbox
+from .refusals import Refused, explain, is_fatal, is_out_of_memory
 
 
 class Handler(Protocol):
@@ -54,9 +43,9 @@ class Worker:
     State for other threads: `engine` (None until it is ready), `failure` (why it could not be built),
     `settled` (set when either is known), `degraded` (what had to be given up for want of memory), `starved`
     (memory runs out and there is nothing left to give up), `busy_for()`, `building_for()`, `ended` and
-    `dead`. An engine's `close` must give back its memory: a smaller one is built after it. After `retry_s`
-    seconds in which memory did not run out, the next larger one is tried; an engine that cannot be built
-    again for any other reason ends the thread.
+    `dead`. Where memory runs out, at the first build too, a smaller engine is built after `close`, which must
+    give back its memory. After `retry_s` seconds in which memory did not run out, the next larger one is
+    tried, and where that fails the smaller one is built again; if that fails, or none fits, the thread ends.
     """
 
     def __init__(self, make_engine: Callable[[EngineSettings], Any], settings: EngineSettings,
@@ -70,6 +59,7 @@ class Worker:
         self._make_engine, self._shapes = make_engine, list(shapes)
         self._mailbox, self._handler, self._batching = mailbox, handler, batching
         self._allow_degraded, self._ladder = allow_degraded, Ladder(settings, retry_s)
+        self._side: int | None = None   # of the last engine that was built, px
         self._busy_since: float | None = None
         self._building_since: float | None = None
         self._stop = threading.Event()
@@ -112,7 +102,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self.engine = self._build()
+            self.engine = self._build_what_fits()
         except Exception as error:
             self.failure = error
         except BaseException as error:   # SystemExit, a panic in a Rust library: the node waits for an answer
@@ -129,14 +119,14 @@ class Worker:
                 self._serve(frames)
                 self._busy_since = None
         if self.engine is not None:
-            self._building_since = time.monotonic()
-            self.engine.close()
-            self._building_since = None
+            self._close()
 
     def _build(self) -> Any:
+        """An engine of the rung in force, warmed up."""
         self._building_since = time.monotonic()
         try:
             engine = self._make_engine(self._ladder.rung.settings)
+            self._side = getattr(engine, "short_side", None)
             try:
                 if self._shapes:
                     engine.warmup(self._shapes)
@@ -146,6 +136,21 @@ class Worker:
             return engine
         finally:
             self._building_since = None
+
+    def _build_what_fits(self) -> Any:
+        """The same, or of the first rung below it that fits into the memory; raises where none does."""
+        while True:
+            try:
+                return self._build()
+            except Exception as error:   # it holds the failed engine: gone before the next one is built
+                if not (is_out_of_memory(error) and self._give_up_something()):
+                    raise
+                self._ladder.ran_out()
+
+    def _close(self) -> None:
+        self._building_since = time.monotonic()
+        self.engine.close()
+        self._building_since = None
 
     def _serve(self, frames: list[Frame]) -> None:
         """Judge or refuse every frame, whatever is raised: no frame is left without an account."""
@@ -168,7 +173,7 @@ class Worker:
                                    "images")
         except Exception as error:
             clear_frames(error.__traceback__)   # they hold the network and the failed pass's tensors
-            if _is_fatal(error):
+            if is_fatal(error):
                 for frame in frames:
                     self._refuse(frame, error)
                 raise
@@ -185,54 +190,57 @@ class Worker:
     def _recover(self, frames: list[Frame], images: list[Any], error: Exception) -> None:
         """One bad image must not cost the others: a failed batch is run again frame by frame."""
         if len(frames) > 1:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 self._ladder.ran_out()
                 self._ladder.down(replace(self._ladder.rung, single=True))
             for frame, image in zip(frames, images):
                 self._infer([frame], [image])
             return
         self._refuse(frames[0], error)
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             self._ladder.ran_out()
             self._step_down()
+
+    def _give_up_something(self) -> bool:
+        """Go down to the next rung; False where there is none, or no leave to go there."""
+        settings = self._ladder.rung.settings
+        lower = lower_rung(settings, self._side) if self._allow_degraded else None
+        if lower is not None:
+            self._ladder.down(replace(self._ladder.rung, settings=lower))
+        return lower is not None
 
     def _step_down(self) -> None:
-        """Rebuild the engine lower and lower until it fits; without a lower rung the alerts stay UNKNOWN."""
-        side = getattr(self.engine, "short_side", None)
-        while self._allow_degraded and (lower := lower_rung(self._ladder.rung.settings, side)) is not None:
-            self._ladder.down(replace(self._ladder.rung, settings=lower))
-            if self._rebuild():
-                return
-        self.starved = True
+        """Build a smaller engine; where nothing is left to give up, the alerts stay UNKNOWN."""
+        if not self._give_up_something():
+            self.starved = True
+            return
+        with self._rebuilding():
+            self.engine = self._build_what_fits()
 
     def _step_up(self) -> None:
-        """Try the next larger engine; where it does not fit, build the one that did."""
+        """Try the next larger engine; where that fails, for whatever reason, build the one that worked."""
         left = self._ladder.up()
-        if left.settings == self._ladder.rung.settings or self._rebuild():
+        if left.settings == self._ladder.rung.settings:
             return
-        self._ladder.down(left)
-        if not self._rebuild():
-            self._step_down()
+        with self._rebuilding():
+            try:
+                self.engine = self._build()
+                return
+            except BaseException as error:
+                self._ladder.fell_back(left, f"{type(error).__name__}: {error}")
+            self.engine = self._build_what_fits()
 
-    def _rebuild(self) -> bool:
-        """Build the engine of the rung in force; False if it does not fit into the memory.
-
-        The closed engine stays in its place meanwhile: its classes and its threshold are still asked for.
-        """
-        self.rebuilding, self._building_since = True, time.monotonic()
+    @contextmanager
+    def _rebuilding(self) -> Iterator[None]:
+        """Close the engine. It stays in its place until there is another: its classes are still asked for."""
+        self.rebuilding = True
         try:
-            self.engine.close()
-            self.engine = self._build()
-            return True
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            self._ladder.ran_out()
-            return False
+            self._close()
+            yield
         finally:
             if self._busy_since is not None:   # the rest of the batch has its own time, without the rebuild
                 self._busy_since = time.monotonic()
-            self.rebuilding, self._building_since = False, None
+            self.rebuilding = False
 
     def _refuse(self, frame: Frame, error: Exception) -> None:
         why = error if isinstance(error, Refused) else explain(error)
@@ -241,24 +249,3 @@ class Worker:
             self._handler.refused(frame, why)
         except Exception:   # publishing the refusal failed: the heartbeat says UNKNOWN in its stead
             return
-
-
-def explain(error: Exception) -> Refused:
-    """Sort an exception from the engine (or from anywhere else on a frame's way) into a refusal."""
-    name = type(error).__name__
-    if name == "InvalidImage":
-        return Refused(Drop.INVALID, Reason.INVALID_INPUT, f"the engine refused the image: {error}")
-    if name == "NonFiniteOutput":
-        return Refused(Drop.ERROR, Reason.INVALID_OUTPUT, f"the network's output is not finite: {error}")
-    return Refused(Drop.ERROR, Reason.INFERENCE_ERROR, f"inference failed: {name}: {error}")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "OutOfMemory") or \
-        any(words in text for words in OUT_OF_MEMORY)
-
-
-def _is_fatal(error: Exception) -> bool:
-    """Whether the GPU fails for good: after such an error every later call of this process fails as well."""
-    return type(error).__name__ == "AcceleratorError" and not _is_out_of_memory(error)

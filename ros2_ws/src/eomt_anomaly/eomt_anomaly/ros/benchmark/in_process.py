@@ -25,8 +25,8 @@ from ..fallback import EngineSettings
 from ..mailbox import Drop
 from ..parameters import Parameters, all_specs
 from ..player import ros_message
+from ..refusals import explain
 from ..resources import Sample, Sampler, summarize
-from ..worker import explain
 
 WARM_FRAMES = 2
 MakeEngine = Callable[[EngineSettings], Any]
