@@ -18,7 +18,8 @@ from lifecycle_msgs.srv import ChangeState
 from node_rig import detector, picture
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.qos import QoSProfile
+from rclpy.qos import LivelinessPolicy, QoSProfile
+from std_msgs.msg import Header
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.ros.autostart import FIRST_S, LONGEST_S, Autostart
@@ -115,6 +116,31 @@ def test_neither_simulated_time_that_stands_still_nor_a_long_build_is_a_hung_exe
     with detector(worker_timeout=2.0, use_sim_time="true") as (process, client, log):
         client.until(lambda: "configured: fake" in log.read_text())
         client.spin(4.0)
+        assert process.poll() is None
+
+
+def test_a_hung_worker_loses_its_liveliness_while_heartbeats_go_on():
+    with detector(stall_timeout=0.3, worker_timeout=60.0, **QUICK) as (process, client, log):
+        alive, judged, beats = {}, [], []
+        for topic, kind, lease in (("judged", Header, 1.0), ("alerts", ObstacleAlertArray, 0.5)):
+            box = judged if kind is Header else beats
+            profile = QoSProfile(depth=10, liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+                                 liveliness_lease_duration=Duration(seconds=lease))
+            client.node.create_subscription(
+                kind, f"/detector/front/{topic}", box.append, profile,
+                event_callbacks=SubscriptionEventCallbacks(
+                    liveliness=lambda event, topic=topic: alive.update({topic: event.alive_count})))
+        client.until(lambda: alive.get("alerts") == 1)
+        clear(client)
+        header = client.send(picture())
+        client.until(lambda: header in judged)
+        assert alive["judged"] == 1
+        client.send(picture(trick=2))
+        client.until(lambda: alive["judged"] == 0)
+        seen, told = len(beats), len(judged)
+        client.until(lambda: len(beats) > seen + 10)
+        assert {m.level for m in beats[seen:]} == {UNKNOWN} and all(m.heartbeat for m in beats[seen:])
+        assert alive["judged"] == 0 and len(judged) == told
         assert process.poll() is None
 
 

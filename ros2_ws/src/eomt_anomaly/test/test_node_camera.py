@@ -148,6 +148,21 @@ def test_a_bad_message_during_a_judgement_keeps_its_fault():
     assert rig.work().level == Level.CLEAR and rig.camera.health.text == ""
 
 
+def test_only_a_finished_judgement_is_told_as_judged():
+    rig = Rig()
+    judged = rig.node.published["judged"]
+    rig.arrive(step=3)                             # refused at once
+    rig.camera.announce()                          # a heartbeat
+    assert judged == []
+    rig.arrive()
+    assert judged == []
+    header = rig.work().header
+    assert judged == [header]
+    rig.arrive()
+    rig.worker.engine.infer = lambda images: []    # it fails
+    assert rig.work().level == Level.UNKNOWN and judged == [header]
+
+
 def test_a_fault_before_the_judgement_is_forgiven_by_it():
     rig = Rig()
     rig.arrive(step=3)

@@ -35,6 +35,8 @@ class Camera:
     def __init__(self, node: LifecycleNode, name: str, parameters: Parameters, mailbox: Mailbox, gate: Gate):
         self.name, self.health = name, Health()
         self.outputs = Outputs(node, name, 1.0 / parameters["heartbeat_rate"])
+        self._judged = node.create_publisher(Header, f"~/{name}/judged",
+                                             qos.judged(parameters["stale_timeout"]))
         self._node, self._parameters, self._mailbox, self._gate = node, parameters, mailbox, gate
         self._lock = threading.RLock()
         self._subscriptions: list[Any] = []
@@ -183,6 +185,7 @@ class Camera:
         decided = time.monotonic()
         verdict = self.announce(received=frame.received)
         announced = time.monotonic()
+        self._judged.publish(header)   # only here: it asserts that the worker lives
         self.outputs.publish(header, rgb, prediction, result, verdict, usable, look)
         done = time.monotonic()
         frame.stages.update(alerts=decided - begun, publish=announced - decided, outputs=done - announced,

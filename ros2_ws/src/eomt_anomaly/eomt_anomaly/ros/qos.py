@@ -24,9 +24,17 @@ MISSED_BEATS = 5   # heartbeats that may be lost before DDS tells the readers
 def alerts(heartbeat_period: float) -> QoSProfile:
     """Reliable. Deadline and liveliness end after five heartbeats' time.
 
-    Liveliness is by topic: only publishing asserts it, so that a process that lives but hangs counts as dead.
+    Liveliness is by topic, asserted by publishing alone: a heartbeat that hangs counts as dead although DDS's
+    own threads live. It says nothing of the worker: `judged` does.
     """
     lease = Duration(seconds=MISSED_BEATS * heartbeat_period)
     return QoSProfile(depth=10, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
                       durability=DurabilityPolicy.VOLATILE, deadline=lease, lifespan=lease,
                       liveliness=LivelinessPolicy.MANUAL_BY_TOPIC, liveliness_lease_duration=lease)
+
+
+def judged(stale_timeout: float) -> QoSProfile:
+    """Reliable. Liveliness, by topic, ends `stale_timeout` seconds after the last finished judgement."""
+    return QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE,
+                      liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+                      liveliness_lease_duration=Duration(seconds=stale_timeout))
