@@ -48,7 +48,8 @@ class FakeEngine:
     labels = (SimpleNamespace(id=0, name="sky", color=(70, 130, 180), drivable=False),
               SimpleNamespace(id=1, name="road", color=(128, 64, 128), drivable=True))
     score, threshold, drivable_ids = "eomt_ext", 0.5, (1,)
-    calibration = {"dataset": "fake val", "false_positive_rate": 0.003}
+    calibration = {"dataset": "fake val", "false_positive_rate": 0.003, "short_side": 320,
+                   "date": "2026-01-02", "method": "quantile"}
     checkpoint_sha256, model_id, device = "0" * 64, "fake", "cpu"
     jpeg = choice = None
     backend = "torch"

@@ -5,6 +5,7 @@ import gc
 import json
 import signal
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,11 +20,12 @@ from node_rig import SIZE, detector, picture
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
-from eomt_anomaly.ros.engines import make_engine
+from eomt_anomaly.ros.engines import calibrated_on, make_engine, off_size
 from eomt_anomaly.ros.fallback import EngineSettings
 from eomt_anomaly.ros.parameters import GENERAL
 from eomt_anomaly.ros.qos import LATCHED
 from eomt_anomaly.runtime.backends import BACKENDS
+from eomt_anomaly.runtime.checkpoints import default_checkpoint
 from eomt_anomaly_msgs.msg import AnomalyHeatmap, ModelInfo, SemanticMask
 
 
@@ -109,6 +111,21 @@ def test_a_closed_engine_has_given_its_memory_back(checkpoint, device):
 
 def test_the_backends_that_the_node_offers_are_the_engines():
     assert next(spec.choices for spec in GENERAL if spec.name == "backend") == ("auto", *BACKENDS)
+
+
+def test_the_origin_of_the_threshold_is_told_with_its_size():
+    engine = SimpleNamespace(short_side=252, calibration=json.loads(
+        (default_checkpoint() / "calibration.json").read_text()))
+    text = calibrated_on(engine)
+    for words in ("drives val", "short side 476 px", "2026-11-23", "conformal risk control", "at most 0.3 %",
+                  "runs at 252 px, for which it is not calibrated"):
+        assert words in text
+    assert "476 px" in off_size(engine, -1.0) and "252 px" in off_size(engine, -1.0)
+    assert off_size(engine, 0.5) == ""                  # the user's own
+    engine.short_side = 476
+    assert off_size(engine, -1.0) == "" and "not calibrated" not in calibrated_on(engine)
+    engine.calibration = {}
+    assert off_size(engine, -1.0) == "" and "a short side it does not name" in calibrated_on(engine)
 
 
 def test_a_missing_or_broken_checkpoint_is_named_and_never_clear(checkpoint, tmp_path):

@@ -232,7 +232,8 @@ def test_the_threshold_can_be_set_and_nonsense_is_refused(node):
     assert info[-1].class_names == ["sky", "road"] and list(info[-1].drivable_ids) == [1]
     assert list(info[-1].class_colors) == [70, 130, 180, 128, 64, 128]
     assert info[-1].threshold == 0.5
-    assert info[-1].threshold_source == "calibration on fake val: at most 0.3 % of normal pixels reach it"
+    assert info[-1].threshold_source == ("calibration on fake val at short side 320 px of 2026-01-02 by "
+                                         "quantile: at most 0.3 % of normal pixels reach it")
 
     done = client.call(SetThreshold, "/detector/set_threshold", threshold=0.95)
     assert done.success and done.threshold == pytest.approx(0.95)
@@ -397,6 +398,36 @@ def test_a_smaller_engine_after_memory_ran_out_is_told():
         client.until(lambda: any("out of memory" in status.message
                                  for message in diagnostics for status in message.status))
         clear(client)
+
+
+def test_a_threshold_for_another_size_is_told_once_for_each_engine():
+    with detector(short_side=400, **QUICK) as (process, client, log):
+        info = client.listen("/detector/model_info", ModelInfo, LATCHED)
+        diagnostics = client.listen("/diagnostics", DiagnosticArray)
+
+        def told(side):
+            words = f"calibrated at short side 320 px, but the network runs at {side} px"
+            client.until(lambda: any(words in status.message and status.level == DiagnosticStatus.WARN
+                                     for message in diagnostics for status in message.status))
+            client.until(lambda: f"the network runs at {side} px, for which it is not calibrated"
+                         in info[-1].threshold_source)
+            assert log.read_text().count(words) == 1
+
+        clear(client)
+        told(400)
+        seen = len(info)
+        assert set_parameter(client, "monitor.max_gap_s", 3.0).successful   # new rules, the same engine
+        client.until(lambda: len(info) > seen)
+        told(400)
+        assert client.call(SetThreshold, "/detector/set_threshold", threshold=0.4).success
+        client.until(lambda: info[-1].threshold_source == "parameter")   # the user's own: nothing to tell
+        seen = len(diagnostics)
+        client.until(lambda: any(status.level == DiagnosticStatus.OK and "engine" in status.name
+                                 for message in diagnostics[seen:] for status in message.status))
+        client.send(picture(trick=4))                                    # memory runs out
+        client.until(lambda: info[-1].precision == "fp32 at 300 px")
+        client.call(SetThreshold, "/detector/set_threshold", threshold=float("nan"))
+        told(300)
 
 
 def test_two_cameras_in_a_namespace_do_not_disturb_each_other():

@@ -29,7 +29,7 @@ from ..alerts import Reason
 from . import diagnostics, qos
 from .autostart import Autostart
 from .camera import Camera
-from .engines import look, make_engine, model_info, rules, threshold, too_high
+from .engines import look, make_engine, model_info, off_size, rules, threshold, too_high
 from .fallback import EngineSettings
 from .gate import Gate
 from .heartbeat import Heartbeat
@@ -73,6 +73,7 @@ class Detector(LifecycleNode):
         self._diagnosed = float("-inf")
         self._told: Any = None   # the engine that the last ModelInfo describes
         self._degraded = ""      # what was last said of memory
+        self._off_size = ""      # ... and of a threshold for another size
         Services(self)
         self.add_on_set_parameters_callback(self._may_set)
         self.add_post_set_parameters_callback(self._have_set)
@@ -238,6 +239,10 @@ class Detector(LifecycleNode):
         info = model_info(engine, self.parameters)
         info.header.stamp = self.get_clock().now().to_msg()
         self._model_info.publish(info)
+        warning = off_size(engine, self.parameters["threshold"])
+        if warning and (engine is not self._told or warning != self._off_size):
+            self.get_logger().warning(warning)
+        self._off_size = warning
         self._told = engine
 
     def _may_set(self, changes: list[Parameter]) -> SetParametersResult:
@@ -299,11 +304,12 @@ class Detector(LifecycleNode):
         if now - self._diagnosed < 1.0:
             return
         self._diagnosed = now
-        name, worker = self.get_fully_qualified_name().lstrip("/"), self._worker
+        name, worker, engine = self.get_fully_qualified_name().lstrip("/"), self._worker, self._engine
         statuses = [diagnostics.engine_status(
-            name, "active" if self._gate.active else "inactive", self._engine, self._problem,
-            worker.degraded if worker else "", self._pipeline.durations.percentiles(),
-            worst_case(self.parameters)),
+            name, "active" if self._gate.active else "inactive", engine, self._problem,
+            worker.degraded if worker else "",
+            off_size(engine, self.parameters["threshold"]) if engine else "",
+            self._pipeline.durations.percentiles(), worst_case(self.parameters)),
             diagnostics.memory_status(name, worker.degraded if worker else "",
                                       worker is not None and worker.starved)]
         statuses += [diagnostics.camera_status(

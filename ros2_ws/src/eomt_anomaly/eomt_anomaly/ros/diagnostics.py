@@ -38,15 +38,18 @@ def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text
 
 
 def engine_status(node: str, state: str, engine: Any, problem: str, degraded: str,
-                  durations: Mapping[str, Mapping[str, float]],
+                  off_size: str, durations: Mapping[str, Mapping[str, float]],
                   reaction: Mapping[str, float]) -> DiagnosticStatus:
-    """ERROR for a problem, WARN while degraded or not active, else OK. `reaction` is of `worst_case`."""
+    """ERROR for a problem, WARN while degraded, not active, or at a size for which the threshold was not made
+    (`off_size`), else OK. `reaction` is of `worst_case`."""
+    doubts = "; ".join(filter(None, (degraded, off_size)))
     level = DiagnosticStatus.ERROR if problem else \
-        DiagnosticStatus.OK if state == "active" and not degraded else DiagnosticStatus.WARN
-    values = {"state": state, "degraded": degraded or "no"}
+        DiagnosticStatus.OK if state == "active" and not doubts else DiagnosticStatus.WARN
+    values = {"state": state, "degraded": degraded or "no", "off_size": off_size or "no"}
     if engine is not None:
         values |= {"model_id": engine.model_id, "device": engine.device, "precision": engine.precision,
-                   "backend": engine.backend, "checkpoint_sha256": engine.checkpoint_sha256}
+                   "backend": engine.backend, "short_side": engine.short_side,
+                   "checkpoint_sha256": engine.checkpoint_sha256}
         if engine.choice is not None:
             values["backend_because"] = str(engine.choice)
         if engine.jpeg is not None:
@@ -56,7 +59,7 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
     for kind, percentiles in durations.items():
         values |= {f"{kind}_ms_{name}": f"{value:.3f}" for name, value in percentiles.items()}
     values |= {f"worst_case_{name}_s": f"{seconds:.3f}" for name, seconds in reaction.items()}
-    return _status(node, "engine", level, problem or degraded or state, values)
+    return _status(node, "engine", level, problem or doubts or state, values)
 
 
 def memory_status(node: str, degraded: str, starved: bool) -> DiagnosticStatus:

@@ -60,11 +60,31 @@ def too_high(engine: Any, value: float) -> str:
             "an obstacle that a single query finds raises nothing")
 
 
-def calibrated_on(calibration: dict[str, Any]) -> str:
-    """Where the checkpoint's threshold comes from, in words."""
-    share = calibration.get("false_positive_rate")
+def calibrated_on(engine: Any) -> str:
+    """Where the checkpoint's threshold comes from, in words, and whether the engine runs at that size."""
+    found = engine.calibration or {}
+    side = found.get("short_side")
+    words = [f"calibration on {found.get('dataset', 'data it does not name')}",
+             f"at short side {side} px" if side else "at a short side it does not name",
+             f"of {found['date']}" if "date" in found else "",
+             f"by {found['method']}" if "method" in found else ""]
+    share = found.get("false_positive_rate")
     wanted = f": at most {100 * share:g} % of normal pixels reach it" if isinstance(share, float) else ""
-    return f"calibration on {calibration.get('dataset', 'data it does not name')}{wanted}"
+    other = f"; the network runs at {engine.short_side} px, for which it is not calibrated"
+    return " ".join(filter(None, words)) + wanted + (other if _other_size(engine) else "")
+
+
+def off_size(engine: Any, wanted: float) -> str:
+    """Why the threshold in force may not fit the size the engine runs at, in words; "" where it does."""
+    if wanted != -1.0 or not _other_size(engine):
+        return ""
+    return (f"the threshold is calibrated at short side {engine.calibration['short_side']} px, but the "
+            f"network runs at {engine.short_side} px: its rate of false alarms is not known there; calibrate "
+            "at that size (training/evaluate.py calibrate) or set the parameter `threshold`")
+
+
+def _other_size(engine: Any) -> bool:
+    return (engine.calibration or {}).get("short_side", engine.short_side) != engine.short_side
 
 
 def rules(engine: Any, parameters: Parameters, new: dict[str, Any] | None = None) -> MonitorParams:
@@ -85,7 +105,7 @@ def look(engine: Any, parameters: Parameters) -> Look:
 def model_info(engine: Any, parameters: Parameters) -> ModelInfo:
     """What is running, for late joiners too."""
     wanted = parameters["threshold"]
-    source = "parameter" if wanted != -1.0 else calibrated_on(engine.calibration or {})
+    source = "parameter" if wanted != -1.0 else calibrated_on(engine)
     return ModelInfo(
         model_id=engine.model_id, class_names=[label.name for label in engine.labels],
         class_colors=[channel for label in engine.labels for channel in label.color],
