@@ -28,7 +28,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "max_shift": (0.0, 10.0, "centroid shift, in box diagonals, at which a region still continues a track"),
     "max_gap_s": (0.01, 3600.0, "seconds between frames after which the past is forgotten"),
     "process_width": (64, 8192, "images wider than this are reduced to it for finding regions, pixels"),
-    "max_regions": (1, 1000, "most regions followed in a frame, largest on the surface first"),
+    "max_regions": (1, 1000, "most regions followed, strong ones first; a frame with more is not CLEAR"),
 }
 WHOLE = ("confirm_hits", "confirm_window", "caution_hits", "coast_frames", "clear_frames", "process_width",
          "max_regions")
