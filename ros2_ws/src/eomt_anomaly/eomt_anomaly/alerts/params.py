@@ -39,12 +39,15 @@ class Reaction:
     """Worst-case frames from a change in the scene to the level, the frame of the change counted as 1.
 
     caution: until CAUTION or STOP, for an obstacle in the corridor seen in every frame.
+    caution_beside: until CAUTION, for one outside the corridor, smaller than `caution_area_fraction`, seen in
+        every frame.
     stop: until STOP, for an obstacle in the corridor (and near enough) seen in every frame.
     stop_with_misses: the same, when it is missed as often as the confirmation allows.
     clear: until CLEAR, for an obstacle that is gone: the first frame without it counted as 1.
     """
 
     caution: int
+    caution_beside: int
     stop: int
     stop_with_misses: int
     clear: int
@@ -114,5 +117,5 @@ class MonitorParams:
     def reaction_frames(self) -> Reaction:
         """Worst-case reaction in judged frames; see `Reaction`."""
         held = max(self.coast_frames, self.confirm_window - self.confirm_hits)  # outliving its obstacle
-        return Reaction(caution=self.caution_hits, stop=self.confirm_hits,
+        return Reaction(caution=self.caution_hits, caution_beside=self.confirm_hits, stop=self.confirm_hits,
                         stop_with_misses=self.confirm_window, clear=held + self.clear_frames)
