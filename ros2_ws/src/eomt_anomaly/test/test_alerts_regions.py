@@ -14,9 +14,9 @@ NOWHERE = np.zeros((HEIGHT, WIDTH), bool)
 
 
 def found(class_map, anomaly, corridor=NOWHERE, ignore=None, **changes):
-    limits = {"threshold": 0.5, "leave_threshold": 0.4, "min_area_px": 9, "max_regions": 32, **changes}
+    limits = {"threshold": 0.5, "leave_threshold": 0.4, "min_area_px": 9, **changes}
     surface = drivable_surface(class_map, (ROAD,), RIM, ignore)
-    return find_regions(anomaly, surface, corridor, ignore=ignore, **limits)
+    return list(find_regions(anomaly, surface, corridor, ignore=ignore, **limits))
 
 
 @pytest.mark.parametrize("own_class", [ROAD, CAR, PAVEMENT, BUILDING, UNLABELED])
@@ -71,9 +71,16 @@ def test_area_limits():
     assert len(found(class_map, anomaly, min_area_px=8)) == 2
 
 
-def test_the_largest_regions_are_kept():
-    regions = found(*scene((30, 50, 4, 4), (60, 50, 10, 10), (100, 50, 6, 6)), max_regions=2)
-    assert [r.box[2] for r in regions] == [10, 6]
+def test_what_is_strong_comes_first_then_what_is_in_the_corridor_then_what_is_large():
+    class_map, anomaly = scene((30, 50, 4, 4), (72, 50, 5, 5), (45, 50, 6, 6), (100, 50, 7, 7))
+    weak_class_map, weak = scene((30, 70, 14, 14), (72, 70, 8, 8), (45, 70, 9, 9), score=0.45)
+    corridor = NOWHERE.copy()
+    corridor[:, 70:90] = True
+    class_map = np.minimum(class_map, weak_class_map)
+    regions = found(class_map, np.maximum(anomaly, weak), corridor)
+    assert [r.box[2] for r in regions] == [5, 7, 6, 4, 8, 14, 9]
+    assert [r.strong for r in regions] == [True] * 4 + [False] * 3
+    assert [r.in_corridor for r in regions] == [True, False, False, False, True, False, False]
 
 
 def test_two_thresholds():

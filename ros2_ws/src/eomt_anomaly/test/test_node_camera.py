@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One camera without DDS: what comes while a frame is being judged, and outputs that fail after its alert."""
 
+import math
 import time
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from rclpy.clock import Clock
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
-from eomt_anomaly.alerts import Level, MonitorParams, Reason
+from eomt_anomaly.alerts import CameraModel, Level, MonitorParams, Reason
 from eomt_anomaly.ros import visuals
 from eomt_anomaly.ros.camera import Camera
 from eomt_anomaly.ros.conversions import image_message
@@ -100,10 +101,10 @@ class Rig:
         self.worker.engine = engine(EngineSettings(checkpoint=""))
         self.alerts = self.node.published["alerts"]
 
-    def arrive(self, **fields):
-        """A picture comes, with fields of its message replaced."""
+    def arrive(self, pixels=None, **fields):
+        """A picture (by default without an obstacle) comes, with fields of its message replaced."""
         header = Header(frame_id="optical", stamp=self.node.clock.now().to_msg())
-        message = image_message(picture(), "rgb8", header)
+        message = image_message(picture() if pixels is None else pixels, "rgb8", header)
         for name, value in fields.items():
             setattr(message, name, value)
         self.camera._on_image(message)
@@ -252,3 +253,32 @@ def test_a_corrupt_jpeg_is_unknown_with_the_same_words_wherever_it_is_decoded(en
     assert words in rig.camera.health.text
     rig.arrive_compressed()
     assert rig.work().level != Level.UNKNOWN
+
+
+def calibrated(pitch_deg):
+    """A rig whose camera is 1.5 m up and looks down by `pitch_deg`."""
+    rig, (height, width) = Rig(), picture().shape[:2]
+    rig.camera._model = CameraModel(
+        width=width, height=height, height_m=1.5, pitch_rad=math.radians(pitch_deg),
+        K=[80, 0, width / 2, 0, 80, height / 2, 0, 0, 1])
+    return rig
+
+
+def test_an_obstacle_without_a_position_sends_no_cloud():
+    """Its foot lies above the horizon of a camera whose pitch is wrong."""
+    for pitch_deg, sizes in ((10, [0, 12, 12, 12]), (-60, [0])):
+        rig = calibrated(pitch_deg)
+        for obstacle in (False, True, True, True):
+            rig.arrive(picture(obstacle))
+            alert = rig.work()
+        assert alert.level == Level.STOP and alert.alerts[0].position_valid == (pitch_deg > 0)
+        assert [cloud.width for cloud in rig.node.published["obstacles"]] == sizes
+
+
+def test_a_frame_that_could_not_be_judged_sends_no_cloud_though_the_level_is_held():
+    rig, only_sky = calibrated(10), np.full_like(picture(), (0, 0, 255))
+    for pixels in (*[picture(obstacle=True)] * 3, *[only_sky] * 3):
+        rig.arrive(pixels)
+        alert = rig.work()
+    assert alert.level == Level.STOP and alert.reasons & Reason.NO_DRIVABLE_SURFACE
+    assert len(rig.node.published["obstacles"]) == 3

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -43,7 +45,8 @@ class Monitor:
     anomaly map is not finite or outside [0, 1], when too little of it is drivable, when something known that
     is no road fills its corridor, or when so much of the surface is anomalous that the network, not the road,
     is the likelier cause. Such a frame confirms nothing new, ends CLEAR at once, and keeps an obstacle that
-    was already confirmed.
+    was already confirmed. Nor is a frame CLEAR that has more regions than are followed, or that comes more
+    than `max_gap_s` after the last one.
     """
 
     def __init__(self, params: MonitorParams):
@@ -94,15 +97,21 @@ class Monitor:
         if camera is None and self.params.corridor.mode == "ground":
             details.append("no calibrated camera for the ground corridor: the whole picture counts as it")
         details += [problem] if problem else []
-        regions, doubts, why = self._look(class_map, anomaly, camera, ignore)
+        found, doubts, why = self._look(class_map, anomaly, camera, ignore)
         details += why
-        hypotheses = self._tracker.update(regions, stamp_s, trusted=not doubts)
+        regions = list(islice(found, self.params.max_regions))
+        complete = next(found, None) is None
+        if not complete:
+            details.append(f"more than max_regions = {len(regions)} anomalous regions, the rest is not "
+                           f"followed: the scene is unlike the training data, or threshold is too low")
+            reasons |= Reason.INVALID_OUTPUT
+        reasons |= doubts
+        hypotheses = self._tracker.update(regions, stamp_s, trusted=not doubts, complete=complete)
         tracks = [self._track(h, stamp_s, camera) for h in hypotheses]
         large_px = self.params.caution_area_fraction * class_map.size
         alerts = sorted((t for t in tracks if self._raises(t, large_px)), key=_urgency)
 
-        observed = max((t.level for t in alerts), default=Level.UNKNOWN if doubts else Level.CLEAR)
-        reasons |= doubts
+        observed = max((t.level for t in alerts), default=Level.UNKNOWN if reasons else Level.CLEAR)
         if alerts:
             reasons |= Reason.OBSTACLE
         if any(t.in_corridor for t in alerts):
@@ -122,10 +131,12 @@ class Monitor:
         return kept[2]
 
     def _look(self, class_map: np.ndarray, anomaly: np.ndarray, camera: CameraModel | None,
-              ignore: np.ndarray | None) -> tuple[list[Region], Reason, list[str]]:
-        """Regions of the frame in pixels of the image, the reasons not to judge it, and these in words."""
+              ignore: np.ndarray | None) -> tuple[Iterator[Region], Reason, list[str]]:
+        """Regions of the frame in pixels of the image, most important first, the reasons not to judge it, and
+        these in words."""
         if not (anomaly.min() >= 0 and anomaly.max() <= 1):  # NaN compares as False
-            return [], Reason.INVALID_OUTPUT, ["anomaly has values that are not finite or outside [0, 1]"]
+            why = ["anomaly has values that are not finite or outside [0, 1]"]
+            return iter(()), Reason.INVALID_OUTPUT, why
         p = self.params
         height, width = class_map.shape
         class_map, anomaly, ignore = _reduced(class_map, anomaly, ignore, p.process_width)
@@ -135,13 +146,13 @@ class Monitor:
         corridor = self.corridor_mask((rows, columns), camera)
         regions = find_regions(
             anomaly, surface, corridor, threshold=p.threshold,
-            leave_threshold=p.leave_threshold, max_regions=p.max_regions, ignore=ignore,
+            leave_threshold=p.leave_threshold, ignore=ignore,
             min_area_px=max(1.0, p.min_area_px / (sx * sy), p.min_area_fraction * rows * columns))
         doubts, why = self._doubts(surface, anomaly, corridor if ignore is None else corridor & ~ignore)
         if camera and p.corridor.mode != "image" and corridor.all():
             why.append(f"the corridor fills the picture: check the camera's height ({camera.height_m:g} m) "
                        f"and pitch ({math.degrees(camera.pitch_rad):g} degrees, positive looks down)")
-        return [scaled(region, sx, sy) for region in regions], doubts, why
+        return (scaled(region, sx, sy) for region in regions), doubts, why
 
     def _doubts(self, surface: Surface, anomaly: np.ndarray,
                 corridor: np.ndarray) -> tuple[Reason, list[str]]:

@@ -28,7 +28,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "max_shift": (0.0, 10.0, "centroid shift, in box diagonals, at which a region still continues a track"),
     "max_gap_s": (0.01, 3600.0, "seconds between frames after which the past is forgotten"),
     "process_width": (64, 8192, "images wider than this are reduced to it for finding regions, pixels"),
-    "max_regions": (1, 1000, "most regions followed in a frame, largest on the surface first"),
+    "max_regions": (1, 1000, "most regions followed, strong ones first; a frame with more is not CLEAR"),
 }
 WHOLE = ("confirm_hits", "confirm_window", "caution_hits", "coast_frames", "clear_frames", "process_width",
          "max_regions")
@@ -39,12 +39,15 @@ class Reaction:
     """Worst-case frames from a change in the scene to the level, the frame of the change counted as 1.
 
     caution: until CAUTION or STOP, for an obstacle in the corridor seen in every frame.
+    caution_beside: until CAUTION, for one outside the corridor, smaller than `caution_area_fraction`, seen in
+        every frame.
     stop: until STOP, for an obstacle in the corridor (and near enough) seen in every frame.
     stop_with_misses: the same, when it is missed as often as the confirmation allows.
     clear: until CLEAR, for an obstacle that is gone: the first frame without it counted as 1.
     """
 
     caution: int
+    caution_beside: int
     stop: int
     stop_with_misses: int
     clear: int
@@ -114,5 +117,5 @@ class MonitorParams:
     def reaction_frames(self) -> Reaction:
         """Worst-case reaction in judged frames; see `Reaction`."""
         held = max(self.coast_frames, self.confirm_window - self.confirm_hits)  # outliving its obstacle
-        return Reaction(caution=self.caution_hits, stop=self.confirm_hits,
+        return Reaction(caution=self.caution_hits, caution_beside=self.confirm_hits, stop=self.confirm_hits,
                         stop_with_misses=self.confirm_window, clear=held + self.clear_frames)

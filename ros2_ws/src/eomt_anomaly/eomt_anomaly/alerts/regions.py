@@ -2,6 +2,7 @@
 """Anomalous regions of one frame: threshold → components → those that lie or stand on the surface."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -40,9 +41,10 @@ class Region:
 
 
 def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *, threshold: float,
-                 leave_threshold: float, min_area_px: float, max_regions: int,
-                 ignore: np.ndarray | None = None) -> list[Region]:
-    """Find the regions that matter, largest on the surface and in the corridor first, `max_regions` at most.
+                 leave_threshold: float, min_area_px: float,
+                 ignore: np.ndarray | None = None) -> Iterator[Region]:
+    """Find the regions that matter, one by one, most important first: all strong ones before the weak ones,
+    among these the ones that reach into the corridor first, and then the largest on the surface.
 
     anomaly: float32 [h, w] in [0, 1]. corridor, ignore: bool [h, w] (ignored pixels are never anomalous).
     A region is a connected component (8 neighbours) of anomaly ≥ leave_threshold with at least `min_area_px`
@@ -67,7 +69,8 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     on_inner = np.bincount(labels[surface.inner], minlength=count)
     strong = np.bincount(labels[anomaly >= threshold], minlength=count) >= min_area_px
     blocking = surface.rimmed if corridor.all() else corridor  # bool [h, w], where a foot is in the way
-    size = on_rim + np.bincount(labels[blocking], minlength=count)
+    in_way = np.bincount(labels[blocking], minlength=count)
+    size = on_rim + in_way
     near = (areas >= min_area_px) & (size > 0)
     near[0] = False  # label 0 is the background
 
@@ -77,8 +80,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     if ignore is not None:
         hidden_below[:-1] |= ignore[1:]
 
-    regions = []
-    for label in sorted(np.flatnonzero(near), key=lambda i: -size[i]):
+    for label in sorted(np.flatnonzero(near), key=lambda i: (not strong[i], not in_way[i], -size[i])):
         x, y, width, height = (int(value) for value in stats[label, :4])
         crop = np.s_[y:y + height, x:x + width]
         inside = labels[crop] == label  # bool [height, width]
@@ -92,7 +94,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
             continue
         scores = anomaly[crop][inside]
         lowest = np.flatnonzero(foot == height - 1)
-        regions.append(Region(
+        yield Region(
             box=(x, y, width, height),
             area_px=int(areas[label]),
             mean_score=float(scores.mean()),
@@ -102,10 +104,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
             on_drivable=float(on_rim[label] / areas[label]),
             in_corridor=bool(corridor[at_foot].sum() >= enough),
             strong=bool(strong[label]),
-        ))
-        if len(regions) == max_regions:
-            break
-    return regions
+        )
 
 
 def scaled(region: Region, sx: float, sy: float) -> Region:

@@ -104,17 +104,20 @@ class Tracker:
         self.hypotheses: list[Hypothesis] = []
         self._next_id = 1
 
-    def update(self, regions: list[Region], stamp_s: float, trusted: bool = True) -> list[Hypothesis]:
+    def update(self, regions: list[Region], stamp_s: float, trusted: bool = True,
+               complete: bool = True) -> list[Hypothesis]:
         """Take one frame's regions; return the living hypotheses, oldest first.
 
         With `trusted` False (a frame that cannot be judged) regions keep confirmed tracks going, and start or
-        confirm nothing.
+        confirm nothing. With `complete` False (there are more regions than these) no hypothesis counts as
+        missed.
         """
         known = [h for h in self.hypotheses if trusted or h.confirmed]
         pairs = self._pairs(known, regions)
         seen = {id(hypothesis): region for hypothesis, region in pairs}
         for hypothesis in self.hypotheses:
-            self._advance(hypothesis, seen.get(id(hypothesis)))
+            if complete or id(hypothesis) in seen:
+                self._advance(hypothesis, seen.get(id(hypothesis)))
         self.hypotheses = [h for h in self.hypotheses if self._alive(h)]
         if trusted:
             taken = {id(region) for _, region in pairs}

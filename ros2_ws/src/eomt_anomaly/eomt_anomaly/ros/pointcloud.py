@@ -9,8 +9,9 @@ import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from ..alerts import CameraModel, Track
+from ..alerts import CameraModel, Reason, Track
 from .conversions import byte_array
+from .health import Verdict
 
 HEIGHTS_M = (0.0, 0.25, 0.5)   # each ground point stands as a small post, for layers that ignore the floor
 SPACING_PX = 4                 # along an obstacle's lower edge
@@ -24,6 +25,16 @@ def ground_to_optical(points: np.ndarray, camera: CameraModel) -> np.ndarray:
     below = camera.height_m - up
     cosine, sine = np.cos(camera.pitch_rad), np.sin(camera.pitch_rad)
     return np.stack([-left, below * cosine - forward * sine, forward * cosine + below * sine], axis=1)
+
+
+def is_complete(tracks: Sequence[Track], verdict: Verdict) -> bool:
+    """Whether a cloud of these alerts would show all that they know of, and so may be sent.
+
+    Not where the level is UNKNOWN, where a frame that bears on it could not be judged (its reasons say more
+    than that there is an obstacle), or where an obstacle has no position: readers must time out.
+    """
+    doubts = verdict.reasons & ~(Reason.OBSTACLE | Reason.OBSTACLE_IN_CORRIDOR)
+    return bool(verdict.level) and not doubts and all(track.position is not None for track in tracks)
 
 
 def obstacle_points(tracks: Sequence[Track], camera: CameraModel) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..alerts import CameraModel, MonitorResult
 from . import qos, visuals
 from .conversions import image_message, on_host
 from .health import Verdict
-from .pointcloud import cloud_message, obstacle_points
+from .pointcloud import cloud_message, is_complete, obstacle_points
 
 DENSE = {"semantic_mask": SemanticMask, "anomaly_heatmap": AnomalyHeatmap, "mask": Image, "mask_color": Image,
          "heatmap": Image, "overlay": Image, "markers": MarkerArray, "obstacles": PointCloud2}
@@ -77,13 +77,13 @@ class Outputs:
         """Publish what is listened to of one judged frame, all with the frame's own header. Never raises.
 
         Without calibration there are no markers and no cloud: an empty cloud would say that the way is free.
-        Nor has a frame whose verdict is UNKNOWN a cloud: its readers must time out.
+        Nor is there one that would leave something out (see `is_complete`): its readers must time out.
         """
         classes, anomaly, tracks = prediction.class_map, prediction.anomaly, result.alerts
         mask = functools.cache(lambda: image_message(classes, "mono8", header))
         heatmap = functools.cache(lambda: image_message(anomaly, "32FC1", header))
         if camera is not None:
-            if verdict.level:
+            if is_complete(tracks, verdict):
                 self._send("obstacles", look, lambda: cloud_message(obstacle_points(tracks, camera), header))
             self._send("markers", look, lambda: visuals.markers(tracks, camera, header, look.marker_lifetime))
         self._send("semantic_mask", look, lambda: SemanticMask(

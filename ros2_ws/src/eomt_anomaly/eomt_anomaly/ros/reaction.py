@@ -17,7 +17,9 @@ def worst_case(parameters: Mapping[str, Any]) -> dict[str, float]:
 
     CLEAR is never sent for a picture older than `stale_timeout`, and at least one message comes in each
     period of the heartbeat; a level rises when `caution_hits` (beside: `confirm_hits`) pictures show a
-    region. Assumes a camera whose clock is the node's, and adds nothing for the transport and the scheduler.
+    region. Pictures more than `monitor.max_gap_s` apart confirm nothing, but are never CLEAR either, so the
+    limits hold for every `stale_timeout`. Assumes a camera whose clock is the node's, and adds nothing for
+    the transport and the scheduler.
     """
     stale, period = parameters["stale_timeout"], 1.0 / parameters["heartbeat_rate"]
     corridor, beside = (parameters[f"monitor.{name}"] * stale for name in ("caution_hits", "confirm_hits"))
