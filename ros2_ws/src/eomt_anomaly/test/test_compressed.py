@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("sensor_msgs.msg", reason="ROS 2 message packages are not installed")
 
+from bounded import bounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage
@@ -165,7 +166,7 @@ def test_altered_compressed_pictures_are_a_picture_or_refused(extension, changes
         data[int(place * len(data))] = value
     msg.data = bytes(data)
     try:
-        rgb = to_rgb(msg)
+        rgb = bounded(to_rgb, msg)
     except InvalidInput as error:
         assert len(str(error)) > 20
     else:
@@ -198,7 +199,7 @@ def bomb(kind, width, height):
 def test_a_small_file_that_claims_a_huge_picture_is_refused_before_it_is_decoded(kind):
     assert len(bomb(kind, 30000, 30000).data) < 1000
     with pytest.raises(InvalidInput, match=f"30000 x 30000 pixels, more than {MAX_PIXELS}"):
-        check(bomb(kind, 30000, 30000))
+        bounded(to_rgb, bomb(kind, 30000, 30000))
     check(bomb(kind, 8192, 8192))
     with pytest.raises(InvalidInput, match="8192 x 8193"):
         check(bomb(kind, 8192, 8193))
