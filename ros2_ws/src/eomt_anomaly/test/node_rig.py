@@ -170,9 +170,9 @@ class Client:
         self.publisher(Image, topic).publish(msg)
         return msg.header
 
-    def send_jpeg(self, image, topic="/front/image_raw/compressed", keep=1.0):
+    def send_jpeg(self, image, topic="/front/image_raw/compressed", damage=bytes):
         data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
-        msg = CompressedImage(header=self.stamp(), format="jpeg", data=data[:int(len(data) * keep)])
+        msg = CompressedImage(header=self.stamp(), format="jpeg", data=damage(data))
         self.publisher(CompressedImage, topic).publish(msg)
         return msg.header
 

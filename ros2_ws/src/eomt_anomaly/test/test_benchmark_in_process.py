@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -99,6 +100,14 @@ def test_two_summaries_are_compared(tmp_path, bench, capsys):
     assert bag_benchmark.main(["--compare", str(one), str(one)]) == 0
     printed = capsys.readouterr().out
     assert "latency_ms.p50" in printed and "1.000" in printed and "differs" not in printed
+    assert not (tmp_path / "both").exists()
+    assert bag_benchmark.main(["--compare", str(one), str(one), "--output", str(tmp_path / "both")]) == 0
+    found = json.loads((tmp_path / "both" / "compare.json").read_text())
+    assert found["a"] == found["b"] == str(one) and found["differs"] == {}
+    assert {row["ratio"] for row in found["rows"]} <= {1.0, None}
+    page = (tmp_path / "both" / "compare.html").read_text()
+    assert page.count("<svg") >= 3 and "latency_ms.p50" in page and str(one) in page and "http" not in page
+    capsys.readouterr()
     (tmp_path / "other.json").write_text('{"frames": 3}')
     for wrong, text in (("nothing.json", "cannot be read"), ("other.json", "has no latency_ms")):
         assert bag_benchmark.main(["--compare", str(one), str(tmp_path / wrong)]) == 1

@@ -98,8 +98,21 @@ def test_a_corrupt_jpeg_is_unknown_and_then_forgiven():
     with detector(front__image_topic="front/image_raw/compressed", **QUICK) as (_, client, _):
         client.level(CLEAR, meanwhile=lambda: client.send_jpeg(picture()))
         client.level(UNKNOWN, reasons=Reason.INVALID_INPUT,
-                     meanwhile=lambda: client.send_jpeg(picture(), keep=0.7))
+                     meanwhile=lambda: client.send_jpeg(picture(), damage=lambda data: data[:-200]))
         client.level(CLEAR, meanwhile=lambda: client.send_jpeg(picture()))
+
+
+def test_a_jpeg_whose_middle_is_lost_is_unknown_though_it_has_its_end_mark():
+    with detector(front__image_topic="front/image_raw/compressed", **QUICK) as (_, client, _):
+        diagnostics = client.listen("/diagnostics", DiagnosticArray)
+        for lost in (b"", bytes(200)):
+            def damage(data, lost=lost):
+                return data[:-202] + lost + data[-2:]
+            client.level(CLEAR, meanwhile=lambda: client.send_jpeg(picture()))
+            client.level(UNKNOWN, reasons=Reason.INVALID_INPUT,
+                         meanwhile=lambda: client.send_jpeg(picture(), damage=damage))   # noqa: B023 (at once)
+        client.until(lambda: any("cannot be decoded" in s.message for m in diagnostics for s in m.status),
+                     meanwhile=lambda: client.send_jpeg(picture(), damage=damage))
 
 
 # ---- those who listen and those who set ----

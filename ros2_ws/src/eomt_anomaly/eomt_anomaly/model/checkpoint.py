@@ -124,9 +124,7 @@ def read_config(folder: str | Path) -> tuple[EomtExtConfig, str]:
     """The configuration of a folder and the SHA-256 its weights must have. Raises as `from_pretrained`."""
     path = _existing(Path(folder), CONFIG)
     try:
-        if (size := path.stat().st_size) > LARGEST_CONFIG:
-            raise ValueError(f"it has {size} bytes, more than the {LARGEST_CONFIG} allowed")
-        values: dict[str, Any] = json.loads(path.read_text())
+        values: dict[str, Any] = read_json(path)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise ValueError(
                 f"format is not {FORMAT!r}: not a checkpoint of this package, or of another version"
@@ -141,6 +139,13 @@ def read_config(folder: str | Path) -> tuple[EomtExtConfig, str]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a valid configuration: {error}") from error
     return config, sha256
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's value. Raises ValueError (too large, no JSON) or RecursionError (too deep)."""
+    if (size := path.stat().st_size) > LARGEST_CONFIG:
+        raise ValueError(f"it has {size} bytes, more than the {LARGEST_CONFIG} allowed")
+    return json.loads(path.read_text())
 
 
 def file_sha256(path: str | Path) -> str:

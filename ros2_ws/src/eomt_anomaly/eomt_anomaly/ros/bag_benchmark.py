@@ -15,6 +15,7 @@ from typing import Any
 
 from ..report.benchmark_page import benchmark_page
 from ..report.compare import NotComparable, compare, lines
+from ..report.compare_page import compare_page
 from ..report.origin import write_json
 from .accounts import ReplayError
 from .bag_io import BagError
@@ -42,7 +43,7 @@ def main(
     end_on_sigterm()
     try:
         if args.compare:
-            return compare_files(*args.compare)
+            return compare_files(*args.compare, args.output)
         args.output.mkdir(parents=True, exist_ok=True)
         for name in ("summary.json", "report.html"):
             (args.output / name).unlink(missing_ok=True)  # an old one must not pass for this one's
@@ -66,9 +67,17 @@ def main(
         return 130
 
 
-def compare_files(a: Path, b: Path) -> int:
-    """Print the ratios of two summaries. Raises NotComparable."""
-    print(lines(compare(_read(a), _read(b)), (str(a.parent), str(b.parent))))
+def compare_files(a: Path, b: Path, output: Path | None = None) -> int:
+    """Print the ratios of two summaries; compare.json and .html into `output`. Raises NotComparable."""
+    summaries = _read(a), _read(b)
+    found = compare(*summaries)
+    print(lines(found, (str(a.parent), str(b.parent))))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "compare.json", {"a": str(a), "b": str(b), **found})
+        page = compare_page(found, summaries, (str(a), str(b)))
+        (output / "compare.html").write_text(page, encoding="utf-8")
+        print(f"wrote {output / 'compare.json'} and compare.html")
     return 0
 
 

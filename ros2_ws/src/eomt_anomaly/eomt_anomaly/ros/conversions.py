@@ -4,6 +4,7 @@
 `check` reads only metadata and is cheap enough for a subscription's callback; `to_rgb` decodes and belongs in
 the worker. Both raise `InvalidInput`, whose text names the value and the remedy. 16-bit encodings are taken
 as full range and keep their high byte. Encodings outside the table go to `cv_bridge` where that is installed.
+Compressed pictures are in `compressed.py`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-
-class InvalidInput(ValueError):
-    """The message cannot be read as a picture; the text says which field is wrong and what to do."""
+from .compressed import DEPTH, InvalidInput, check_compressed, decode
 
 
 @dataclass(frozen=True)
@@ -62,28 +61,25 @@ _YUV = {
 }
 _DEEP = {name[:-1] + "16": Encoding(e.channels, e.code, 2, e.planar, e.even) for name, e in _COLOR.items()}
 ENCODINGS = {**_COLOR, **_DEEP, **_YUV, "8UC1": _COLOR["mono8"]}
-_DEPTH = ("16UC1", "32FC1")
 _REFUSED = {   # also where cv_bridge could convert them
     **dict.fromkeys(("8UC3", "8UC4", "16UC3", "16UC4"),
                     "does not say the order of its channels: publish rgb8, bgr8, rgba8 or bgra8"),
-    **dict.fromkeys(_DEPTH, "is that of depth images: choose the camera's colour topic, or publish 16-bit "
-                            "grey pictures as mono16"),
+    **dict.fromkeys(DEPTH, "is that of depth images: choose the camera's colour topic, or publish 16-bit "
+                           "grey pictures as mono16"),
 }
-
-_JPEG = b"\xff\xd8"
-_END_OF_IMAGE = {_JPEG: b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}   # JPEG, PNG: first bytes, last bytes
 
 
 def check(msg: Image | CompressedImage) -> None:
     """Check everything about a message that can be checked without decoding it.
 
     Raises:
-        InvalidInput: empty frame_id, zero size, unknown encoding, or data that does not fill the picture.
+        InvalidInput: empty frame_id, zero size, unknown encoding, or data that does not fill the picture; for
+            compressed pictures as `check_compressed`.
     """
     if not msg.header.frame_id:
         raise InvalidInput("header.frame_id is empty: the driver must name the camera's optical frame")
     if isinstance(msg, CompressedImage):
-        _check_compressed(msg)
+        check_compressed(msg)
     else:
         _check_raw(msg)
 
@@ -98,7 +94,7 @@ def to_rgb(msg: Image | CompressedImage, decode_jpeg: Callable[[Any, bool], Any]
     """
     check(msg)
     if isinstance(msg, CompressedImage):
-        return _decode(msg, decode_jpeg)
+        return decode(msg, decode_jpeg)
     encoding = ENCODINGS.get(msg.encoding)
     return _with_cv_bridge(msg) if encoding is None else _convert(msg, encoding)
 
@@ -162,36 +158,6 @@ def _convert(msg: Image, encoding: Encoding) -> np.ndarray:
     if encoding.code is None:
         return np.ascontiguousarray(pixels)
     return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.code)              # [H,W,3]
-
-
-def _check_compressed(msg: CompressedImage) -> None:
-    if "compressedDepth" in msg.format or msg.format.startswith(_DEPTH):
-        raise InvalidInput(f"format '{msg.format}' is a depth image: choose the camera's colour topic")
-    data = memoryview(msg.data)
-    if len(data) == 0:
-        raise InvalidInput("the compressed image holds no data")
-    end = _END_OF_IMAGE.get(bytes(data[:2]))
-    # Decoders fill what is missing with grey and report success: the end mark is the only sign that
-    # all has come. Some cameras pad with zeros after it.
-    if end is not None and not bytes(data).rstrip(b"\0").endswith(end):
-        raise InvalidInput(f"the compressed image of {len(data)} bytes has no end mark: it is truncated")
-
-
-def _decode(msg: CompressedImage, decode_jpeg: Callable[[Any, bool], Any] | None) -> Any:
-    # image_transport's "...; jpeg compressed rgb8" means that red and blue were swapped before compression.
-    swapped = "compressed rgb" in msg.format
-    if decode_jpeg is not None and bytes(msg.data[:2]) == _JPEG:
-        if (picture := decode_jpeg(msg.data, swapped)) is not None:
-            return picture
-    try:
-        pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8),
-                              cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)   # [H,W,3] BGR
-    except cv2.error as error:
-        raise InvalidInput(f"the compressed image cannot be decoded: {error.err}") from error
-    if pixels is None:
-        raise InvalidInput(f"the compressed image of {len(msg.data)} bytes (format '{msg.format}') cannot be "
-                           "decoded: it is corrupt or of a kind OpenCV does not read")
-    return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 @functools.cache

@@ -75,7 +75,7 @@ GENERAL = (
     Spec("cuda_graphs", True, "on CUDA, replay a graph for each size and number of pictures that comes "
          "again"),
     Spec("gpu_jpeg", False, "on CUDA, decode baseline JPEG there by nvJPEG; what that does to quality is not "
-         "measured. Without torchvision, OpenCV decodes (told in the log and in /diagnostics)"),
+         "measured. Without torchvision, the CPU decodes (told in the log and in /diagnostics)"),
     Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (told in "
          "/diagnostics); otherwise stay UNKNOWN"),
     Spec("oom_retry_s", 300.0, "s without want of memory after which the next larger engine is tried "

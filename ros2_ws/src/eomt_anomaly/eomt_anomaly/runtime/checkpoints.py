@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from ..model import EomtExt, EomtExtConfig
 from ..model.backbone_store import tensor_digest
-from ..model.checkpoint import CALIBRATION, WEIGHTS, from_pretrained, read_config
+from ..model.checkpoint import CALIBRATION, WEIGHTS, from_pretrained, read_config, read_json
 from ..model.scores import SCORES
 
 EXPORT = "export.json"   # marks a folder written by training/export.py
@@ -69,7 +68,7 @@ def read_calibration(folder: Path, sha256: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
         if not isinstance(values, dict) or values.get("score") not in list(SCORES):   # it may be unhashable
             raise ValueError(f"score must be one of {', '.join(SCORES)}")
         threshold = values.get("threshold")

@@ -7,18 +7,18 @@ kind of the graph's input and output, and the SHA-256 of the other files and of 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..model import EomtExt, EomtExtConfig
-from ..model.checkpoint import CONFIG, file_sha256, read_config
+from ..model.checkpoint import CONFIG, file_sha256, read_config, read_json
 from ..model.scores import SCORES
 from .checkpoints import EXPORT, EXPORT_COMMAND, default_checkpoint, read_calibration
 
 GRAPH = "model.onnx"
 FORMAT = "eomt_ext_onnx/1"
+LARGEST_SIDE = 1 << 14   # px
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def open_exported(checkpoint: str | Path | EomtExt | None) -> Exported:
         raise ValueError(f"{folder} is a checkpoint for backend='torch', not an exported graph (it has no "
                          f"{EXPORT}): run `{EXPORT_COMMAND} --checkpoint {folder}`")
     try:
-        values = json.loads((folder / EXPORT).read_text())
+        values = read_json(folder / EXPORT)
         size, output_size, score = _contents(values, config, sha256)
         for name in (GRAPH, CONFIG):
             if not (folder / name).is_file():
                 raise ValueError(f"{name} is missing")
             if (actual := file_sha256(folder / name)) != values["files"][name]:
                 raise ValueError(f"{name} has sha256 {actual}, but {EXPORT} says {values['files'][name]}")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder} is not a whole export: {error!s}; export the checkpoint again") from error
     return Exported(config, sha256, f"{folder.resolve().name}-{sha256[:8]}", folder / GRAPH, size,
                     values["input"]["preprocess"], output_size, score, read_calibration(folder, sha256))
@@ -89,6 +89,6 @@ def _contents(values: dict[str, Any], config: EomtExtConfig,
 
 def _size(values: dict[str, Any]) -> tuple[int, int]:
     height, width = values["height"], values["width"]
-    if not all(type(side) is int and side > 0 for side in (height, width)):
-        raise ValueError(f"size {height!r} x {width!r} is not two positive integers")
+    if not all(type(side) is int and 0 < side <= LARGEST_SIDE for side in (height, width)):
+        raise ValueError(f"size {height!r} x {width!r} is not two integers from 1 to {LARGEST_SIDE}")
     return height, width

@@ -24,7 +24,7 @@ from .streams import Streams
 
 Decode = Callable[[Tensor, torch.device], Tensor]    # a file, uint8 [n] -> uint8 [3,H,W] RGB on the device
 
-MAX_PIXELS = 1 << 26     # 200 MB of the GPU; larger ones are left to OpenCV, which has a limit of its own
+MAX_PIXELS = 1 << 26     # 200 MB of the GPU; larger ones are left to the caller, which has a limit of its own
 MAX_SEGMENTS = 64        # before the scan: a hostile file must not keep the worker busy
 SOF0, SOFS = 0xC0, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 APP14, SOS, EOI = 0xEE, 0xDA, 0xD9

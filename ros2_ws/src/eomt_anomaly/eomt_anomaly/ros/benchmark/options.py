@@ -29,6 +29,7 @@ OF_MODES = {
     "attach": ("ros", "search", "overload", "outputs"),
 }
 SECONDS, PROBES, LOSS, FACTOR, ROUNDS = 10.0, 12, 0.01, 2.0, 3
+OUTPUT = Path("out/benchmark")
 
 
 def arguments(description: str | None, argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,7 +46,7 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
         type=Path,
         nargs=2,
         metavar=("A.json", "B.json"),
-        help="print the ratios of two summaries instead of measuring",
+        help="the ratios of two summaries, instead of measuring",
     )
     add_arguments(parser)
     load = parser.add_argument_group("load")
@@ -70,8 +71,8 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("out/benchmark"),
-        help="folder for summary.json, report.html, the log",
+        help=f"folder for summary.json, report.html, the log (default {OUTPUT}); with --compare for "
+        "compare.json and compare.html (default: text alone)",
     )
     parser.add_argument(
         "--no-quality",
@@ -88,6 +89,8 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     args = parser.parse_args(argv)
     if problem := _problem(args):
         parser.error(problem)
+    if args.output is None and not args.compare:
+        args.output = OUTPUT
     args.even = args.mode in ("search", "overload", "outputs") or bool(args.hz)
     for name, default in (("probes", PROBES), ("max_loss", LOSS), ("factor", FACTOR), ("rounds", ROUNDS)):
         if getattr(args, name) is None:
