@@ -8,7 +8,8 @@
   python training/evaluate.py calibrate --checkpoint DIR --data camvid --root DIR --split val --fpr 0.005
 
 ``--data drives`` (frames of render_drives.py) and ``generic_anomaly`` (SegmentMeIfYouCan, Fishyscapes, ...)
-hold outliers of their own; into others the cut-outs of --stamps are pasted. Each command prints a table and,
+hold outliers of their own; into others those of --stamps and --coco are pasted (give what training had: what
+resembles its objects is left out). Each command prints a table and,
 with --output, writes the same numbers as JSON. `semantic` and `anomaly` also take --degraded and --baseline,
 append their rows to --results, and write an HTML report with --report.
 """
@@ -33,7 +34,6 @@ from tqdm import tqdm  # noqa: E402
 from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
 from eomt_training import evaluation, report  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
-from eomt_training.data.cutouts import load_cutouts  # noqa: E402
 from eomt_training.data.datasets import DATASETS  # noqa: E402
 from eomt_training.data.folders import drives  # noqa: E402
 from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
@@ -41,6 +41,7 @@ from eomt_training.data.left_out import LeftOut  # noqa: E402
 from eomt_training.evaluation import Predictor, Predicts, results  # noqa: E402
 from eomt_training.evaluation.frames import Frames, degraded, every, pasted  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
+from eomt_training.evaluation.unseen import SOURCES, unseen_objects  # noqa: E402
 from eomt_training.labels import LABELS, control_ids, ground_ids, require_classes  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
 from eomt_training.targets import OUTLIER  # noqa: E402
@@ -69,7 +70,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data", choices=tuple(DATA), default="camvid")
     add("--root", type=Path, required=True, help="the data set's folder")
     add("--split", default="val")
-    add("--stamps", type=Path, help="folder of RGBA cut-outs; its evaluation half is pasted")
+    add("--stamps", type=Path, help="anomaly: folder of RGBA cut-outs; its evaluation half is pasted")
+    add("--coco", type=Path, help="anomaly: COCO 2017; its evaluation objects are pasted")
     add("--left-out", nargs="+", default=[], metavar="CLASS", help="these classes' pixels are outliers")
     add("--every", type=int, default=1, help="use every n-th frame")
     add("--short-side", type=int, help="px; default: as trained")
@@ -235,14 +237,21 @@ def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tup
 
 
 def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
-    if args.data not in OWN_OUTLIERS and not args.stamps and not args.left_out:
+    if args.data not in OWN_OUTLIERS and not (args.stamps or args.coco or args.left_out):
         raise ValueError(
-            f"{args.data} has no outliers: give --stamps DIR to paste unseen objects, or --left-out a class "
-            "that the network never learned"
+            f"{args.data} has no outliers: give --stamps DIR or --coco DIR to paste unseen objects, or "
+            "--left-out a class that the network never learned"
         )
-    if args.stamps:
-        surface = ground_ids(CLASSES[args.data])
-        frames = pasted(frames, list(load_cutouts(str(args.stamps), "eval").values()), args.seed, surface)
+    if args.stamps or args.coco:
+        if args.data not in CLASSES:
+            raise ValueError(
+                f"{args.data} has outliers of its own, and no classes that tell where an object could stand: "
+                "leave --stamps and --coco out"
+            )
+        checkpoints = [args.checkpoint, *(Path(text.rpartition("=")[2]) for text in args.baseline)]
+        known = [label.name for label in predict.labels]
+        objects = unseen_objects(checkpoints, args.stamps, args.coco, known)
+        frames = pasted(frames, objects, args.seed, ground_ids(CLASSES[args.data]))
     drivable = [label.id for label in CLASSES.get(args.data, ()) if label.drivable]
     main_score = "eomt_ext" if "eomt_ext" in predict.scores else predict.scores[0]
     alerts = calibrated(args.checkpoint)
@@ -261,6 +270,7 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
             seen.close()
 
     result = over_all(args, predict, frames, measure) | {"temperature": args.temperature}
+    result["pasted"] = [source for source in SOURCES if getattr(args, source)]
     named = {"checkpoint": name_of(args.checkpoint)} | result
     print(
         "| model | frames | score | AuPRC % (95 % interval) | AUROC % | FPR95 % | F1* % |\n"

@@ -167,10 +167,15 @@ def test_control_runs_with_a_threshold_of_its_own(evaluate):
     assert result["pastes"] > 0 and 0 <= result["pasted"] <= 100
 
 
-def test_errors_are_one_sentence(checkpoint, camvid_root, capsys):
+def test_errors_are_one_sentence(checkpoint, camvid_root, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    for folder in ("images", "labels_masks"):
+        (flat / folder).mkdir(parents=True)
+        cv2.imwrite(str(flat / folder / "a.png"), np.zeros((8, 8), np.uint8))
     common = ["--checkpoint", str(checkpoint), "--root", str(camvid_root)]
     for options, message in (
         (["anomaly"], "has no outliers"),
+        (["anomaly", "--data", "generic_anomaly", "--root", str(flat), "--stamps", "x"], "leave --stamps"),
         (["anomaly", "--left-out", "wombat"], "cannot leave out wombat"),
         (["calibrate", "--fpr", "2"], "share in"),
         (["semantic", "--degraded", "locusts", "--results", ""], "locusts"),

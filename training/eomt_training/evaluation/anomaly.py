@@ -122,7 +122,7 @@ def evaluate_anomaly(
     ``cutouts`` are pasted into each frame (the choice depends on seed and index alone); None: the frames have
     outliers of their own.
     """
-    seen = Anomalies(predict, pasted(frames, cutouts, seed) if cutouts else frames, names, (), progress)
+    seen = Anomalies(predict, pasted(frames, [cutouts], seed) if cutouts else frames, names, (), progress)
     try:
         return summary(seen, seed)
     finally:
