@@ -75,7 +75,8 @@ class RoadDataModule(L.LightningDataModule):
         root: the data set's folder; null: camvid_root.
         coco_root: COCO 2017, for its instances as outliers, or null. coco_fraction: share of frames with
             outliers that get COCO's, where there are cut-outs too.
-        paste: how outliers are put into training frames.
+        paste: how outliers are put into training frames. Without stamps_root and coco_root, ``paste.mix`` is
+            the only source of outliers.
         left_out: names of classes that are left unlabelled, so that the network never learns them
             (``evaluate.py anomaly --left-out`` asks whether they surprise it).
     """
@@ -145,6 +146,11 @@ class RoadDataModule(L.LightningDataModule):
         if stage == "fit":
             real = open_dataset(self.dataset, self.root, self.split)
             rendered = drives(self.drives_root, "train") if self.drives_root else None
+            if self.paste.mix and len(real) < 2:
+                raise ValueError(
+                    f"paste.mix = {self.paste.mix} takes parts of other frames, and {self.split} of "
+                    f"{self.root} has one frame alone: give 0"
+                )
             self.train_frames = TrainFrames(
                 self._without(real),
                 self._without(rendered) if rendered is not None else None,

@@ -13,7 +13,7 @@ from eomt_anomaly.model import EomtExtConfig
 
 from .folders import Frames
 from .paint import paint_road
-from .paste import paste_control, paste_objects
+from .paste import anomaly_mix, paste_control, paste_objects
 from .transforms import augment, to_tensors
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ class TrainFrames(Dataset):
         if rng.random() < options.control_probability:
             other = self.real[int(rng.integers(len(self.real)))]
             sample, _ = paste_control(sample, other, rng, options.control_ids, surface_ids=options.ground_ids)
-        if self.outliers and rng.random() < options.paste_probability:
-            source = self.outliers[0]
-            if len(self.outliers) > 1 and rng.random() < options.coco_fraction:
-                source = self.outliers[1]
-            sample = paste_objects(sample, source, rng, options.ground_ids, options.paste)
+        if (self.outliers or options.paste.mix) and rng.random() < options.paste_probability:
+            if options.paste.mix and rng.random() < options.paste.mix:
+                other = self.real[int(rng.integers(len(self.real)))]
+                sample = anomaly_mix(sample, other, rng, options.paste)
+            elif self.outliers:
+                source = self.outliers[0]
+                if len(self.outliers) > 1 and rng.random() < options.coco_fraction:
+                    source = self.outliers[1]
+                sample = paste_objects(sample, source, rng, options.ground_ids, options.paste)
         image_size, crop = options.sizes(index // self.step_samples)
         sample = augment(sample, image_size, crop, rng, options.augmentation)
         tensors = to_tensors(sample, _DEFAULTS.pixel_mean, _DEFAULTS.pixel_std)
