@@ -84,6 +84,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--predictions", type=Path, help="semantic: write coloured predictions into this folder")
     add("--fpr", type=float, default=0.005, help="calibrate: wanted share of normal pixels that fire, (0, 1)")
     add("--threshold", type=float, help="control: default is the checkpoint's calibrated one")
+    add("--tpr95-of", type=Path, metavar="FILE", help="control: also at the threshold that 95 %% of the "
+        "anomalous pixels reach in this --output of `anomaly`")  # fmt: skip
     add("--precision", choices=tuple(DTYPES), default="fp32")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--output", type=Path, help="also write the result to this JSON file")
@@ -299,16 +301,28 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
     threshold = args.threshold
     if threshold is None:
         threshold = json.loads((args.checkpoint / CALIBRATION).read_text())["threshold"]
-    classes = CLASSES.get(args.data, ())
+    classes, tpr95 = CLASSES.get(args.data, ()), None
+    if args.tpr95_of:
+        measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})
+        if (tpr95 := measured.get("threshold_tpr95")) is None:
+            raise ValueError(f"{args.tpr95_of} has no threshold_tpr95 of eomt_ext: measure `anomaly` anew")
     result = evaluation.evaluate_control(
-        predict, frames, threshold, args.seed, progress, control_ids(classes), ground_ids(classes)
+        predict, frames, threshold, args.seed, progress, control_ids(classes), ground_ids(classes), tpr95
     )
     print(
         f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: "
         f"pasted {result['pasted']:.2f} %, around {result['around']:.2f} %, "
         f"same place before {result['before']:.2f} %; pasted less around {result['excess']:.2f} points "
-        f"({result['excess_low']:.2f} to {result['excess_high']:.2f})"
+        f"({result['excess_low']:.2f} to {result['excess_high']:.2f})\n"
+        f"median anomaly: pasted {result['median_pasted']:.3g}, around {result['median_around']:.3g}, before "
+        f"{result['median_before']:.3g}; AUROC of pasted against around {result['auroc_around']:.3f}, "
+        f"against before {result['auroc_before']:.3f} (0.5: alike)"
     )
+    if tpr95 is not None:
+        print(
+            f"at or above {tpr95:.4g}, TPR 95 % of {args.tpr95_of}: pasted {result['pasted_tpr95']:.2f} %, "
+            f"around {result['around_tpr95']:.2f} %, before {result['before_tpr95']:.2f} %"
+        )
     return result, None
 
 

@@ -64,7 +64,7 @@ class Anomalies:
         low, high = bootstrap_auprc(self.pixels[name], seed)
         row = {k: 100 * result[k] for k in PERCENT}
         row |= {"auprc_low": 100 * low, "auprc_high": 100 * high}
-        row["best_f1_threshold"] = result["best_f1_threshold"]
+        row |= {k: result[k] for k in ("best_f1_threshold", "threshold_tpr95")}
         if self.surface and self.surface[name].has_both_classes:
             there = self.surface[name].compute()
             row |= {f"{k}_surface": 100 * there[k] for k in ("auprc", "fpr95")}
