@@ -285,6 +285,9 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
                   f"{row['auprc_high']:.1f}) | {row['auroc']:.1f} | {row['fpr95']:.1f} "
                   f"| {row['f1_star']:.1f} |")  # fmt: skip
     print(f"\n{result['frames']} frames, {result['prevalence']:.2f} % of pixels anomalous")
+    for model, condition, measured in results.measurements(named):
+        for line in results.differences(measured):
+            print(f"{model}, {condition}: {line}, points; 95 % interval over the same frames")
     return result, lambda complete: report.page(complete, figures, labels=predict.labels)
 
 
