@@ -9,7 +9,8 @@ A plan names arguments of fit.py common to all variants, those of each variant, 
 Each run is trained by fit.py and measured by evaluate.py in processes of their own, seeds outermost, so that
 an interrupted ablation has whole seeds; what is finished is not done again. The table has the mean over seeds
 and, for each variant against the first, the 95 % interval of the paired difference (Student's t; the same
-seed means the same data order and the same pasted objects).
+seed means the same data order and the same pasted objects). Further tables: every score on the same weights,
+and with --degraded the plan's score on degraded copies (what lacks them is only measured again).
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
-from eomt_training.evaluation.ablation import measurements, table  # noqa: E402
+from eomt_training.evaluation.ablation import (  # noqa: E402
+    conditions_of,
+    means_table,
+    measurements,
+    quality,
+    results_of,
+    scores_of,
+    table,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for runs, results and the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", help="only these; the first is the reference")
+    parser.add_argument("--degraded", nargs="+", default=[], metavar="KIND", help="as evaluate.py's")
     for name in ("camvid", "drives", "stamps"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"as fit.py's data.{name}_root")
     args = parser.parse_args(argv)
@@ -56,9 +66,21 @@ def main(argv: list[str] | None = None) -> int:
     found = {
         name: [measurements(place(args, name, seed), scores[name]) for seed in args.seeds] for name in names
     }
+    runs = {name: [results_of(place(args, name, seed)) for seed in args.seeds] for name in names}
+    by_score = {
+        name: {score: [quality(one, score) for one in of_name] for score in scores_of(of_name)}
+        for name, of_name in runs.items()
+    }
+    by_condition = {
+        name: {kind: [quality(one, scores[name], kind) for one in of_name] for kind in conditions_of(of_name)}
+        for name, of_name in runs.items()
+    }
     result = {"plan": args.plan.name, "about": plan["about"], "seeds": args.seeds, "found": found}
+    result |= {"scores": by_score, "degraded": by_condition}
     (args.output / "ablation.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    text = table(found)
+    text = table(found) + "\n## Score against score, on the same weights\n" + means_table(by_score, "score")
+    if any(by_condition.values()):
+        text += "\n## Degraded copies\n" + means_table(by_condition, "frames")
     (args.output / "ablation.md").write_text(text, encoding="utf-8")
     print(text)
     return 0
@@ -95,13 +117,16 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
             f"--trainer.default_root_dir={folder}",
         )
     camvid, drives = ("--data", "camvid", "--root", args.camvid), ("--data", "drives", "--root", args.drives)
-    anomaly = ("anomaly", "--scores", plan["variants"][name]["score"])
     for file, command in {
         "semantic": ("semantic", *camvid),
-        "pasted": (*anomaly, *camvid, "--stamps", args.stamps),
-        "drives": (*anomaly, *drives),
+        "pasted": ("anomaly", *camvid, "--stamps", args.stamps),
+        "drives": ("anomaly", *drives),
     }.items():
-        if not (output := folder / f"{file}.json").is_file():
+        output = folder / f"{file}.json"
+        done = json.loads(output.read_text()) if output.is_file() else None
+        had = set() if done is None else set(done.get("degraded", {}))
+        if done is None or set(args.degraded) - had:
+            kinds = sorted(had | set(args.degraded))
             script(
                 "evaluate.py",
                 *command,
@@ -110,6 +135,7 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
                 "--checkpoint",
                 checkpoint,
                 *plan["evaluate"],
+                *(["--degraded", *kinds] if kinds else []),
                 "--output",
                 output,
                 "--results",

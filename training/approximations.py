@@ -145,7 +145,7 @@ def labelled_frames(args: argparse.Namespace) -> Frames:
     frames: Frames = every(DATA[args.data](args.root, args.split), args.every)
     if args.stamps:
         cutouts = list(load_cutouts(str(args.stamps), "eval").values())
-        frames = pasted(frames, cutouts, args.seed, ground_ids(CLASSES[args.data]))
+        frames = pasted(frames, [cutouts], args.seed, ground_ids(CLASSES[args.data]))
     return frames
 
 

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
 from eomt_anomaly.model.fetch_backbone import NOTICE  # noqa: E402
-from eomt_training.evaluation.results import measurements  # noqa: E402
+from eomt_training.evaluation.results import differences, measurements  # noqa: E402
 
 INTRODUCTION = """\
 # EoMT-EXT, ViT-S/14, CamVid classes
@@ -135,6 +135,11 @@ def anomaly(columns: dict[str, dict[str, Any]]) -> str:
             f"## Anomalies: {title}\n{m['frames']} frames, {m['prevalence']:.2f} % of pixels anomalous, "
             f"seed {m['seed']}: {measured_with('anomaly', m)}.\n\n" + table(rows)
         )
+        if against := differences(m):
+            text += (
+                "\nAgainst the best other score, in points (95 % interval, the same frames drawn again for both): "
+                + "; ".join(against) + ".\n"
+            )  # fmt: skip
         if "track" in m:
             text += (
                 f"\nComponents (sIoU, PPV, F1*) at the best-F1 threshold, sizes of SegmentMeIfYouCan's "
@@ -207,10 +212,33 @@ def control(columns: dict[str, dict[str, Any]]) -> str:
         [title, str(m["pastes"]), *(f"{m[k]:.2f}" for k in ("pasted", "around", "before"))]
         for title, m in columns.items()
     ]
-    return (
+    places = ("pasted", "around", "before")
+    more = [
+        ["control", *(f"median {k}" for k in places), "AUROC against around", "against before"]
+        + [f"{k} at TPR 95 % of objects, %" for k in places],
+        ["---"] * 9,
+    ]
+    more += [
+        [
+            title,
+            *(f"{m[f'median_{k}']:.3g}" for k in places),
+            f"{m['auroc_around']:.3f}",
+            f"{m['auroc_before']:.3f}",
+        ]
+        + [f"{m[f'{k}_tpr95']:.2f}" if f"{k}_tpr95" in m else "–" for k in places]
+        for title, m in columns.items()
+        if "auroc_around" in m
+    ]
+    text = (
         "## Control: ordinary segments pasted from another frame\nPixels at or above the alert threshold; a detector of "
         "paste edges would fire on the pasted segment.\n\n" + table(rows)
     )
+    if len(more) > 2:
+        text += (
+            "\nThe anomaly itself, whatever the threshold. AUROC: how well it tells pasted pixels from the rest of the frame "
+            "(around) and from the same place before the paste; 0.5 is not at all.\n\n" + table(more)
+        )
+    return text
 
 
 def threshold(calibration: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@
   python training/evaluate.py calibrate --checkpoint DIR --data camvid --root DIR --split val --fpr 0.005
 
 ``--data drives`` (frames of render_drives.py) and ``generic_anomaly`` (SegmentMeIfYouCan, Fishyscapes, ...)
-hold outliers of their own; into others the cut-outs of --stamps are pasted. Each command prints a table and,
+hold outliers of their own; into others those of --stamps and --coco are pasted (give what training had: what
+resembles its objects is left out). Each command prints a table and,
 with --output, writes the same numbers as JSON. `semantic` and `anomaly` also take --degraded and --baseline,
 append their rows to --results, and write an HTML report with --report.
 """
@@ -33,7 +34,6 @@ from tqdm import tqdm  # noqa: E402
 from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
 from eomt_training import evaluation, report  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
-from eomt_training.data.cutouts import load_cutouts  # noqa: E402
 from eomt_training.data.datasets import DATASETS  # noqa: E402
 from eomt_training.data.folders import drives  # noqa: E402
 from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
@@ -41,6 +41,7 @@ from eomt_training.data.left_out import LeftOut  # noqa: E402
 from eomt_training.evaluation import Predictor, Predicts, results  # noqa: E402
 from eomt_training.evaluation.frames import Frames, degraded, every, pasted  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
+from eomt_training.evaluation.unseen import SOURCES, unseen_objects  # noqa: E402
 from eomt_training.labels import LABELS, control_ids, ground_ids, require_classes  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
 from eomt_training.targets import OUTLIER  # noqa: E402
@@ -69,7 +70,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--data", choices=tuple(DATA), default="camvid")
     add("--root", type=Path, required=True, help="the data set's folder")
     add("--split", default="val")
-    add("--stamps", type=Path, help="folder of RGBA cut-outs; its evaluation half is pasted")
+    add("--stamps", type=Path, help="anomaly: folder of RGBA cut-outs; its evaluation half is pasted")
+    add("--coco", type=Path, help="anomaly: COCO 2017; its evaluation objects are pasted")
     add("--left-out", nargs="+", default=[], metavar="CLASS", help="these classes' pixels are outliers")
     add("--every", type=int, default=1, help="use every n-th frame")
     add("--short-side", type=int, help="px; default: as trained")
@@ -82,6 +84,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--predictions", type=Path, help="semantic: write coloured predictions into this folder")
     add("--fpr", type=float, default=0.005, help="calibrate: wanted share of normal pixels that fire, (0, 1)")
     add("--threshold", type=float, help="control: default is the checkpoint's calibrated one")
+    add("--tpr95-of", type=Path, metavar="FILE", help="control: also at the threshold that 95 %% of the "
+        "anomalous pixels reach in this --output of `anomaly`")  # fmt: skip
     add("--precision", choices=tuple(DTYPES), default="fp32")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--output", type=Path, help="also write the result to this JSON file")
@@ -235,14 +239,21 @@ def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tup
 
 
 def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
-    if args.data not in OWN_OUTLIERS and not args.stamps and not args.left_out:
+    if args.data not in OWN_OUTLIERS and not (args.stamps or args.coco or args.left_out):
         raise ValueError(
-            f"{args.data} has no outliers: give --stamps DIR to paste unseen objects, or --left-out a class "
-            "that the network never learned"
+            f"{args.data} has no outliers: give --stamps DIR or --coco DIR to paste unseen objects, or "
+            "--left-out a class that the network never learned"
         )
-    if args.stamps:
-        surface = ground_ids(CLASSES[args.data])
-        frames = pasted(frames, list(load_cutouts(str(args.stamps), "eval").values()), args.seed, surface)
+    if args.stamps or args.coco:
+        if args.data not in CLASSES:
+            raise ValueError(
+                f"{args.data} has outliers of its own, and no classes that tell where an object could stand: "
+                "leave --stamps and --coco out"
+            )
+        checkpoints = [args.checkpoint, *(Path(text.rpartition("=")[2]) for text in args.baseline)]
+        known = [label.name for label in predict.labels]
+        objects = unseen_objects(checkpoints, args.stamps, args.coco, known)
+        frames = pasted(frames, objects, args.seed, ground_ids(CLASSES[args.data]))
     drivable = [label.id for label in CLASSES.get(args.data, ()) if label.drivable]
     main_score = "eomt_ext" if "eomt_ext" in predict.scores else predict.scores[0]
     alerts = calibrated(args.checkpoint)
@@ -261,6 +272,7 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
             seen.close()
 
     result = over_all(args, predict, frames, measure) | {"temperature": args.temperature}
+    result["pasted"] = [source for source in SOURCES if getattr(args, source)]
     named = {"checkpoint": name_of(args.checkpoint)} | result
     print(
         "| model | frames | score | AuPRC % (95 % interval) | AUROC % | FPR95 % | F1* % |\n"
@@ -273,6 +285,9 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
                   f"{row['auprc_high']:.1f}) | {row['auroc']:.1f} | {row['fpr95']:.1f} "
                   f"| {row['f1_star']:.1f} |")  # fmt: skip
     print(f"\n{result['frames']} frames, {result['prevalence']:.2f} % of pixels anomalous")
+    for model, condition, measured in results.measurements(named):
+        for line in results.differences(measured):
+            print(f"{model}, {condition}: {line}, points; 95 % interval over the same frames")
     return result, lambda complete: report.page(complete, figures, labels=predict.labels)
 
 
@@ -289,16 +304,28 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
     threshold = args.threshold
     if threshold is None:
         threshold = json.loads((args.checkpoint / CALIBRATION).read_text())["threshold"]
-    classes = CLASSES.get(args.data, ())
+    classes, tpr95 = CLASSES.get(args.data, ()), None
+    if args.tpr95_of:
+        measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})
+        if (tpr95 := measured.get("threshold_tpr95")) is None:
+            raise ValueError(f"{args.tpr95_of} has no threshold_tpr95 of eomt_ext: measure `anomaly` anew")
     result = evaluation.evaluate_control(
-        predict, frames, threshold, args.seed, progress, control_ids(classes), ground_ids(classes)
+        predict, frames, threshold, args.seed, progress, control_ids(classes), ground_ids(classes), tpr95
     )
     print(
         f"{result['pastes']} ordinary segments pasted; at or above {threshold:.4g}: "
         f"pasted {result['pasted']:.2f} %, around {result['around']:.2f} %, "
         f"same place before {result['before']:.2f} %; pasted less around {result['excess']:.2f} points "
-        f"({result['excess_low']:.2f} to {result['excess_high']:.2f})"
+        f"({result['excess_low']:.2f} to {result['excess_high']:.2f})\n"
+        f"median anomaly: pasted {result['median_pasted']:.3g}, around {result['median_around']:.3g}, before "
+        f"{result['median_before']:.3g}; AUROC of pasted against around {result['auroc_around']:.3f}, "
+        f"against before {result['auroc_before']:.3f} (0.5: alike)"
     )
+    if tpr95 is not None:
+        print(
+            f"at or above {tpr95:.4g}, TPR 95 % of {args.tpr95_of}: pasted {result['pasted_tpr95']:.2f} %, "
+            f"around {result['around_tpr95']:.2f} %, before {result['before_tpr95']:.2f} %"
+        )
     return result, None
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Renders labelled frames of drives in CamVid's layout: OUT/train/*.png, OUT/trainannot/*.png (or val...).
+"""Renders labelled frames of drives in CamVid's layout: OUT/train/*.png, OUT/trainannot/*.png (or val, test).
 
 Labels: uint8 class ids 0..10 (CamVid's order), 254 an outlier object, 255 void. OUT/manifest_<split>.json
-says for each frame its track, place, light and outlier kinds. Half of the frames have 1-3 outliers; train
-and val use disjoint tracks and disjoint kinds of object.
+says for each frame its track, place, light and outlier kinds. Half of the frames have 1-3 outliers; train,
+val and test use disjoint tracks, and train's kinds of object are not those of the others.
 
     python training/render_drives.py --torcs-data DIR --output OUT --split train --frames 600 --seed 0
 """
@@ -20,6 +20,11 @@ import numpy as np
 from eomt_training.data.synthetic import drive, objects, tracks
 from eomt_training.data.synthetic.renderer import NoOpenGL, Renderer
 
+SPLITS = {  # tracks and kinds of obstacles; a split's place here is part of the seed of its frames
+    "train": (tracks.TRAIN, objects.TRAIN_KINDS),
+    "val": (tracks.VAL, objects.EVAL_KINDS),
+    "test": (tracks.DEMO, objects.EVAL_KINDS),
+}
 TRIES = 30
 
 
@@ -64,14 +69,12 @@ def main() -> None:
         "--torcs-data", required=True, type=Path, help="unpacked torcs-data (dpkg -x torcs-data_*.deb DIR)"
     )
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--split", choices=("train", "val"), default="train")
+    parser.add_argument("--split", choices=tuple(SPLITS), default="train")
     parser.add_argument("--frames", type=int, default=480)
     parser.add_argument("--size", type=size_of, default=(640, 360), metavar="WxH")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    names, kinds = (
-        (tracks.TRAIN, objects.TRAIN_KINDS) if args.split == "train" else (tracks.VAL, objects.EVAL_KINDS)
-    )
+    names, kinds = SPLITS[args.split]
     images, annot = args.output / args.split, args.output / f"{args.split}annot"
     for folder in (images, annot):
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +83,7 @@ def main() -> None:
         track = tracks.load(args.torcs_data, name)
         renderer.load(track)
         for i in range(t, args.frames, len(names)):
-            rng = np.random.default_rng((args.seed, args.split == "val", i))
+            rng = np.random.default_rng((args.seed, list(SPLITS).index(args.split), i))
             rgb, labels, about = render(renderer, track, rng, kinds, with_outliers=(i // len(names)) % 2 == 0)
             file = f"{name}_{i:05d}.png"
             cv2.imwrite(str(images / file), rgb[..., ::-1])

@@ -15,18 +15,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from render_drives import size_of
+from render_drives import SPLITS, size_of
 
 from eomt_training.data.sequences import ABOUT
-from eomt_training.data.synthetic import objects, tracks
+from eomt_training.data.synthetic import tracks
 from eomt_training.data.synthetic.renderer import NoOpenGL, Renderer
 from eomt_training.data.synthetic.sequences import Drive, random_drive
-
-SPLITS = {
-    "train": (tracks.TRAIN, objects.TRAIN_KINDS),
-    "val": (tracks.VAL, objects.EVAL_KINDS),
-    "test": (tracks.DEMO, objects.EVAL_KINDS),
-}
 
 
 def write(drive: Drive, renderer: Renderer, folder: Path, rate_hz: float) -> None:

@@ -1,9 +1,24 @@
 # SPDX-License-Identifier: MIT
 """Miniatures of the public data layouts, made anew for each session."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
+
+CATEGORIES = [
+    *(
+        ("animal", name)
+        for name in ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra")
+    ),
+    *(("accessory", name) for name in ("backpack", "umbrella", "handbag", "suitcase")),
+    *(("sports", name) for name in ("frisbee", "kite", "sports ball", "surfboard", "skateboard")),
+    *(("furniture", name) for name in ("chair", "couch", "bed", "toilet")),
+    *(("vehicle", name) for name in ("car", "bicycle", "boat")),
+    *(("outdoor", name) for name in ("traffic light", "bench")),
+    ("person", "person"),
+]
 
 
 def write_frame(root, split, name, rng, void, size=(48, 64)):
@@ -74,3 +89,47 @@ def cityscapes_root(tmp_path_factory):
                 (root / folder / split / "aachen").mkdir(parents=True, exist_ok=True)
                 cv2.imwrite(str(root / folder / split / "aachen" / f"{stem}_{ending}.png"), array)
     return str(root)
+
+
+@pytest.fixture(scope="session")
+def coco_root(tmp_path_factory):
+    """Three pictures a year; in each, every category once whole, once at the border, once as a crowd."""
+    root, rng = tmp_path_factory.mktemp("COCO"), np.random.default_rng(0)
+    (root / "annotations").mkdir()
+    for year in ("train2017", "val2017"):
+        images, annotations = [], []
+        for i in range(3):
+            (root / year).mkdir(exist_ok=True)
+            name = f"{i:012d}.jpg"
+            cv2.imwrite(str(root / year / name), rng.integers(0, 255, (200, 240, 3), np.uint8))
+            images.append({"id": i, "file_name": name, "width": 240, "height": 200})
+            for k in range(len(CATEGORIES)):
+                for x, crowd in ((60, 0), (0, 0), (60, 1)):
+                    polygon = [x, 40, x + 90, 40, x + 90, 150, x, 150]
+                    annotations.append(
+                        {
+                            "id": len(annotations),
+                            "image_id": i,
+                            "category_id": k + 1,
+                            "bbox": [x, 40, 90, 110],
+                            "area": 9900,
+                            "iscrowd": crowd,
+                            "segmentation": {"counts": [1], "size": [200, 240]} if crowd else [polygon],
+                        }
+                    )
+        categories = [{"id": k + 1, "name": n, "supercategory": s} for k, (s, n) in enumerate(CATEGORIES)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / f"annotations/instances_{year}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture(scope="session")
+def named_stamps(tmp_path_factory, stamps_root):
+    """Cut-outs whose names are those of COCO's categories, and others."""
+    root = tmp_path_factory.mktemp("named_stamps")
+    (root / "animals").mkdir()
+    photo = cv2.imread(str(next(stamps_root.rglob("*x.png"))), cv2.IMREAD_UNCHANGED)
+    names = "bear cat zebra chair kite horse umbrella suitcase dog cow fork".split()
+    for name in [*names, *(f"unlike{name}" for name in names)]:
+        cv2.imwrite(str(root / f"animals/{name}.png"), photo)
+    return root

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """`ablation.py`: its arithmetic against SciPy, its plans against the real command lines, its bookkeeping."""
 
+import copy
 import importlib.util
 import json
 import math
@@ -16,7 +17,7 @@ from scipy.stats import ttest_rel
 
 from eomt_anomaly.model import Decoder, EomtExt, EomtExtConfig
 from eomt_training.baselines import EomtExtPredictor
-from eomt_training.evaluation.ablation import QUALITY, cost, paired, table
+from eomt_training.evaluation.ablation import QUALITY, cost, paired, quality, table
 from eomt_training.labels import CAMVID
 
 TRAINING = Path(__file__).resolve().parents[1]
@@ -96,7 +97,11 @@ def commands(tmp_path, monkeypatch):
         else:
             output = Path(texts[texts.index("--output") + 1])
             scores = {"eomt_ext": {"auprc": 90.0, "fpr95": 5.0, "f1_star": 60.0}}
+            scores["rba"] = {"auprc": 40.0, "fpr95": 50.0, "f1_star": 6.0}
             kind = {"miou": 70.0, "short_side": 56} if texts[0] == "semantic" else {"scores": scores}
+            if "--degraded" in texts:
+                kinds = texts[texts.index("--degraded") + 1 : texts.index("--output")]
+                kind["degraded"] = {name: copy.deepcopy(kind) for name in kinds}
             output.write_text(json.dumps(kind))
 
     monkeypatch.setattr(script, "script", pretend)
@@ -125,6 +130,49 @@ def test_what_is_finished_is_not_done_again_and_seeds_are_paired(commands, capsy
     assert "b − a" in (runs / "ablation.md").read_text()
     (runs / "b_seed1/drives.json").unlink()
     assert script.main([*base, "--seeds", "0", "1"]) == 0 and len(ran) == 4 * 4 + 1
+
+
+def test_every_score_of_the_same_weights_has_its_row(commands):
+    base, ran, runs = commands
+    assert script.main([*base, "--seeds", "0"]) == 0
+    assert not any("--scores" in texts for _, texts in ran)
+    text = (runs / "ablation.md").read_text()
+    assert "| a | eomt_ext | 70.0 | 90.0 | 5.0 | 60.0 |" in text
+    assert "| b | rba | 70.0 | 40.0 | 50.0 |" in text
+    assert "Degraded" not in text and "on road" not in text
+    older = json.loads((runs / "a_seed0/pasted.json").read_text())  # measured under the plan's score alone
+    older["scores"].pop("rba")
+    (runs / "a_seed0/pasted.json").write_text(json.dumps(older))
+    count = len(ran)
+    assert script.main([*base, "--seeds", "0"]) == 0 and len(ran) == count, "a finished run stays valid"
+    text = (runs / "ablation.md").read_text()
+    assert "| a | eomt_ext |" in text and "| a | rba |" not in text and "| b | rba |" in text
+
+
+def test_degraded_copies_are_measured_where_they_are_missing(commands):
+    base, ran, runs = commands
+    assert script.main([*base, "--seeds", "0"]) == 0
+    assert script.main([*base, "--seeds", "0", "--degraded", "fog", "dark"]) == 0
+    again = [texts for name, texts in ran[8:]]
+    assert len(again) == 6 and all(texts[0] != "fit" for texts in again), "measured, not trained"
+    assert "| a | fog | 70.0 | 90.0 |" in (runs / "ablation.md").read_text()
+    assert script.main([*base, "--seeds", "0", "--degraded", "fog"]) == 0 and len(ran) == 8 + 6
+    assert script.main([*base, "--seeds", "0"]) == 0 and len(ran) == 8 + 6
+    assert "| b | dark | 70.0 |" in (runs / "ablation.md").read_text(), "what was measured is shown"
+    assert script.main([*base, "--seeds", "0", "--degraded", "noise"]) == 0
+    kinds = ran[-1][1][ran[-1][1].index("--degraded") + 1 :][:3]
+    assert kinds == ["dark", "fog", "noise"], "nothing measured is lost"
+
+
+def test_the_drivable_surface_has_columns_where_it_was_measured():
+    run = {**dict.fromkeys(list(QUALITY)[:7], 50.0), "gflops": 10.0, "parameters_m": 20.0}
+    with_surface = run | {"pasted_auprc_surface": 61.0, "drives_auprc_surface": 62.0}
+    assert "on road" not in table({"one": [run], "other": [with_surface]})
+    both = table({"one": [with_surface], "other": [with_surface]})
+    assert "| pasted AuPRC on road | drives AuPRC on road |" in both and "| 61.0 | 62.0 |" in both
+    result = {"scores": {"rba": {"auprc": 1.0, "fpr95": 2.0, "f1_star": 3.0, "auprc_surface": 4.0}}}
+    figures = quality({"semantic": {"miou": 5.0}, "pasted": result, "drives": result}, "rba")
+    assert figures["pasted_auprc_surface"] == figures["drives_auprc_surface"] == 4.0
 
 
 def test_mistakes_are_named(commands, capsys):

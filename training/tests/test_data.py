@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eomt_training.data.blend import blend
 from eomt_training.data.cutouts import (
     is_photograph,
     load_cutouts,
@@ -20,7 +21,7 @@ from eomt_training.data.cutouts import (
 )
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid, drives, selection_blocks
-from eomt_training.data.paste import _blend, paste_control, paste_objects
+from eomt_training.data.paste import paste_control, paste_objects
 from eomt_training.data.transforms import Augmentation, augment, fit_short_side
 from eomt_training.targets import IGNORE, OUTLIER
 
@@ -133,7 +134,7 @@ def test_what_surrounds_an_object_in_its_own_picture_leaves_no_trace(tmp_path, o
     for seed in range(12):
         image, labels = sample.image.copy(), sample.labels.copy()
         rgba = cutouts[0][:, ::-1] if seed % 2 else cutouts[0]
-        _blend(
+        blend(
             image, labels, rgba, (100, 150), 20 + 8 * seed, OUTLIER, np.random.default_rng(seed), shadow=False
         )
         assert (labels == OUTLIER).any()

@@ -2,12 +2,15 @@
 """The data module: data sets by name, recipes that hold together, weather that leaves the rest alone."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonargparse
+import lightning
 import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from eomt_anomaly.model import EomtExtConfig
 from eomt_training.data.datamodule import RoadDataModule
@@ -140,3 +143,55 @@ def test_a_class_left_out_is_unlabelled_in_training_and_validation(camvid_root, 
     assert labels(left_out=("car",)) == {0, 3, OUTLIER, IGNORE}
     with pytest.raises(ValueError, match="cannot leave out wombat: the classes are sky, "):
         labels(left_out=("wombat",))
+
+
+class Seeds(lightning.LightningModule):
+    """Learns nothing; ``seen`` are the seeds of the samples it was given, a list a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = torch.nn.Parameter(torch.zeros(())), []
+
+    def training_step(self, batch, index):
+        self.seen.append(batch["seed"].tolist())
+        return 0 * self.weight
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def seeds(cityscapes_root, folder, checkpoint=None, **options):
+    """The seeds of the samples of a run of five steps of two."""
+    data = RoadDataModule(dataset="cityscapes", root=cityscapes_root, image_size=56, batch_size=2)
+    keep = ModelCheckpoint(folder, "{step}", every_n_train_steps=3, save_top_k=-1)
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_steps=5, max_epochs=-1, callbacks=[keep], logger=False, limit_val_batches=0,
+        enable_progress_bar=False, enable_model_summary=False, **options,
+    )  # fmt: skip
+    module = Seeds()
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=False)
+    return module.seen
+
+
+def test_no_sample_comes_twice_however_the_run_is_cut(cityscapes_root, tmp_path):
+    whole = seeds(cityscapes_root, tmp_path / "whole")
+    assert len(whole) == 5 and len(set(sum(whole, []))) == 10
+    assert seeds(cityscapes_root, tmp_path / "epochs", limit_train_batches=2) == whole, "epochs of two steps"
+    for run, options in (("whole", {}), ("epochs", {"limit_train_batches": 2})):
+        resumed = seeds(cityscapes_root, tmp_path / "resumed", tmp_path / run / "step=3.ckpt", **options)
+        assert resumed == whole[3:], run
+
+
+@pytest.mark.parametrize(("accumulated", "processes"), [(1, 1), (4, 1), (1, 4)])
+def test_an_epoch_holds_a_whole_run_of_any_length(cityscapes_root, accumulated, processes):
+    """coco/base_640.yaml: 90000 steps of 16 are more than a million samples."""
+    module = RoadDataModule(dataset="cityscapes", root=cityscapes_root, image_size=56, batch_size=16)
+    module.setup("fit")
+    at_start = lightning.Trainer(accelerator="cpu", logger=False).fit_loop
+    module.trainer = SimpleNamespace(
+        max_steps=90_000, accumulate_grad_batches=accumulated, world_size=processes,
+        global_rank=processes - 1, fit_loop=at_start,
+    )  # fmt: skip
+    loader = module.train_dataloader()
+    assert len(loader) > 90_000 * accumulated
+    assert next(iter(loader.sampler)) == processes - 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Outliers from cut-outs and COCO: disjoint objects, pasted as the options say."""
 
-import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -10,56 +10,12 @@ import pytest
 
 from eomt_training.data.coco_objects import CocoObjects, category_words, split_of_category
 from eomt_training.data.cutouts import load_cutouts, words
+from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid
 from eomt_training.data.outliers import load_outliers
-from eomt_training.data.paste import PasteOptions, paste_objects
+from eomt_training.data.paste import PasteOptions, anomaly_mix, cut_part, paste_objects
 from eomt_training.labels import LABELS
 from eomt_training.targets import OUTLIER
-
-CATEGORIES = [
-    *(
-        ("animal", name)
-        for name in ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra")
-    ),
-    *(("accessory", name) for name in ("backpack", "umbrella", "handbag", "suitcase")),
-    *(("sports", name) for name in ("frisbee", "kite", "sports ball", "surfboard", "skateboard")),
-    *(("furniture", name) for name in ("chair", "couch", "bed", "toilet")),
-    *(("vehicle", name) for name in ("car", "bicycle", "boat")),
-    *(("outdoor", name) for name in ("traffic light", "bench")),
-    ("person", "person"),
-]
-
-
-@pytest.fixture(scope="module")
-def coco_root(tmp_path_factory):
-    """Three pictures a year; in each, every category once whole, once at the border, once as a crowd."""
-    root, rng = tmp_path_factory.mktemp("COCO"), np.random.default_rng(0)
-    (root / "annotations").mkdir()
-    for year in ("train2017", "val2017"):
-        images, annotations = [], []
-        for i in range(3):
-            (root / year).mkdir(exist_ok=True)
-            name = f"{i:012d}.jpg"
-            cv2.imwrite(str(root / year / name), rng.integers(0, 255, (200, 240, 3), np.uint8))
-            images.append({"id": i, "file_name": name, "width": 240, "height": 200})
-            for k in range(len(CATEGORIES)):
-                for x, crowd in ((60, 0), (0, 0), (60, 1)):
-                    polygon = [x, 40, x + 90, 40, x + 90, 150, x, 150]
-                    annotations.append(
-                        {
-                            "id": len(annotations),
-                            "image_id": i,
-                            "category_id": k + 1,
-                            "bbox": [x, 40, 90, 110],
-                            "area": 9900,
-                            "iscrowd": crowd,
-                            "segmentation": {"counts": [1], "size": [200, 240]} if crowd else [polygon],
-                        }
-                    )
-        categories = [{"id": k + 1, "name": n, "supercategory": s} for k, (s, n) in enumerate(CATEGORIES)]
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        (root / f"annotations/instances_{year}.json").write_text(json.dumps(content))
-    return root
 
 
 def test_coco_objects_are_whole_and_premultiplied(coco_root):
@@ -91,25 +47,8 @@ def test_what_belongs_on_a_street_or_is_known_is_no_outlier(coco_root):
         CocoObjects(coco_root, "train", [label.name for label in LABELS["coco"]])
 
 
-def test_objects_of_two_sources_are_disjoint_too(coco_root, stamps_root, tmp_path):
-    (tmp_path / "animals").mkdir()
-    photo = cv2.imread(str(next(stamps_root.rglob("*x.png"))), cv2.IMREAD_UNCHANGED)
-    for name in (
-        "bear",
-        "cat",
-        "zebra",
-        "chair",
-        "kite",
-        "horse",
-        "umbrella",
-        "suitcase",
-        "dog",
-        "cow",
-        "fork",
-    ):
-        cv2.imwrite(str(tmp_path / f"animals/{name}.png"), photo)
-        cv2.imwrite(str(tmp_path / f"animals/unlike{name}.png"), photo)
-    stamps, coco = str(tmp_path), str(coco_root)
+def test_objects_of_two_sources_are_disjoint_too(coco_root, named_stamps):
+    stamps, coco = str(named_stamps), str(coco_root)
     trained = set().union(*(words(Path(p)) for p in load_cutouts(stamps, "train")))
     trained |= set().union(*map(category_words, CocoObjects(coco, "train").categories))
     kept, objects = load_outliers(stamps, coco, "eval")
@@ -163,18 +102,64 @@ def test_objects_stand_on_the_ground_unless_anywhere(street, disc):
         assert heights(sample)[1] >= 75
 
 
-def test_anomaly_mix_and_raw_edges_leave_the_object_as_it_was(street, disc):
-    for how in (
-        PasteOptions(mix=1.0, mix_size=(0.3, 0.4)),
-        PasteOptions(harmonise=False, shadow=0, size=(1, 1)),
-    ):
-        seen = [paste_objects(street, disc, np.random.default_rng(s), how=how) for s in range(10)]
-        bright = [s.image[s.labels == OUTLIER] for s in seen if (s.labels == OUTLIER).any()]
-        assert bright and all(b.min() >= 85 for b in bright), "no shadow, no halo"
-    mixed = PasteOptions(count=(1, 1), mix=1.0, mix_size=(0.3, 0.3))
-    above = [heights(paste_objects(street, disc, np.random.default_rng(s), how=mixed)) for s in range(30)]
-    assert any(0 < foot < 80 for _, foot in above), "AnomalyMix also pastes into the sky"
+def test_raw_edges_leave_the_object_as_it_was(street, disc):
+    how = PasteOptions(harmonise=False, shadow=0, size=(1, 1))
+    seen = [paste_objects(street, disc, np.random.default_rng(s), how=how) for s in range(10)]
+    bright = [s.image[s.labels == OUTLIER] for s in seen if (s.labels == OUTLIER).any()]
+    assert bright and all(b.min() >= 85 for b in bright), "no shadow, no halo"
+
+
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Another frame: every pixel brighter than any of the street's, two classes side by side."""
+    labels = np.full((200, 300), 1, np.uint8)
+    labels[:, 150:] = 5
+    return Sample(np.full((200, 300, 3), 250, np.uint8), labels, "y")
+
+
+def test_anomaly_mix_pastes_parts_of_the_other_frame_anywhere(street, elsewhere):
+    how = PasteOptions(count=(1, 1), mix_size=(0.3, 0.3))
+    mixed = [anomaly_mix(street, elsewhere, np.random.default_rng(s), how) for s in range(40)]
+    for sample in mixed:
+        pasted = sample.labels == OUTLIER
+        assert pasted.any() and sample.image[pasted].min() > 120, "brighter than the street: from elsewhere"
+        around = sample.image[sample.labels < 20].astype(int)
+        assert np.abs(around - 90).max() < 25, "nothing else has changed: no shadow, no halo"
+    above = [heights(sample) for sample in mixed]
+    assert any(0 < foot < 80 for _, foot in above) and any(foot > 150 for _, foot in above), "sky and road"
     assert max(tall for tall, _ in above) <= 62
+
+
+def test_a_part_is_unlike_its_place(street, elsewhere):
+    """Cut where two classes meet; and road never comes to lie on road."""
+    for seed in range(20):
+        rgba, main = cut_part(Sample(elsewhere.labels[..., None].repeat(3, 2), elsewhere.labels, "y"),
+                              np.random.default_rng(seed))  # fmt: skip
+        inside = rgba[rgba[..., 3] == 255][:, 0]
+        assert set(inside) == {1, 5} and main == np.bincount(inside).argmax()
+        assert (rgba[rgba[..., 3] == 0] == 0).all(), "premultiplied"
+    road = Sample(street.image, np.full((200, 300), 3, np.uint8), "x")
+    one_class = anomaly_mix(road, road, np.random.default_rng(0))
+    assert not (one_class.labels == OUTLIER).any()
+
+
+def outliers_of(root, count=30, **options):
+    module = RoadDataModule(dataset="cityscapes", root=root, image_size=56, paste_probability=1.0, **options)
+    module.setup("fit")
+    return [bool((module.train_frames[i]["labels"] == OUTLIER).any()) for i in range(count)]
+
+
+def test_anomaly_mix_needs_no_cut_outs_but_other_frames(cityscapes_root, tmp_path):
+    assert sum(outliers_of(cityscapes_root, paste=PasteOptions(mix=1.0))) > 12, "crops miss some"
+    assert not any(outliers_of(cityscapes_root)), "without any source there is none"
+    (tmp_path / "one").mkdir()
+    for folder, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
+        place = tmp_path / "one" / folder / "train/aachen"
+        place.mkdir(parents=True)
+        name = f"aachen_000000_000019_{ending}.png"
+        shutil.copy(Path(cityscapes_root) / folder / "train/aachen" / name, place / name)
+    with pytest.raises(ValueError, match="paste.mix = 0.5 takes parts of other frames.* one frame alone"):
+        outliers_of(str(tmp_path / "one"), paste=PasteOptions(mix=0.5))
 
 
 def test_camvid_outliers_keep_their_place_in_the_stream(camvid_root, stamps_root):

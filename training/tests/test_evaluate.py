@@ -112,6 +112,22 @@ def test_anomaly_measures_every_score_clean_and_degraded(evaluate, stamps_root, 
     assert page.count("<svg") == 2 + 8 + 2 and "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_learned_score_is_compared_with_the_best_other_on_the_same_frames(evaluate, capsys):
+    result = evaluate("anomaly", "--left-out", "car")
+    scores = result["scores"]
+    for metric, best in (("auprc", max), ("fpr95", min)):
+        found = result["against_best"][metric]
+        others = {name: row[metric] for name, row in scores.items() if name != "eomt_ext"}
+        assert others[found["other"]] == best(others.values())
+        assert found["difference"] == pytest.approx(scores["eomt_ext"][metric] - others[found["other"]])
+        assert found["low"] <= found["high"]
+    assert (
+        f"tiny, clean: eomt_ext − {result['against_best']['auprc']['other']}: AuPRC "
+        in capsys.readouterr().out
+    )
+    assert "against_best" not in evaluate("anomaly", "--left-out", "car", "--scores", "eomt_ext")
+
+
 def test_a_baseline_stands_beside_the_checkpoint(evaluate, stamps_root, tmp_path):
     tiny_network(seed=1).save_pretrained(tmp_path / "other")
     result = evaluate("anomaly", "--stamps", stamps_root, "--every", 4, "--baseline", tmp_path / "other")
@@ -167,10 +183,15 @@ def test_control_runs_with_a_threshold_of_its_own(evaluate):
     assert result["pastes"] > 0 and 0 <= result["pasted"] <= 100
 
 
-def test_errors_are_one_sentence(checkpoint, camvid_root, capsys):
+def test_errors_are_one_sentence(checkpoint, camvid_root, tmp_path, capsys):
+    flat = tmp_path / "flat"
+    for folder in ("images", "labels_masks"):
+        (flat / folder).mkdir(parents=True)
+        cv2.imwrite(str(flat / folder / "a.png"), np.zeros((8, 8), np.uint8))
     common = ["--checkpoint", str(checkpoint), "--root", str(camvid_root)]
     for options, message in (
         (["anomaly"], "has no outliers"),
+        (["anomaly", "--data", "generic_anomaly", "--root", str(flat), "--stamps", "x"], "leave --stamps"),
         (["anomaly", "--left-out", "wombat"], "cannot leave out wombat"),
         (["calibrate", "--fpr", "2"], "share in"),
         (["semantic", "--degraded", "locusts", "--results", ""], "locusts"),

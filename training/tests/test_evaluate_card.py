@@ -72,6 +72,24 @@ def test_the_threshold_with_and_without_a_guarantee():
     assert "0.312 %" in new and "at most 0.0148" in new
 
 
+def test_the_difference_from_the_best_other_score_has_its_interval():
+    found = {"other": "uno", "difference": 5.51, "low": 2.04, "high": 8.96}
+    text = card.anomaly({"val": NEW | {"against_best": {"auprc": found, "fpr95": found | {"low": -1.0}}}})
+    assert "eomt_ext − uno: AuPRC +5.5 (+2.0 to +9.0); eomt_ext − uno: FPR95 +5.5 (-1.0 to +9.0)." in text
+    assert "Against the best" not in card.anomaly({"val": NEW})
+
+
+def test_controls_of_older_and_of_newer_files():
+    old = {"pastes": 9, "pasted": 0.0, "around": 0.5, "before": 0.0}
+    new = old | {"auroc_around": 0.4321, "auroc_before": 0.5, "median_pasted": 0.00123, "median_around": 0.01}
+    new |= {"median_before": 0.002}
+    assert "median" not in card.control({"val": old})
+    text = card.control({"val": old, "drives": new, "at": new | {f"{k}_tpr95": 1.5 for k in old}})
+    assert "| val | 9 | 0.00 | 0.50 | 0.00 |" in text
+    assert "| drives | 0.00123 | 0.01 | 0.002 | 0.432 | 0.500 | – | – | – |" in text
+    assert "| at | 0.00123 | 0.01 | 0.002 | 0.432 | 0.500 | 1.50 | 1.50 | 1.50 |" in text
+
+
 @pytest.mark.parametrize("measurement", [OLD, NEW])
 def test_the_card_is_written(tmp_path, monkeypatch, measurement):
     (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION))

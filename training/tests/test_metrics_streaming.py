@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from eomt_training.metrics.anomaly import LEVELS, PixelMetrics, pixel_metrics
-from eomt_training.metrics.bootstrap import bootstrap_auprc
+from eomt_training.metrics.bootstrap import bootstrap_auprc, interval, resampled
 from eomt_training.metrics.curves import curve, histogram
 from eomt_training.metrics.keys import to_keys, to_scores
 from eomt_training.metrics.spool import Spool, slices
@@ -108,6 +108,24 @@ def test_bootstrap_interval_holds_the_value_and_repeats():
     low, high = bootstrap_auprc(metrics, seed=0)
     assert low < metrics.compute()["auprc"] < high and high - low < 0.1
     assert (low, high) == bootstrap_auprc(metrics, seed=0)
+
+
+def test_draws_of_two_scores_are_pairs_and_hold_both_metrics():
+    rng = np.random.default_rng(5)
+    labels = (rng.random((40, 600)) < 0.2).astype(np.uint8)
+    hard = rng.normal(0, 1, (40, 1))  # frames differ much more than the scores do
+    better = (rng.normal(size=labels.shape) + (2.0 + hard) * labels).astype(np.float32)
+    worse = (better + 0.5 * rng.normal(size=labels.shape)).astype(np.float32)
+    one, other = (streamed(scores, labels, 2000) for scores in (better, worse))
+    draws = resampled(one, 0), resampled(other, 0)
+    for column, metric in enumerate(("auprc", "fpr95")):
+        exact = one.compute()[metric] - other.compute()[metric]
+        low, high = interval((draws[0] - draws[1])[:, column])
+        assert low < exact < high, metric
+        alone = np.subtract(*interval(draws[0][:, column])[::-1])
+        assert high - low < alone / 2, "what frames have in common cancels"
+    same = resampled(one, 0) - resampled(one, 0)
+    assert (same == 0).all() and len(same) == 400
 
 
 def test_a_perfect_and_an_inverted_score_by_hand():

@@ -103,10 +103,11 @@ def test_every_light_gives_a_picture_with_contrast(renderer, track, kind):
     assert 15 < rgb.mean() < 240 and rgb.std() > 5
 
 
-def test_the_command_writes_camvids_layout(renderer, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("split", "track_name"), [("val", tracks.VAL[0]), ("test", "ruudskogen")])
+def test_the_command_writes_camvids_layout(renderer, tmp_path, monkeypatch, split, track_name):
     import render_drives
 
-    data = write_track(tmp_path / "data", tracks.VAL[0])
+    data = write_track(tmp_path / "data", track_name)
     monkeypatch.setattr(
         sys,
         "argv",
@@ -117,7 +118,7 @@ def test_the_command_writes_camvids_layout(renderer, tmp_path, monkeypatch):
             "--output",
             str(tmp_path / "out"),
             "--split",
-            "val",
+            split,
             "--frames",
             "4",
             "--size",
@@ -127,13 +128,15 @@ def test_the_command_writes_camvids_layout(renderer, tmp_path, monkeypatch):
         ],
     )
     render_drives.main()
-    frames = sorted(p.name for p in (tmp_path / "out" / "val").iterdir())
-    assert len(frames) == 4 and frames == sorted(p.name for p in (tmp_path / "out" / "valannot").iterdir())
-    manifest = json.loads((tmp_path / "out" / "manifest_val.json").read_text())
+    frames = sorted(p.name for p in (tmp_path / "out" / split).iterdir())
+    assert len(frames) == 4 and frames == sorted(
+        p.name for p in (tmp_path / "out" / f"{split}annot").iterdir()
+    )
+    manifest = json.loads((tmp_path / "out" / f"manifest_{split}.json").read_text())
     assert "Free Art" in manifest["licence"] and manifest["kinds"] == sorted(objects.EVAL_KINDS)
     for about in manifest["frames"]:
-        image = cv2.imread(str(tmp_path / "out" / "val" / about["file"]))
-        labels = cv2.imread(str(tmp_path / "out" / "valannot" / about["file"]), cv2.IMREAD_UNCHANGED)
+        image = cv2.imread(str(tmp_path / "out" / split / about["file"]))
+        labels = cv2.imread(str(tmp_path / "out" / f"{split}annot" / about["file"]), cv2.IMREAD_UNCHANGED)
         assert image.shape == (54, 96, 3) and labels.shape == (54, 96) and labels.dtype == np.uint8
         assert set(np.unique(labels)) <= {*range(11), tracks.OUTLIER, tracks.VOID}
         assert bool(about["outliers"]) == bool((labels == tracks.OUTLIER).any())

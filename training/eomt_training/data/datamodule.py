@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import lightning as L
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from eomt_anomaly.model import EomtExtConfig
 
@@ -17,55 +17,12 @@ from .datasets import open_dataset
 from .folders import Frames, Sample, drives
 from .left_out import LeftOut
 from .outliers import load_outliers
-from .paint import paint_road
-from .paste import PasteOptions, paste_control, paste_objects
-from .transforms import Augmentation, augment, fit_short_side, to_tensors
+from .paste import PasteOptions, paste_objects
+from .train_frames import Onwards, TrainFrames
+from .transforms import Augmentation, fit_short_side, to_tensors
 
 CONTROL_CLASSES = control_ids(CAMVID)
 _DEFAULTS = EomtExtConfig()
-
-
-class TrainFrames(Dataset):
-    """``length`` random training samples; sample i depends on (seed, i) alone."""
-
-    def __init__(
-        self,
-        real: Frames,
-        rendered: Frames | None,
-        outliers: Sequence[Sequence[np.ndarray]],
-        module: RoadDataModule,
-        length: int = 1_000_000,
-    ):
-        self.real, self.rendered, self.outliers = real, rendered, outliers
-        self.module, self.length = module, length
-        self.first = 0  # a resumed run goes on where the data left off
-        self.step_samples = module.batch_size  # of all processes together
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict:
-        options = self.module
-        index += self.first
-        rng = np.random.default_rng((options.seed, index))
-        if self.rendered is not None and rng.random() < options.drives_fraction:
-            sample = self.rendered[int(rng.integers(len(self.rendered)))]
-        else:
-            sample = self.real[int(rng.integers(len(self.real)))]
-        if options.paint_probability and rng.random() < options.paint_probability:
-            sample = paint_road(sample, rng, options.ground_ids)
-        if rng.random() < options.control_probability:
-            other = self.real[int(rng.integers(len(self.real)))]
-            sample, _ = paste_control(sample, other, rng, options.control_ids, surface_ids=options.ground_ids)
-        if self.outliers and rng.random() < options.paste_probability:
-            source = self.outliers[0]
-            if len(self.outliers) > 1 and rng.random() < options.coco_fraction:
-                source = self.outliers[1]
-            sample = paste_objects(sample, source, rng, options.ground_ids, options.paste)
-        image_size, crop = options.sizes(index // self.step_samples)
-        sample = augment(sample, image_size, crop, rng, options.augmentation)
-        tensors = to_tensors(sample, _DEFAULTS.pixel_mean, _DEFAULTS.pixel_std)
-        return {**tensors, "seed": int(rng.integers(2**63))}  # of the points that losses are taken at
 
 
 class EvalFrames(Dataset):
@@ -118,7 +75,8 @@ class RoadDataModule(L.LightningDataModule):
         root: the data set's folder; null: camvid_root.
         coco_root: COCO 2017, for its instances as outliers, or null. coco_fraction: share of frames with
             outliers that get COCO's, where there are cut-outs too.
-        paste: how outliers are put into training frames.
+        paste: how outliers are put into training frames. Without stamps_root and coco_root, ``paste.mix`` is
+            the only source of outliers.
         left_out: names of classes that are left unlabelled, so that the network never learns them
             (``evaluate.py anomaly --left-out`` asks whether they surprise it).
     """
@@ -188,6 +146,11 @@ class RoadDataModule(L.LightningDataModule):
         if stage == "fit":
             real = open_dataset(self.dataset, self.root, self.split)
             rendered = drives(self.drives_root, "train") if self.drives_root else None
+            if self.paste.mix and len(real) < 2:
+                raise ValueError(
+                    f"paste.mix = {self.paste.mix} takes parts of other frames, and {self.split} of "
+                    f"{self.root} has one frame alone: give 0"
+                )
             self.train_frames = TrainFrames(
                 self._without(real),
                 self._without(rendered) if rendered is not None else None,
@@ -233,17 +196,17 @@ class RoadDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Samples are random by construction, so no shuffling: sample i is the same on every run.
 
-        Several processes take turns: a step has the samples of one process with the whole batch.
+        Several processes take turns: a step has the samples of one process with the whole batch. An epoch is
+        longer than the run by a batch: no sample comes twice, and no epoch ends.
         """
-        frames = self.train_frames
-        sampler: DistributedSampler | None = None
-        if self.trainer is not None:
-            if self.trainer.world_size > 1:  # Lightning's own would shuffle
-                sampler = DistributedSampler(
-                    frames, self.trainer.world_size, self.trainer.global_rank, shuffle=False
-                )
-            frames.step_samples = self.batch_size * self.trainer.world_size
-            frames.first = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready * frames.step_samples
+        frames, trainer = self.train_frames, self.trainer
+        sampler: Onwards | None = None
+        if trainer is not None:
+            frames.step_samples = self.batch_size * trainer.world_size
+            if trainer.max_steps > 0:
+                batches = trainer.max_steps * trainer.accumulate_grad_batches
+                frames.length = (batches + 1) * frames.step_samples
+            sampler = Onwards(frames, trainer)
         return DataLoader(
             frames, self.batch_size, sampler=sampler, num_workers=self.num_workers, drop_last=True
         )

@@ -150,5 +150,5 @@ def selection_blocks(names: list[str], val_fraction: float = 0.15, gap: int = 5)
 
 
 def drives(root: str | Path, split: str) -> SegmentationFolder:
-    """Rendered drives: ``train`` or ``val``."""
+    """Rendered drives: ``train``, ``val`` or ``test``."""
     return SegmentationFolder(root, split, None, IGNORE, DRIVES_HELP)

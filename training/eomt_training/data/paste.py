@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..targets import IGNORE, OUTLIER
+from ..targets import OUTLIER
+from .blend import blend, vary
 from .folders import Sample
+
+MIX_TRIES = 10  # places looked at for a part of another frame
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class PasteOptions:
         anywhere: share that stands anywhere in the lower half, not on the surface.
         shadow: share with a contact shadow.
         harmonise: brightness matched to the place, sharpness varied, edges feathered inwards.
-        mix: share of frames with AnomalyMix instead: anywhere, of any size, as they were cut out.
-        mix_size: their heights, as shares of the frame's.
+        mix: share of frames with parts of another training frame instead (see `anomaly_mix`).
+        mix_size: heights of these parts, as shares of the frame's.
     """
 
     count: tuple[int, int] = (1, 3)
@@ -48,18 +51,63 @@ def paste_objects(
     or pavement, harmonised in brightness, feathered, with a contact shadow.
     """
     image, labels = sample.image.copy(), sample.labels.copy()
-    mixed = how.mix > 0 and rng.random() < how.mix
     for _ in range(int(rng.integers(how.count[0], how.count[1] + 1))):
-        rgba = _vary(cutouts[int(rng.integers(len(cutouts)))], rng)
-        if mixed:
-            height = round(labels.shape[0] * rng.uniform(*how.mix_size))
-            foot = int(rng.integers(labels.shape[1])), int(rng.integers(height // 2, labels.shape[0]))
-            _blend(image, labels, rgba, foot, height, OUTLIER, rng, shadow=0, harmonise=False)
-        else:
-            foot = _foot(labels, surface_ids, rng, how.anywhere)
-            height = _perspective_height(foot[1], labels.shape[0], rng, how.size)
-            _blend(image, labels, rgba, foot, height, OUTLIER, rng, how.shadow, how.harmonise)
+        rgba = vary(cutouts[int(rng.integers(len(cutouts)))], rng)
+        foot = _foot(labels, surface_ids, rng, how.anywhere)
+        height = _perspective_height(foot[1], labels.shape[0], rng, how.size)
+        blend(image, labels, rgba, foot, height, OUTLIER, rng, how.shadow, how.harmonise)
     return Sample(image, labels, sample.name)
+
+
+def anomaly_mix(
+    sample: Sample,
+    other: Sample,
+    rng: np.random.Generator,
+    how: PasteOptions = PasteOptions(),
+    tries: int = 10,
+) -> Sample:
+    """A copy of ``sample`` with parts of another frame pasted anywhere, of any size, labelled `OUTLIER`.
+
+    After AnomalyMix (PEBAL, arXiv 2111.12264), without a second data set: nothing is harmonised, and no part
+    comes to lie where its own main class covers half of the place. A part that finds no place is left out.
+    """
+    image, labels = sample.image.copy(), sample.labels.copy()
+    for _ in range(int(rng.integers(how.count[0], how.count[1] + 1))):
+        part, main = cut_part(other, rng)
+        part = vary(part, rng)
+        height = round(labels.shape[0] * rng.uniform(*how.mix_size))
+        half = max(1, round(height * part.shape[1] / part.shape[0] / 2))
+        for _ in range(MIX_TRIES):
+            x, y = int(rng.integers(labels.shape[1])), int(rng.integers(height // 2, labels.shape[0]))
+            place = labels[max(0, y - height + 1) : y + 1, max(0, x - half) : x + half]
+            if (place == main).mean() < 0.5:
+                blend(image, labels, part, (x, y), height, OUTLIER, rng, shadow=0, harmonise=False)
+                break
+    return Sample(image, labels, sample.name)
+
+
+def cut_part(frame: Sample, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """A random polygon of a frame, RGBA uint8 [h,w,4] premultiplied, and the label most frequent in it.
+
+    Its centre lies where classes meet, so that it shows no whole class; anywhere in a frame of one class.
+    """
+    height, width = frame.labels.shape
+    meet = np.zeros((height, width), bool)
+    meet[1:] |= frame.labels[1:] != frame.labels[:-1]
+    meet[:, 1:] |= frame.labels[:, 1:] != frame.labels[:, :-1]
+    candidates = np.flatnonzero(meet if meet.any() else ~meet)
+    y, x = divmod(int(rng.choice(candidates)), width)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(6, 13))))
+    reach = height * rng.uniform(0.06, 0.2, 2) * rng.uniform(0.5, 1, (len(angles), 1))  # [K,2]
+    corners = [x, y] + reach * np.stack([np.cos(angles), np.sin(angles)], 1)
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [corners.round().astype(np.int32)], 1)
+    mask[y, x] = 1
+    box_x, box_y, w, h = cv2.boundingRect(mask)
+    window = np.s_[box_y : box_y + h, box_x : box_x + w]
+    inside = mask[window]
+    main = int(np.bincount(frame.labels[window][inside > 0]).argmax())
+    return np.dstack([frame.image[window] * inside[..., None], 255 * inside]), main
 
 
 def paste_control(
@@ -92,7 +140,7 @@ def paste_control(
         crop = other.image[y : y + h, x : x + w] * mask[..., None]
         rgba = np.dstack([crop, mask.astype(np.uint8) * 255])
         foot = _foot(labels, surface_ids, rng)
-        pasted = _blend(image, labels, rgba, foot, min(h, labels.shape[0] // 2), int(class_id), rng, shadow=0)
+        pasted = blend(image, labels, rgba, foot, min(h, labels.shape[0] // 2), int(class_id), rng, shadow=0)
         break
     return Sample(image, labels, sample.name), pasted
 
@@ -129,93 +177,3 @@ def _perspective_height(
     """Pixels an object of ``size`` (from, to) camera heights takes when it stands at row y."""
     drop = max(y - horizon * height, 0.04 * height)
     return int(np.clip(drop * rng.uniform(*size), 0.03 * height, 0.6 * height))
-
-
-def _vary(rgba: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirror, turn, and shift the colours of a cut-out (premultiplied, as `load_cutouts` gives it)."""
-    if rng.random() < 0.5:
-        rgba = rgba[:, ::-1]
-    if rng.random() < 0.3:
-        h, w = rgba.shape[:2]
-        side = int(np.hypot(h, w)) + 2
-        turn = cv2.getRotationMatrix2D((w / 2, h / 2), rng.uniform(-35, 35), 1)
-        turn[:, 2] += ((side - w) / 2, (side - h) / 2)
-        rgba = cv2.warpAffine(np.ascontiguousarray(rgba), turn, (side, side))
-        ys, xs = np.nonzero(rgba[..., 3] > 8)
-        rgba = rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
-    colour = rgba[..., :3] * rng.uniform(0.75, 1.25, 3).astype(np.float32)
-    return np.dstack([colour.clip(0, 255).astype(np.uint8), rgba[..., 3]])
-
-
-def _blend(
-    image: np.ndarray,
-    labels: np.ndarray,
-    rgba: np.ndarray,
-    foot: tuple[int, int],
-    height: int,
-    label: int,
-    rng: np.random.Generator,
-    shadow: float = 0.7,
-    harmonise: bool = True,
-) -> np.ndarray:
-    """Draw ``rgba`` in place, ``height`` px high, bottom centre at ``foot``; returns the pixels it owns.
-
-    Its colours are premultiplied by alpha, and edges are feathered inwards: nothing that lay around the
-    object in its own picture comes along, which would tell a paste from the scene.
-    """
-    scale = min(height / rgba.shape[0], 0.45 * labels.shape[1] / rgba.shape[1])
-    height = round(rgba.shape[0] * scale)
-    width = max(2, round(rgba.shape[1] * scale))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    rgba = cv2.resize(np.ascontiguousarray(rgba), (width, max(2, height)), interpolation=interpolation)
-    x0, y0 = foot[0] - width // 2, foot[1] - rgba.shape[0] + 1
-    top, left = max(0, -y0), max(0, -x0)
-    bottom, right = min(rgba.shape[0], image.shape[0] - y0), min(width, image.shape[1] - x0)
-    owned = np.zeros(labels.shape, bool)
-    if bottom - top < 3 or right - left < 3:
-        return owned
-    rgba = rgba[top:bottom, left:right]
-    window = np.s_[y0 + top : y0 + bottom, x0 + left : x0 + right]
-
-    if shadow and rng.random() < shadow:
-        _shade(image, (foot[0], foot[1]), width, height, rng.uniform(0.3, 0.65))
-    rgba = rgba.astype(np.float32)
-    opacity = rgba[..., 3]
-    if harmonise:
-        rgba, opacity = _harmonised(rgba, image[window].mean(), rng)
-    alpha = opacity[..., None] / 255  # [h,w,1]
-    colour = 255 * rgba[..., :3] / np.maximum(rgba[..., 3:], 1)
-    image[window] = (alpha * colour + (1 - alpha) * image[window]).clip(0, 255).astype(np.uint8)
-    solid = alpha[..., 0] > 0.5
-    edge = (alpha[..., 0] > 0.1) & ~solid
-    owned[window] = solid
-    view = labels[window]
-    view[edge] = IGNORE
-    view[solid] = label
-    return owned
-
-
-def _harmonised(
-    rgba: np.ndarray, brightness: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The object [h,w,4] nearer to its place's brightness, of varied sharpness; its feathered opacity."""
-    feather = rng.uniform(0.3, 1.0)
-    own = 255 * rgba[..., :3].sum() / max(3 * rgba[..., 3].sum(), 1)  # the object's mean brightness
-    gain = np.clip((brightness + 25) / (own + 25), 0.5, 1.5)
-    rgba[..., :3] *= 1 + rng.uniform(0.2, 0.8) * (gain - 1)
-    if rng.random() < 0.5:
-        rgba = cv2.GaussianBlur(rgba, (3, 3), rng.uniform(0.3, 1.2))
-    soft = cv2.GaussianBlur(rgba[..., 3], (3, 3), feather)
-    return rgba, np.minimum(rgba[..., 3], soft)
-
-
-def _shade(image: np.ndarray, foot: tuple[int, int], width: int, height: int, strength: float) -> None:
-    """A soft elliptic contact shadow under the object, in place."""
-    half_w, half_h = max(2, int(width * 0.6)), max(2, int(height * 0.12))
-    x0, x1 = max(0, foot[0] - half_w), min(image.shape[1], foot[0] + half_w)
-    y0, y1 = max(0, foot[1] - half_h), min(image.shape[0], foot[1] + half_h)
-    if x1 - x0 < 2 or y1 - y0 < 2:
-        return
-    y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-    dark = np.clip(1 - ((x - foot[0]) / half_w) ** 2 - ((y - foot[1]) / half_h) ** 2, 0, 1)[..., None]
-    image[y0:y1, x0:x1] = (image[y0:y1, x0:x1] * (1 - strength * dark)).astype(np.uint8)

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..metrics.anomaly import IGNORE, LEVELS, PixelMetrics
-from ..metrics.bootstrap import bootstrap_auprc
+from ..metrics.bootstrap import interval, resampled
 from ..metrics.components import TRACKS, ComponentMetrics
 from .frames import Frames, anomaly_truth, pasted
 from .maps import MapStore
 from .predictor import Predicts
 from .semantic import Progress
 
+LEARNED = "eomt_ext"
 PERCENT = ("auprc", "auroc", "fpr95", "best_f1", *(f"tnr_at_tpr{level}" for level in LEVELS))
 
 
@@ -37,6 +38,7 @@ class Anomalies:
     ):
         self.frames, self.names, self.maps = frames, tuple(names or predict.scores), MapStore()
         self.pixels = {name: PixelMetrics() for name in self.names}
+        self._draws: dict[tuple[str, int], np.ndarray] = {}
         self.surface = {name: PixelMetrics() for name in self.names} if len(drivable) else {}
         for i in progress(range(len(frames))):
             sample = frames[i]
@@ -61,10 +63,10 @@ class Anomalies:
         Components (SMIYC) are those at the best-F1 threshold. ``threshold``: also the rates at this one.
         """
         result = self.pixels[name].compute()
-        low, high = bootstrap_auprc(self.pixels[name], seed)
+        low, high = interval(self.draws(name, seed)[:, 0])
         row = {k: 100 * result[k] for k in PERCENT}
         row |= {"auprc_low": 100 * low, "auprc_high": 100 * high}
-        row["best_f1_threshold"] = result["best_f1_threshold"]
+        row |= {k: result[k] for k in ("best_f1_threshold", "threshold_tpr95")}
         if self.surface and self.surface[name].has_both_classes:
             there = self.surface[name].compute()
             row |= {f"{k}_surface": 100 * there[k] for k in ("auprc", "fpr95")}
@@ -74,6 +76,29 @@ class Anomalies:
             fpr, tpr = self.pixels[name].rates_at(threshold)
             row |= {"threshold": threshold, "fpr_at_threshold": 100 * fpr, "tpr_at_threshold": 100 * tpr}
         return row
+
+    def draws(self, name: str, seed: int) -> np.ndarray:
+        """See `resampled`; computed once."""
+        if (name, seed) not in self._draws:
+            self._draws[name, seed] = resampled(self.pixels[name], seed)
+        return self._draws[name, seed]
+
+    def difference(self, rows: dict[str, dict], metric: str, seed: int) -> dict[str, Any]:
+        """`LEARNED` less the best other score in ``metric`` (auprc or fpr95), in points of a %.
+
+        rows: of each score its `row`. ``low`` and ``high``: the 95 % interval when frames are drawn again,
+        the same ones for both.
+        """
+        sign, column = (1, 0) if metric == "auprc" else (-1, 1)
+        other = max((n for n in rows if n != LEARNED), key=lambda n: sign * rows[n][metric])
+        ours, theirs = (self.draws(name, seed)[:, column] for name in (LEARNED, other))
+        low, high = interval(100 * (ours - theirs))
+        return {
+            "other": other,
+            "difference": rows[LEARNED][metric] - rows[other][metric],
+            "low": low,
+            "high": high,
+        }
 
     def components(self, name: str, threshold: float, track: str) -> dict[str, float]:
         """See `ComponentMetrics.compute`."""
@@ -98,15 +123,22 @@ def summary(
     track: str = "obstacle",
     thresholds: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The JSON of one model on one set of frames: ``scores`` maps each score to its `Anomalies.row`."""
+    """The JSON of one model on one set of frames: ``scores`` maps each score to its `Anomalies.row`.
+
+    Where `LEARNED` is among several scores, ``against_best`` has its `Anomalies.difference` in both metrics.
+    """
     thresholds = thresholds or {}
-    return {
+    scores = {name: seen.row(name, seed, track, thresholds.get(name)) for name in seen.names}
+    result = {
         "frames": len(seen.frames),
         "seed": seed,
         "prevalence": 100 * seen.prevalence,
         "track": track,
-        "scores": {name: seen.row(name, seed, track, thresholds.get(name)) for name in seen.names},
+        "scores": scores,
     }
+    if LEARNED in scores and len(scores) > 1:
+        result["against_best"] = {m: seen.difference(scores, m, seed) for m in ("auprc", "fpr95")}
+    return result
 
 
 def evaluate_anomaly(
@@ -122,7 +154,7 @@ def evaluate_anomaly(
     ``cutouts`` are pasted into each frame (the choice depends on seed and index alone); None: the frames have
     outliers of their own.
     """
-    seen = Anomalies(predict, pasted(frames, cutouts, seed) if cutouts else frames, names, (), progress)
+    seen = Anomalies(predict, pasted(frames, [cutouts], seed) if cutouts else frames, names, (), progress)
     try:
         return summary(seen, seed)
     finally:

@@ -10,6 +10,8 @@ import numpy as np
 
 from ..data.datamodule import CONTROL_CLASSES
 from ..data.paste import paste_control
+from ..metrics.anomaly import PixelMetrics
+from ..metrics.curves import medians
 from ..targets import IGNORE
 from .frames import Frames
 from .predictor import Predicts
@@ -24,6 +26,7 @@ def evaluate_control(
     progress: Progress = iter,
     class_ids: Sequence[int] = CONTROL_CLASSES,
     surface_ids: Sequence[int] = (3, 4),
+    tpr95: float | None = None,
 ) -> dict[str, float]:
     """Share of pixels (in %) at or above ``threshold`` on ordinary segments that were pasted.
 
@@ -31,9 +34,15 @@ def evaluate_control(
     same place without the paste. Each pasted segment comes from another frame, is of
     ``class_ids``, keeps its class and stands on ``surface_ids``.
     ``excess`` is pasted - around in percentage points, with its 95 % interval when pastes are drawn again.
+
+    The scores themselves: ``median_*`` of the three, on the score's scale, and ``auroc_around``,
+    ``auroc_before`` in [0,1], how well the score tells pasted pixels from the others (0.5: not at all).
+    ``tpr95``: a threshold, e.g. that which 95 % of unseen objects' pixels reach, at which the three shares
+    are also taken (``*_tpr95``, in %).
     """
     hits: list[list[int]] = []  # a row a paste: pixels that fire, pasted | around | before
     pixels: list[list[int]] = []
+    to_around, to_before = PixelMetrics(), PixelMetrics()  # anomalous: what was pasted
     for i in progress(range(len(frames))):
         rng = np.random.default_rng((seed, i))
         other = frames[int((i + rng.integers(1, len(frames))) % len(frames))]
@@ -46,6 +55,9 @@ def evaluate_control(
         regions = [(score, pasted), (score, ~near & (sample.labels != IGNORE)), (clean, pasted)]
         hits.append([int((values[mask] >= threshold).sum()) for values, mask in regions])
         pixels.append([int(mask.sum()) for _, mask in regions])
+        rest = np.where(near | (sample.labels == IGNORE), IGNORE, 0)
+        to_around.update(score, np.where(pasted, 1, rest))
+        to_before.update(np.stack([score, clean])[:, pasted], np.repeat([[1], [0]], pasted.sum(), axis=1))
     if not hits:
         raise ValueError(f"no ordinary segment could be pasted into any of the {len(frames)} frames")
     fired, total = np.array(hits), np.array(pixels)  # [N,3]
@@ -53,7 +65,7 @@ def evaluate_control(
     draws = np.random.default_rng(seed).integers(len(hits), size=(1000, len(hits)))
     shares = 100 * fired[draws].sum(1) / total[draws].sum(1)  # [1000,3]
     low, high = np.quantile(shares[:, 0] - shares[:, 1], [0.025, 0.975])
-    return {
+    result = {
         "pastes": len(hits),
         "threshold": threshold,
         "pasted": float(pasted_share),
@@ -62,4 +74,13 @@ def evaluate_control(
         "excess": float(pasted_share - around_share),
         "excess_low": float(low),
         "excess_high": float(high),
+        "auroc_around": to_around.compute()["auroc"],
+        "auroc_before": to_before.compute()["auroc"],
     }
+    result["median_around"], result["median_pasted"] = medians(to_around)
+    result["median_before"] = medians(to_before)[0]
+    if tpr95 is not None:
+        around, at_pasted = to_around.rates_at(tpr95)
+        shares_at = {"pasted": at_pasted, "around": around, "before": to_before.rates_at(tpr95)[0]}
+        result |= {"threshold_tpr95": tpr95} | {f"{k}_tpr95": 100 * v for k, v in shares_at.items()}
+    return result

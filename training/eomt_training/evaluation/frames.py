@@ -34,11 +34,15 @@ def every(frames: Frames, step: int) -> View:
 
 
 def pasted(
-    frames: Frames, cutouts: Sequence[np.ndarray], seed: int, surface_ids: Sequence[int] = (3, 4)
+    frames: Frames, sources: Sequence[Sequence[np.ndarray]], seed: int, surface_ids: Sequence[int] = (3, 4)
 ) -> View:
-    """The frames with cut-outs standing on the surface; the choice depends on (seed, index) alone."""
+    """The frames with cut-outs standing on the surface; the choice depends on (seed, index) alone.
+
+    Several sources take turns, a frame each.
+    """
 
     def paste(sample: Sample, index: int) -> Sample:
+        cutouts = sources[index % len(sources)]
         return paste_objects(sample, cutouts, np.random.default_rng((seed, index)), surface_ids)
 
     return View(frames, range(len(frames)), paste)

@@ -38,6 +38,16 @@ def measurements(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
             yield model, condition, measured
 
 
+def differences(measured: dict[str, Any]) -> list[str]:
+    """``against_best``, where it was measured: "eomt_ext − uno: AuPRC +5.5 (+1.2 to +9.7)", and FPR95."""
+    names = {"auprc": "AuPRC", "fpr95": "FPR95"}
+    return [
+        f"eomt_ext − {d['other']}: {names[metric]} {d['difference']:+.1f} "
+        f"({d['low']:+.1f} to {d['high']:+.1f})"
+        for metric, d in measured.get("against_best", {}).items()
+    ]
+
+
 def append(path: Path, result: dict[str, Any]) -> int:
     """Append the rows of ``result`` to a CSV file, with a header where it is new; returns how many.
 

@@ -88,6 +88,7 @@ class PixelMetrics:
             raise ValueError("metrics need at least one normal and one anomalous pixel")
         result = {"auprc": 0.0, "auroc": 0.0, "best_f1": -1.0, "best_f1_threshold": 0.0}
         fpr_at: dict[int, float] = {}
+        threshold_at: dict[int, float] = {}
         last_fpr = last_tpr = 0.0
         for scores, fp, tp in self.steps():
             tpr, fpr, precision = tp / len(self.anomalous), fp / len(self.normal), tp / (tp + fp)
@@ -100,9 +101,11 @@ class PixelMetrics:
                 result |= {"best_f1": float(f1[best]), "best_f1_threshold": float(scores[best])}
             for level in LEVELS:
                 if level not in fpr_at and tpr[-1] >= level / 100:
-                    fpr_at[level] = float(fpr[np.searchsorted(tpr, level / 100)])
+                    reached = np.searchsorted(tpr, level / 100)
+                    fpr_at[level], threshold_at[level] = float(fpr[reached]), float(scores[reached])
             last_tpr, last_fpr = tpr[-1], fpr[-1]
-        return result | {"fpr95": fpr_at[95]} | {f"tnr_at_tpr{level}": 1 - fpr_at[level] for level in LEVELS}
+        result |= {"fpr95": fpr_at[95], "threshold_tpr95": threshold_at[95]}
+        return result | {f"tnr_at_tpr{level}": 1 - fpr_at[level] for level in LEVELS}
 
     def threshold_at_fpr(self, rate: float) -> float:
         """The lowest score that at most a share ``rate`` of the normal pixels reaches."""
@@ -122,7 +125,8 @@ def pixel_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Metrics of one set of pixels: labels 0 normal, 1 anomaly, 255 void.
 
     Returns, in [0,1]: ``auprc`` (average precision), ``auroc``, ``fpr95`` (FPR at the first threshold with
-    TPR >= 0.95), ``tnr_at_tpr80/90/95/99``, ``best_f1``; and ``best_f1_threshold`` on the score's scale.
+    TPR >= 0.95), ``tnr_at_tpr80/90/95/99``, ``best_f1``; and on the score's scale ``best_f1_threshold`` and
+    ``threshold_tpr95``, at which ``fpr95`` is taken.
     """
     metrics = PixelMetrics()
     metrics.update(scores, labels)

@@ -9,13 +9,12 @@ from .anomaly import PixelMetrics
 from .spool import Spool, slices
 
 
-def bootstrap_auprc(
-    metrics: PixelMetrics, seed: int, resamples: int = 400, bins: int = 2048
-) -> tuple[float, float]:
-    """95 % interval of AuPRC when frames are drawn again (percentile bootstrap; Efron, 1979).
+def resampled(metrics: PixelMetrics, seed: int, resamples: int = 400, bins: int = 2048) -> np.ndarray:
+    """AuPRC and FPR95 in [0,1] when frames are drawn again, float64 [resamples,2] (bootstrap; Efron, 1979).
 
-    Scores are binned, half of the edges at quantiles of all pixels and half at those of the anomalous ones:
-    these are few, and precision is decided among them.
+    The draws depend on the seed and the number of frames alone, so rows of two scores on the same frames are
+    pairs. Draws without an anomalous pixel are left out. Scores are binned, half of the edges at quantiles of
+    all pixels and half at those of the anomalous ones: these are few, and precision is decided among them.
     """
     rng, frames = np.random.default_rng(seed), len(metrics.normal.lengths)
     every = _quantiles((metrics.normal, metrics.anomalous), bins // 2, metrics.max_pixels)
@@ -29,9 +28,21 @@ def bootstrap_auprc(
     for _ in range(resamples):
         fp, tp = np.cumsum(counts[rng.integers(frames, size=frames)].sum(0)[:, ::-1], axis=1)
         if tp[-1] > 0:
-            values.append(float(np.sum(np.diff(tp, prepend=0) / tp[-1] * tp / np.maximum(tp + fp, 1))))
+            auprc = np.sum(np.diff(tp, prepend=0) / tp[-1] * tp / np.maximum(tp + fp, 1))
+            fpr95 = fp[np.searchsorted(tp, 0.95 * tp[-1])] / max(fp[-1], 1)
+            values.append((auprc, fpr95))
+    return np.array(values)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of bootstrapped values."""
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+
+def bootstrap_auprc(metrics: PixelMetrics, seed: int, resamples: int = 400) -> tuple[float, float]:
+    """95 % interval of AuPRC over frames; see `resampled`."""
+    return interval(resampled(metrics, seed, resamples)[:, 0])
 
 
 def _quantiles(spools: tuple[Spool, ...], count: int, max_keys: int) -> np.ndarray:

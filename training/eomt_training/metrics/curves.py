@@ -23,6 +23,19 @@ def curve(metrics: PixelMetrics, points: int = 300) -> dict[str, np.ndarray]:
     return {"tpr": tp / total[1], "fpr": fp / total[0], "precision": tp / (tp + fp), "threshold": threshold}
 
 
+def medians(metrics: PixelMetrics) -> tuple[float, float]:
+    """Exact medians of the normal and the anomalous pixels' scores; the higher of two middle ones."""
+    found = [float("nan"), float("nan")]
+    halves = np.array([(len(metrics.normal) + 1) // 2, (len(metrics.anomalous) + 1) // 2])
+    before = np.zeros(2, np.int64)
+    for scores, fp, tp in metrics.steps():
+        for row, counted in enumerate((fp, tp)):
+            if before[row] < halves[row] <= counted[-1]:
+                found[row] = float(scores[np.searchsorted(counted, halves[row])])
+        before = np.array([fp[-1], tp[-1]])
+    return found[0], found[1]
+
+
 def histogram(metrics: PixelMetrics, bins: int = 60) -> tuple[np.ndarray, np.ndarray]:
     """Edges float64 [bins+1] over the range of the scores, and pixels in each bin, int64 [2,bins].
 
