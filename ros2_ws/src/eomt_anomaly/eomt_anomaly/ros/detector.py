@@ -86,16 +86,16 @@ class Detector(LifecycleNode):
         """Build the engine in the worker's thread, warm it up, and create the topics."""
         self.autostart.cancel()
         p = self.parameters
-        settings = EngineSettings.chosen(p)
         sizes = {tuple(p[f"{name}.warmup_size"]) for name in self._cameras}
+        shapes = [(h, w) for w, h in sorted(sizes) if h and w]
+        settings = EngineSettings.chosen(p, shapes)
         self._gate.warming = True
         try:
             if p["compile"] and (0, 0) in sizes:
                 raise ValueError("compile is true: give each camera its warmup_size, width and height in px; "
                                  "else its first picture waits for the compiler, and that looks like a hang")
-            self._worker = Worker(self._make_engine, settings, [(h, w) for w, h in sorted(sizes) if h and w],
-                                  self._mailbox, self._pipeline, self._batching, p["oom_fallback"],
-                                  p["oom_retry_s"])
+            self._worker = Worker(self._make_engine, settings, shapes, self._mailbox, self._pipeline,
+                                  self._batching, p["oom_fallback"], p["oom_retry_s"])
             self._worker.start()
             while not self._worker.settled.wait(0.1):
                 if self._stopping.is_set():
