@@ -15,19 +15,16 @@ from eomt_anomaly.report.engine_page import NO_GPU, RANDOM
 from eomt_anomaly.runtime import bench
 from eomt_anomaly.runtime.benchmark import (
     arithmetic,
-    comparison,
     contestants,
     graphs,
     hf,
     memory,
-    text,
     timing,
 )
 from eomt_anomaly.runtime.benchmark.agreement import agreement
 from eomt_anomaly.runtime.benchmark.setting import Setting, Skipped, randomise
 from eomt_anomaly.runtime.pipeline import Prediction
 from eomt_anomaly.runtime.preprocess import Normalizer, network_input
-from eomt_anomaly.runtime.streams import InlineStreams
 
 TINY = Setting(
     preset="tiny", size=(64, 128), side=64, queries=8, threads=1
@@ -242,21 +239,6 @@ def test_the_command_stores_every_field_and_the_page(tmp_path, capsys, monkeypat
     for word in (*there, "hf-compile", "GPU only", NO_GPU, RANDOM, "Agreement", "<svg", "status -9", "57.5"):
         assert word in page
     assert "http" not in page.split("<body>")[1]  # nothing is fetched
-
-
-def test_the_cuda_figures_work_through_the_twin(model):
-    """Logic and fields only: there is no GPU here."""
-    rates = {"fp32": arithmetic.gemm_rate("fp32", torch.device("cpu"), side=64)}
-    setting = Setting(preset="tiny", size=(64, 128), side=64, queries=8, cameras=3)
-    found = comparison.pipeline_figures(setting, model, "fp32", InlineStreams(), 6, 0.01, rates)
-    assert found["latency_ms"]["p99_over_p50"] >= 1 and set(found["images_per_s"]) == {"1", "8"}
-    for rate in found["images_per_s"].values():
-        assert rate["pipelined_percent"] == pytest.approx(100 * rate["pipelined"] / rate["forward_only"])
-    assert len(found["same_maps"]) == 3
-    for name, same in found["same_maps"].items():
-        assert same["classes_percent"] > 99.9 and same["anomaly_max_abs"] < 1e-4, name
-    assert found["floor_ms"] == pytest.approx(1e3 * 0.01 / rates["fp32"])
-    assert "floor" in "\n".join(text._pipeline(found))
 
 
 def test_a_failing_first_contestant_ends_the_run(tmp_path, capsys):
