@@ -94,11 +94,12 @@ class Engine:
             dtype = DTYPES[self.precision]
             opened = open_checkpoint(checkpoint, backbone)
             self.short_side = short_side or opened.config.image_size
-            network: Any = prepare(opened.model, self.precision, self._device)
+            raw_pixels = self._device.type == "cpu" and self.precision != "exact"
+            network: Any = prepare(opened.model, self.precision, self._device, raw_pixels)
             if compile:
                 compile_in_place(network)
         else:
-            opened = open_exported(checkpoint)
+            opened, raw_pixels = open_exported(checkpoint), False
             _check_exported(opened, backend, {
                 "device": device, "precision": precision, "short_side": short_side, "score": score,
                 "backbone": backbone or None, "max_tokens": max_tokens, "compile": compile})
@@ -116,7 +117,7 @@ class Engine:
         self.threshold: float | None = opened.calibration["threshold"] if calibrated else None
         self.checkpoint_sha256, self.model_id = opened.sha256, opened.model_id
         setup = Setup(network, dtype, self.precision == "exact", self.score, self.short_side, mode,
-                      max_tokens, opened.size)
+                      max_tokens, opened.size, raw_pixels)
         self._pipeline: Pipeline
         streams = None
         if backend != "torch":
