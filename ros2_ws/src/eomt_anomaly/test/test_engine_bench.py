@@ -4,6 +4,7 @@
 import json
 import math
 import sys
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -95,9 +96,51 @@ def test_every_contestant_answers_the_same_image(model, reference, tmp_path):
     assert agreement(reference, maps("ours exact", other, tmp_path))["anomaly_mean_abs"] > 0.2
 
 
+def test_openvino_is_told_its_precision(model, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(graphs, "write", lambda *_: tmp_path / "model.onnx")
+    monkeypatch.setattr(graphs, "cpu_has_bf16", lambda: True)
+    told = []
+    monkeypatch.setattr(graphs, "open_session", lambda *options: told.append(options))
+    for way, precision in (("openvino-bf16", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")):
+        found = contestants.build(f"ours {way}", TINY, model, tmp_path)
+        assert found.dtype == precision and precision in found.about and told[-1][3] == precision
+        found.close()
+
+
+@pytest.mark.parametrize("bf16, best", [(False, "onnxruntime"), (True, "openvino-bf16"), (True, "bf16")])
+def test_backend_auto_is_the_fastest_and_says_so(model, monkeypatch, bf16, best):
+    closed, now = [], [0.0]
+
+    def build(name, *_):
+        def run(images):
+            now[0] += 0.1 if name == f"ours {best}" else 0.2
+            return [
+                Prediction(np.zeros(i.shape[:2], np.uint8), np.zeros(i.shape[:2], np.float32)) for i in images
+            ]
+
+        if name == "ours openvino":
+            raise Skipped("not installed: openvino")
+        dtype = "bf16" if "bf16" in name else "fp32"
+        return contestants.Contestant(name, run, dtype, "stand-in", lambda: closed.append(name))
+
+    monkeypatch.setattr(contestants, "build", build)
+    monkeypatch.setattr(contestants, "choose_precision", lambda *_: "bf16" if bf16 else "fp32")
+    monkeypatch.setattr(contestants, "fastest", partial(contestants.fastest, clock=lambda: now[0]))
+    found = contestants._fastest(TINY, model, None)
+    assert found.name == "ours backend-auto" and found.ours and "100.0 ms" in found.about
+    assert f"ours {best}" in closed and len(closed) == (3 if bf16 else 2)
+    assert ("openvino left out: not installed" in found.about) is not bf16
+
+
 def test_peers_that_cannot_take_part_say_why(model, tmp_path, monkeypatch):
     with pytest.raises(Skipped, match="max-autotune is a peer on a GPU only"):
         contestants.build("hf-compile", TINY, model, tmp_path)
+    monkeypatch.setattr(graphs, "cpu_has_bf16", lambda: False)
+    with pytest.raises(Skipped, match="multiplies no bfloat16: .*AMX"):
+        contestants.build("ours openvino-bf16", TINY, model, tmp_path)
+    with pytest.raises(Skipped, match="'auto' is torch on a GPU"):
+        contestants.build("ours backend-auto", Setting(device="cuda"), model, tmp_path)
     with pytest.raises(Skipped, match="fp16.*choose 'bf16'"):
         contestants.build("ours fp16", TINY, model, tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
