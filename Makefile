@@ -13,6 +13,9 @@ BAG ?=
 TOPIC ?=
 OUT ?= out/demo
 ARGS ?=
+CASES ?= small-640 base-640 large-640 large-1024 scaling approximations
+CAMVID ?=
+STAMPS ?=
 SETUP = @$(PYTHON) tools/setup_env.py --for
 ENTER = source tools/env.sh
 
@@ -52,13 +55,23 @@ bench:  ## the engine against transformers, ONNX Runtime and OpenVINO, page in o
 	$(SETUP) test
 	@$(ENTER) && python -m eomt_anomaly.runtime.bench --output out/bench $(ARGS)
 
-bench-gpu:  ## the same on CUDA, with torch.compile: ViT-B and ViT-L, pages in out/bench-gpu
+# No stages and no memory: both are mostly CPU time, and the memory of a compiled network means compiling it again.
+bench-gpu:  ## on CUDA, about 12 minutes of an H100: [CASES="small-640 scaling"] [CAMVID=folder STAMPS=folder]
 	$(SETUP) test
-	@$(ENTER) && for case in 'base 640' 'large 640' 'large 1024'; do \
-	  set -- $$case; \
-	  python -m eomt_anomaly.runtime.bench --device cuda --ours auto bf16+compile fp32 --rounds 50 --warmup 3 \
-	    --model $$1 --image $$2 $$2 --side $$2 --output out/bench-gpu/$$1-$$2 $(ARGS); \
-	done
+	@$(ENTER) && failed= && for case in $(CASES); do \
+	  echo "== $$case, $$SECONDS s after the start" && case $$case in \
+	    scaling) python -m eomt_anomaly.runtime.scaling --device cuda --images --query-counts --sides 252 476 \
+	        --cameras 1 4 --models small large --rounds 20 --output out/bench-gpu/scaling && \
+	      python -m eomt_anomaly.report.scaling_page out/bench-gpu/scaling/scaling.json ;; \
+	    approximations) if [ -n '$(CAMVID)' ]; then \
+	        python training/approximations.py --device cuda --data camvid --root '$(CAMVID)' --stamps '$(STAMPS)' \
+	          --every 2 --ways fp32 bf16 fp16 --output out/bench-gpu/approximations.json; \
+	      else echo 'left out: it needs CAMVID=folder STAMPS=folder (docs/training.md)'; fi ;; \
+	    *) python -m eomt_anomaly.runtime.bench --device cuda --ours auto bf16+compile fp32 --rounds 30 --warmup 3 \
+	        --no-stages --no-memory --model "$${case%-*}" --image "$${case#*-}" "$${case#*-}" --side "$${case#*-}" \
+	        --output "out/bench-gpu/$$case" $(ARGS) ;; \
+	  esac || failed="$$failed $$case"; \
+	done && if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 scaling:  ## time and memory over image size, queries and cameras, page in out/scaling: [ARGS="--rounds 15"]
 	$(SETUP) demo

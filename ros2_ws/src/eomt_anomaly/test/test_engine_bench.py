@@ -4,6 +4,7 @@
 import json
 import math
 import sys
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,19 +16,16 @@ from eomt_anomaly.report.engine_page import NO_GPU, RANDOM
 from eomt_anomaly.runtime import bench
 from eomt_anomaly.runtime.benchmark import (
     arithmetic,
-    comparison,
     contestants,
     graphs,
     hf,
     memory,
-    text,
     timing,
 )
 from eomt_anomaly.runtime.benchmark.agreement import agreement
 from eomt_anomaly.runtime.benchmark.setting import Setting, Skipped, randomise
 from eomt_anomaly.runtime.pipeline import Prediction
 from eomt_anomaly.runtime.preprocess import Normalizer, network_input
-from eomt_anomaly.runtime.streams import InlineStreams
 
 TINY = Setting(
     preset="tiny", size=(64, 128), side=64, queries=8, threads=1
@@ -98,9 +96,51 @@ def test_every_contestant_answers_the_same_image(model, reference, tmp_path):
     assert agreement(reference, maps("ours exact", other, tmp_path))["anomaly_mean_abs"] > 0.2
 
 
+def test_openvino_is_told_its_precision(model, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(graphs, "write", lambda *_: tmp_path / "model.onnx")
+    monkeypatch.setattr(graphs, "cpu_has_bf16", lambda: True)
+    told = []
+    monkeypatch.setattr(graphs, "open_session", lambda *options: told.append(options))
+    for way, precision in (("openvino-bf16", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")):
+        found = contestants.build(f"ours {way}", TINY, model, tmp_path)
+        assert found.dtype == precision and precision in found.about and told[-1][3] == precision
+        found.close()
+
+
+@pytest.mark.parametrize("bf16, best", [(False, "onnxruntime"), (True, "openvino-bf16"), (True, "bf16")])
+def test_backend_auto_is_the_fastest_and_says_so(model, monkeypatch, bf16, best):
+    closed, now = [], [0.0]
+
+    def build(name, *_):
+        def run(images):
+            now[0] += 0.1 if name == f"ours {best}" else 0.2
+            return [
+                Prediction(np.zeros(i.shape[:2], np.uint8), np.zeros(i.shape[:2], np.float32)) for i in images
+            ]
+
+        if name == "ours openvino":
+            raise Skipped("not installed: openvino")
+        dtype = "bf16" if "bf16" in name else "fp32"
+        return contestants.Contestant(name, run, dtype, "stand-in", lambda: closed.append(name))
+
+    monkeypatch.setattr(contestants, "build", build)
+    monkeypatch.setattr(contestants, "choose_precision", lambda *_: "bf16" if bf16 else "fp32")
+    monkeypatch.setattr(contestants, "fastest", partial(contestants.fastest, clock=lambda: now[0]))
+    found = contestants._fastest(TINY, model, None)
+    assert found.name == "ours backend-auto" and found.ours and "100.0 ms" in found.about
+    assert f"ours {best}" in closed and len(closed) == (3 if bf16 else 2)
+    assert ("openvino left out: not installed" in found.about) is not bf16
+
+
 def test_peers_that_cannot_take_part_say_why(model, tmp_path, monkeypatch):
     with pytest.raises(Skipped, match="max-autotune is a peer on a GPU only"):
         contestants.build("hf-compile", TINY, model, tmp_path)
+    monkeypatch.setattr(graphs, "cpu_has_bf16", lambda: False)
+    with pytest.raises(Skipped, match="multiplies no bfloat16: .*AMX"):
+        contestants.build("ours openvino-bf16", TINY, model, tmp_path)
+    with pytest.raises(Skipped, match="'auto' is torch on a GPU"):
+        contestants.build("ours backend-auto", Setting(device="cuda"), model, tmp_path)
     with pytest.raises(Skipped, match="fp16.*choose 'bf16'"):
         contestants.build("ours fp16", TINY, model, tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -242,21 +282,6 @@ def test_the_command_stores_every_field_and_the_page(tmp_path, capsys, monkeypat
     for word in (*there, "hf-compile", "GPU only", NO_GPU, RANDOM, "Agreement", "<svg", "status -9", "57.5"):
         assert word in page
     assert "http" not in page.split("<body>")[1]  # nothing is fetched
-
-
-def test_the_cuda_figures_work_through_the_twin(model):
-    """Logic and fields only: there is no GPU here."""
-    rates = {"fp32": arithmetic.gemm_rate("fp32", torch.device("cpu"), side=64)}
-    setting = Setting(preset="tiny", size=(64, 128), side=64, queries=8, cameras=3)
-    found = comparison.pipeline_figures(setting, model, "fp32", InlineStreams(), 6, 0.01, rates)
-    assert found["latency_ms"]["p99_over_p50"] >= 1 and set(found["images_per_s"]) == {"1", "8"}
-    for rate in found["images_per_s"].values():
-        assert rate["pipelined_percent"] == pytest.approx(100 * rate["pipelined"] / rate["forward_only"])
-    assert len(found["same_maps"]) == 3
-    for name, same in found["same_maps"].items():
-        assert same["classes_percent"] > 99.9 and same["anomaly_max_abs"] < 1e-4, name
-    assert found["floor_ms"] == pytest.approx(1e3 * 0.01 / rates["fp32"])
-    assert "floor" in "\n".join(text._pipeline(found))
 
 
 def test_a_failing_first_contestant_ends_the_run(tmp_path, capsys):

@@ -3,7 +3,10 @@
 
 import gc
 import json
+import os
 import signal
+import subprocess
+import sys
 import weakref
 from types import SimpleNamespace
 
@@ -16,7 +19,7 @@ pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its in
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from node_rig import SIZE, detector, picture
+from node_rig import HERE, SIZE, detector, next_domain, picture
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.model import EomtExt, EomtExtConfig, Label
@@ -107,6 +110,28 @@ def test_a_closed_engine_has_given_its_memory_back(checkpoint, device):
         assert torch.cuda.memory_reserved() <= before
     assert engine.result(ticket)[0].class_map.shape == SIZE      # what was finished is still there
     assert engine.labels and engine.threshold == pytest.approx(0.999)
+
+
+CONFIGURED = """
+import rclpy
+from eomt_anomaly.ros.detector import Detector
+from node_rig import FakeEngine
+rclpy.init(args="--ros-args -p checkpoint:=x -p cameras:=[front,rear,left] -p front.warmup_size:=[80,60] \
+                 -p rear.warmup_size:=[64,48]".split())
+node = Detector(lambda settings: print(settings.shapes) or FakeEngine(settings))
+node.trigger_configure()
+node.destroy_node()
+"""
+
+
+def test_the_engine_is_told_the_sizes_of_the_pictures_to_come(checkpoint):
+    """On which backend="auto" measures: height, width, of the cameras that name one."""
+    path = os.pathsep.join([str(HERE), *filter(None, sys.path)])
+    done = subprocess.run([sys.executable, "-c", CONFIGURED], timeout=60, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": path, "ROS_DOMAIN_ID": str(next_domain())})
+    assert done.stdout.splitlines() == ["((48, 64), (60, 80))"], done.stderr
+    with pytest.raises(ValueError, match="shapes is .*0, 5"):        # handed on to the engine, which checks
+        make_engine(EngineSettings(str(checkpoint), device="cpu", shapes=((0, 5),)))
 
 
 def test_the_backends_that_the_node_offers_are_the_engines():

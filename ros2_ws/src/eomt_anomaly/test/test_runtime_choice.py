@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: MIT
 """backend="auto": the fastest that answers as torch does. Whole exports: training/tests/test_export.py."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from runtime_reference import tiny_model
 
 from eomt_anomaly.runtime import Engine
 from eomt_anomaly.runtime.choice import ROUNDS, fastest
+from eomt_anomaly.runtime.errors import InvalidImage
 from eomt_anomaly.runtime.pipeline import Prediction
 
 CANDIDATES = {"torch": "auto", "onnxruntime": "auto", "openvino": "bf16"}
 
 
-class Machine:
-    """Stand-in engines whose passes take the given seconds, and the clock that they move."""
+SIZE, CAMERA = (40, 60), (40, 90)      # the export's, and one of another aspect
 
-    def __init__(self, seconds, precision="bf16", answers=None, failing=()):
+
+class Machine:
+    """Stand-in engines, and the clock that they move: seconds of a pass, by backend or (backend, size)."""
+
+    def __init__(self, seconds, precision="bf16", answers=None, failing=(), refusing=None):
         self.seconds, self.precision, self.answers = seconds, precision, answers or {}
-        self.failing, self.now, self.open = failing, 0.0, 0
+        self.failing, self.refusing, self.now, self.open = failing, refusing, 0.0, 0
 
     def start(self, backend, precision):
         if backend in self.failing:
@@ -26,26 +32,31 @@ class Machine:
         assert self.open == 1, "memory must hold one engine at a time"
         return Running(self, backend)
 
-    def choose(self):
-        choice = fastest(CANDIDATES, self.start, (40, 60), lambda: self.now)
+    def choose(self, shapes=()):
+        choice = fastest(CANDIDATES, self.start, SIZE, shapes, lambda: self.now)
         assert self.open == 0, "every engine must be closed"
         return choice
 
 
 class Running:
     def __init__(self, machine, backend):
-        self.machine, self.backend, self.precision, self.runs = machine, backend, machine.precision, 0
+        self.machine, self.backend, self.precision, self.runs = machine, backend, machine.precision, Counter()
 
     def infer(self, images):
-        assert images[0].shape == (40, 60, 3) and images[0].dtype == np.uint8 and images[0].std() > 20
-        first = self.runs == 0
-        self.runs += 1
-        self.machine.now += 100.0 if first else self.machine.seconds[self.backend]
-        classes, anomaly = self.machine.answers.get(self.backend, (0, 0.1))
-        return [Prediction(np.full((40, 60), classes, np.uint8), np.full((40, 60), anomaly, np.float32), {})]
+        (image,), machine = images, self.machine
+        size = image.shape[:2]
+        assert image.shape == (*size, 3) and image.dtype == np.uint8 and image.std() > 20
+        if (self.backend, size) == machine.refusing:
+            raise InvalidImage("the image needs two windows")
+        passes = machine.seconds.get((self.backend, size), machine.seconds[self.backend])
+        machine.now += passes if self.runs[size] else 100.0
+        self.runs[size] += 1
+        usual = machine.answers.get(self.backend, (0, 0.1))
+        classes, anomaly = machine.answers.get((self.backend, size), usual)
+        return [Prediction(np.full(size, classes, np.uint8), np.full(size, anomaly, np.float32), {})]
 
     def close(self):
-        assert self.runs in (0, 1, 1 + ROUNDS)
+        assert all(count in (1, 1 + ROUNDS, 2 + ROUNDS) for count in self.runs.values())
         self.machine.open -= 1
 
 
@@ -55,6 +66,25 @@ def test_the_fastest_is_kept_whatever_its_first_pass_takes(best):
     assert (choice.backend, choice.precision, choice.left_out) == (best, CANDIDATES[best], {})
     assert choice.milliseconds == pytest.approx({**dict.fromkeys(CANDIDATES, 200.0), best: 100.0})
     assert f"{best} 100.0 ms" in str(choice)
+
+
+def test_times_are_those_of_the_cameras_pictures():
+    """A graph of one size shows a longer picture through two windows."""
+    machine = {"torch": 0.2, "onnxruntime": 0.3, "openvino": 0.15, ("openvino", CAMERA): 0.3}
+    assert Machine(machine).choose().backend == "openvino"
+    choice = Machine(machine).choose([CAMERA])
+    assert choice.backend == "torch" and choice.milliseconds["openvino"] == pytest.approx(300)
+    both = Machine(machine).choose([SIZE, CAMERA, CAMERA])       # each size once
+    assert both.milliseconds == pytest.approx({"torch": 200, "onnxruntime": 300, "openvino": 225})
+
+
+def test_windows_may_answer_otherwise_but_must_run():
+    """Answers are compared where all see the image alike; what refuses the camera's pictures is left out."""
+    machine = {"torch": 0.3, "onnxruntime": 0.2, "openvino": 0.1}
+    assert Machine(machine, answers={("openvino", CAMERA): (1, 0.9)}).choose([CAMERA]).backend == "openvino"
+    choice = Machine(machine, refusing=("openvino", CAMERA)).choose([CAMERA])
+    assert choice.backend == "onnxruntime"
+    assert choice.left_out == {"openvino": "it does not run: the image needs two windows"}
 
 
 @pytest.mark.parametrize("answer, words", [
@@ -86,3 +116,9 @@ def test_a_plain_checkpoint_runs_in_torch_and_says_why(tmp_path):
     with Engine(tmp_path, backend="auto", precision="fp32", short_side=56) as engine:
         assert (engine.backend, engine.short_side) == ("torch", 56)
         assert "training/export.py" in engine.choice.left_out["openvino"] and not engine.choice.milliseconds
+
+
+@pytest.mark.parametrize("shapes", [[(0, 60)], [(40,)], [(40, 60), (-1, 2)]])
+def test_shapes_that_are_none_are_refused(shapes):
+    with pytest.raises(ValueError, match="shapes is .*height and width of each image"):
+        Engine(tiny_model(), "cpu", "fp32", shapes=shapes)

@@ -62,7 +62,7 @@ def _tiles(result: Mapping[str, Any]) -> list[str]:
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
     said = []
-    if result["pipeline"] is None:
+    if result["setting"]["device"] == "cpu":
         said += [NO_GPU, CPU_TIMES]
     if not result["setting"]["checkpoint"]:
         said.append(RANDOM)
@@ -160,7 +160,8 @@ def _stages(stages: Mapping[str, Any]) -> str:
 
 def _pipeline(found: Mapping[str, Any]) -> str:
     latency = found["latency_ms"]
-    rates = [(batch, *(number(rate[key]) for key in ("pipelined", "forward_only", "pipelined_percent")))
+    rates = [(batch, *(number(rate[key]) for key in ("pipelined", "forward_only", "pipelined_percent")),
+              "a CUDA graph" if rate["cuda_graph"] else "eager")
              for batch, rate in found["images_per_s"].items()]  # fmt: skip
     same = [(name, f"{one['classes_percent']:.3f}", f"{one['anomaly_max_abs']:.2g}")
             for name, one in found["same_maps"].items()]  # fmt: skip
@@ -172,7 +173,7 @@ def _pipeline(found: Mapping[str, Any]) -> str:
         f"reaches "
         f"{number(found['percent_of_floor']['pipelined'])} % of it, the network alone "
         f"{number(found['percent_of_floor']['forward_only'])} %.</p>"
-        + table(("batch", "img/s end to end", "img/s forward only", "%"), rates)
+        + table(("batch", "img/s end to end", "img/s forward only", "%", "forward only runs as"), rates)
         + table(("against one image at a time", "same class, %", "anomaly: largest difference"), same)
         + (_skipped(found["skipped"]) if found["skipped"] else "")
     )

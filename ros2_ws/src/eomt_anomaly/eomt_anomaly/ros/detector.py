@@ -94,8 +94,9 @@ class Detector(LifecycleNode):
         """Build the engine in the worker's thread, warm it up, and create the topics."""
         self.autostart.cancel()
         p = self.parameters
-        settings = EngineSettings.chosen(p)
         sizes = {tuple(p[f"{name}.warmup_size"]) for name in self._cameras}
+        shapes = [(h, w) for w, h in sorted(sizes) if h and w]
+        settings = EngineSettings.chosen(p, shapes)
         self._gate.warming = True
         try:
             if p["compile"] and (0, 0) in sizes:
@@ -104,9 +105,8 @@ class Detector(LifecycleNode):
             if self._watch.working:
                 raise RuntimeError("the last configuration's worker is still busy with its engine: try again "
                                    "later; if it hangs, the process ends after worker_timeout")
-            self._worker = Worker(self._make_engine, settings, [(h, w) for w, h in sorted(sizes) if h and w],
-                                  self._mailbox, self._pipeline, self._batching, p["oom_fallback"],
-                                  p["oom_retry_s"])
+            self._worker = Worker(self._make_engine, settings, shapes, self._mailbox, self._pipeline,
+                                  self._batching, p["oom_fallback"], p["oom_retry_s"])
             self._worker.start()
             self._watch.add(self._worker)
             while not self._worker.settled.wait(0.1):

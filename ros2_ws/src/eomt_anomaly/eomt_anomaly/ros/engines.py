@@ -25,7 +25,7 @@ def make_engine(settings: EngineSettings) -> Any:
                   backend=settings.backend, short_side=settings.short_side, backbone=settings.backbone
                   or None,
                   threads=settings.threads, compile=settings.compile, cuda_graphs=settings.cuda_graphs,
-                  gpu_jpeg=settings.gpu_jpeg)
+                  gpu_jpeg=settings.gpu_jpeg, shapes=settings.shapes)
 
 
 def drivable_ids(engine: Any, names: list[str]) -> tuple[int, ...]:

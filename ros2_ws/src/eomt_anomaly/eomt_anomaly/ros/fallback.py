@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -27,11 +27,13 @@ class EngineSettings:
     compile: bool = False
     cuda_graphs: bool = True
     gpu_jpeg: bool = False
+    shapes: tuple[tuple[int, int], ...] = ()    # (height, width) of the pictures to come, as far as known
 
     @classmethod
-    def chosen(cls, values: Mapping[str, Any]) -> EngineSettings:
+    def chosen(cls, values: Mapping[str, Any], shapes: Sequence[tuple[int, int]] = ()) -> EngineSettings:
         """Those of the node's parameters; a number of 0 leaves the choice to the engine."""
-        given = {field.name: values[field.name] for field in fields(cls)}
+        given = {field.name: values[field.name] for field in fields(cls) if field.name != "shapes"}
+        given["shapes"] = tuple(shapes)
         return cls(**given | {name: given[name] or None for name in ("short_side", "threads")})
 
     def describe(self) -> str:

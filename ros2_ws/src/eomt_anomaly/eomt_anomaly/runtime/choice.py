@@ -2,15 +2,17 @@
 """`backend="auto"`: every backend that can run the checkpoint is measured here, and the fastest is kept.
 
 They are opened, measured and closed one after another, so memory holds one of them at a time. One that
-does not answer as torch does, up to the rounding of its precision, is left out, whatever its speed.
+does not answer as torch does, up to the rounding of its precision, is left out, whatever its speed. Answers
+are compared at the export's size, where all see the image alike; times are taken at the sizes of the images
+to come, which a graph of one size may need several windows for, and torch one pass.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 from typing import Any, Protocol
 
 import cv2
@@ -36,7 +38,7 @@ class Runs(Protocol):
 
 @dataclass(frozen=True)
 class Choice:
-    """The backend in use. milliseconds: median of one image, of each that was measured; left_out: why not."""
+    """The backend in use. milliseconds: of one image, of each that was measured; left_out: why not."""
 
     backend: str
     precision: str
@@ -49,12 +51,16 @@ class Choice:
 
 
 def fastest(candidates: dict[str, str], start: Callable[[str, str], Runs], size: tuple[int, int],
-            clock: Callable[[], float] = time.perf_counter) -> Choice:
-    """Measure the candidates (backend -> precision) on one image of `size` (height, width), torch first.
+            shapes: Sequence[tuple[int, int]] = (), clock: Callable[[], float] = time.perf_counter) -> Choice:
+    """Measure the candidates (backend -> precision), torch first.
+
+    size: height and width of the export, at which all must answer alike. shapes: those of the images to come,
+    on which they are timed, each as often; without any, `size`.
 
     Raises ValueError where none of them runs; the message has every reason.
     """
     image, reference = _image(size), None
+    images = [_image(shape) for shape in dict.fromkeys(shapes)] or [image]
     milliseconds: dict[str, float] = {}
     precisions, left_out = {}, {}
     for backend, precision in candidates.items():
@@ -64,7 +70,8 @@ def fastest(candidates: dict[str, str], start: Callable[[str, str], Runs], size:
             left_out[backend] = str(error)
             continue
         try:
-            answer, took = _measure(engine, image, clock)
+            answer = engine.infer([image])[0]
+            took = mean(_milliseconds(engine, each, clock) for each in images)
         except (ValueError, RuntimeError) as error:
             left_out[backend] = f"it does not run: {error}"
             continue
@@ -82,14 +89,15 @@ def fastest(candidates: dict[str, str], start: Callable[[str, str], Runs], size:
     return Choice(best, precisions[best], milliseconds, left_out)
 
 
-def _measure(engine: Runs, image: np.ndarray, clock: Callable[[], float]) -> tuple[Prediction, float]:
-    """What it makes of the image, and the median of its times, ms."""
-    answer, times = engine.infer([image])[0], []     # the first is slow
+def _milliseconds(engine: Runs, image: np.ndarray, clock: Callable[[], float]) -> float:
+    """Median of an image's times, after a first one that is slow."""
+    times = []
+    engine.infer([image])
     for _ in range(ROUNDS):
         begun = clock()
         engine.infer([image])
         times.append(1e3 * (clock() - begun))
-    return answer, median(times)
+    return median(times)
 
 
 def _differs(answer: Prediction, precision: str, reference: Prediction, of: str) -> str:

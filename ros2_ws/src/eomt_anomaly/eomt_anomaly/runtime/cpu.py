@@ -14,6 +14,7 @@ import torch
 from .pipeline import Picture, Prediction, Setup
 from .postprocess import exact, finish, fuse, require_finite
 from .preprocess import Normalizer, Plan, network_input
+from .raw_pixels import raw_input
 
 
 class CpuPipeline:
@@ -60,6 +61,8 @@ class CpuPipeline:
         return Prediction(class_map, anomaly, {name: 1e3 * s for name, s in stages.items()})
 
     def _input(self, image: np.ndarray, plan: Plan) -> Any:
+        if self.setup.raw_pixels:
+            return raw_input(image, plan)                                          # int8 [n,3,h,w]
         return network_input(image, plan, self._normalize)                         # [n,3,h,w]
 
     def _forward(self, pixels: Any) -> Any:

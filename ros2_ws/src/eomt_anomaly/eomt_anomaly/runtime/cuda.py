@@ -94,6 +94,10 @@ class CudaPipeline:
                     raise batch.error
             return [batch.predictions[place] for batch, place in handle]
 
+    def replayed(self) -> list[tuple[int, ...]]:
+        """The shapes of batches, [B,H,W,3], that are replayed as a CUDA graph."""
+        return self._run.replayed() if isinstance(self._run, Graphs) else []
+
     def close(self) -> None:
         """Wait for what is under way; drop the buffers and the network."""
         with self._lock:

@@ -46,8 +46,8 @@ class Engine:
             with the naive post-processing, the reference that the others approximate.
         backend: what runs the network: "torch"; or "onnxruntime" or "openvino" on a folder that
             training/export.py wrote: on the CPU, in fp32 or "exact" (OpenVINO on request in bf16), at the
-            size it was exported for. "auto": the fastest of them on this machine at that size, measured
-            now (see `choice`); torch for a checkpoint that is no export, and on CUDA.
+            size it was exported for. "auto": the fastest of them on this machine, measured now on `shapes`
+            (see `choice`); torch for a checkpoint that is no export, and on CUDA.
         short_side: px to which an image's short side is scaled; None: as the model was trained.
         score: name in `SCORES`; None: the calibration's, else the configuration's.
         backbone: file or folder of the frozen backbone, where the checkpoint leaves it out.
@@ -59,6 +59,7 @@ class Engine:
         cuda_graphs: on CUDA, replay a graph for each shape of batch that comes again (see `Graphs`).
         gpu_jpeg: on CUDA, `decode_jpeg` decodes by nvJPEG, through torchvision. Off: what that does to
             quality has not been measured.
+        shapes: (height, width) of the images to come, on which backend "auto" measures; none: the export's.
 
     Raises:
         ValueError: an argument is unknown here, or the checkpoint is damaged; the message names it and the
@@ -69,16 +70,19 @@ class Engine:
                  precision: str = "auto", backend: str = "torch", short_side: int | None = None, *,
                  score: str | None = None, backbone: str | Path | None = None, mode: str = "rectangle",
                  max_tokens: int | None = None, threads: int | None = None, compile: bool = False,
-                 cuda_graphs: bool = True, gpu_jpeg: bool = False):
+                 cuda_graphs: bool = True, gpu_jpeg: bool = False,
+                 shapes: Sequence[tuple[int, int]] = ()):
         _one_of("backend", backend, (*BACKENDS, "auto"))
         _one_of("mode", mode, MODES)
         numbers = {"short_side": short_side, "max_tokens": max_tokens, "threads": threads}
         for name, value in numbers.items():
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{name} is {value!r}: give a positive integer or None")
+        if any(len(shape) != 2 or min(shape) < 1 for shape in shapes):
+            raise ValueError(f"shapes is {shapes!r}: give height and width of each image, both above 0")
         self.choice: Choice | None = None
         if backend == "auto":
-            self.choice, short_side = _choose(checkpoint, device, precision, short_side, {
+            self.choice, short_side = _choose(checkpoint, device, precision, short_side, shapes, {
                 "score": score, "backbone": backbone, "mode": mode, "max_tokens": max_tokens,
                 "threads": threads, "compile": compile})
             backend, precision = self.choice.backend, self.choice.precision
@@ -90,11 +94,12 @@ class Engine:
             dtype = DTYPES[self.precision]
             opened = open_checkpoint(checkpoint, backbone)
             self.short_side = short_side or opened.config.image_size
-            network: Any = prepare(opened.model, self.precision, self._device)
+            raw_pixels = self._device.type == "cpu" and self.precision != "exact"
+            network: Any = prepare(opened.model, self.precision, self._device, raw_pixels)
             if compile:
                 compile_in_place(network)
         else:
-            opened = open_exported(checkpoint)
+            opened, raw_pixels = open_exported(checkpoint), False
             _check_exported(opened, backend, {
                 "device": device, "precision": precision, "short_side": short_side, "score": score,
                 "backbone": backbone or None, "max_tokens": max_tokens, "compile": compile})
@@ -112,7 +117,7 @@ class Engine:
         self.threshold: float | None = opened.calibration["threshold"] if calibrated else None
         self.checkpoint_sha256, self.model_id = opened.sha256, opened.model_id
         setup = Setup(network, dtype, self.precision == "exact", self.score, self.short_side, mode,
-                      max_tokens, opened.size)
+                      max_tokens, opened.size, raw_pixels)
         self._pipeline: Pipeline
         streams = None
         if backend != "torch":
@@ -189,7 +194,7 @@ def _one_of(name: str, value: str, known: Any) -> None:
 
 
 def _choose(checkpoint: str | Path | EomtExt | None, device: str, precision: str, short_side: int | None,
-            options: dict[str, Any]) -> tuple[Choice, int | None]:
+            shapes: Sequence[tuple[int, int]], options: dict[str, Any]) -> tuple[Choice, int | None]:
     """What `backend="auto"` means here, and the short side to run it at."""
     folder = None if isinstance(checkpoint, EomtExt) else Path(checkpoint or default_checkpoint())
     why = ""
@@ -204,7 +209,7 @@ def _choose(checkpoint: str | Path | EomtExt | None, device: str, precision: str
     bf16 = precision == "auto" and cpu_has_bf16()    # what torch's own choice is then
     candidates = {name: "bf16" if bf16 and name == "openvino" else precision for name in BACKENDS}
     return fastest(candidates, lambda backend, precision: Engine(
-        folder, "cpu", precision, backend, side, **options), size), side
+        folder, "cpu", precision, backend, side, **options), size, shapes), side
 
 
 def _check_exported(exported: Exported, backend: str, options: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Makes a trained model ready for inference: precision, LayerScale folded, positions cached, GELU fused."""
+"""Makes a trained model ready for inference: precision, what can be folded or fused, positions cached."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..model import EomtExt
 from ..model.vit import Block, LayerScale, Mlp
+from .raw_pixels import take_raw_pixels
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "exact")
 DTYPES = {"fp32": torch.float32, "exact": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,8 +43,11 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return wanted
 
 
-def prepare(model: EomtExt, precision: str, device: torch.device) -> EomtExt:
-    """A copy of `model` for inference on `device`, in eval mode; `model` itself is left as it is."""
+def prepare(model: EomtExt, precision: str, device: torch.device, raw_pixels: bool = False) -> EomtExt:
+    """A copy of `model` for inference on `device`, in eval mode; `model` itself is left as it is.
+
+    raw_pixels: on a CPU, the copy takes what `raw_input` gives in place of normalised pixels.
+    """
     if device.type == "cuda" and DTYPES[precision] is torch.float32:
         torch.backends.cudnn.allow_tf32 = False    # else cuDNN's convolutions keep 10 bits
     network = copy.deepcopy(model).eval().requires_grad_(False)
@@ -51,10 +55,12 @@ def prepare(model: EomtExt, precision: str, device: torch.device) -> EomtExt:
         for block in network.modules():
             if isinstance(block, Block):
                 _fold(block)
+    if raw_pixels:
+        take_raw_pixels(network, DTYPES[precision])
     network.to(device=device, dtype=DTYPES[precision])
     if device.type == "cpu" and precision == "bf16":
         network.mask_product = bf16_mask_product
-        if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        if hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.ops.mkldnn._is_mkldnn_bf16_supported():
             for block in network.modules():
                 if isinstance(block, Block):
                     block.mlp = FusedMlp(block.mlp)

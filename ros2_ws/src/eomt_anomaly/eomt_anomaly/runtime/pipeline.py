@@ -54,6 +54,7 @@ class Setup:
     mode: str
     max_tokens: int | None
     size: tuple[int, int] | None = None   # height, width: the only input the network takes, if there is one
+    raw_pixels: bool = False              # whether the network takes them (see network.prepare); CPU only
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of this size is shown to the network."""
@@ -63,5 +64,5 @@ class Setup:
         return plan(height, width, self.short_side, patch, self.mode, self.max_tokens)
 
     def forward(self, pixels: Any) -> Any:
-        """Normalised [B,3,h,w] -> `EomtExtOutput`; an exported graph may do more (`backends.Graph`)."""
+        """Pixels [B,3,h,w] -> `EomtExtOutput`; an exported graph may do more (`backends.Graph`)."""
         return self.network(pixels)

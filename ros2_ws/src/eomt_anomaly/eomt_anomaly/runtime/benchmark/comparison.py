@@ -112,10 +112,18 @@ def compare(
             stages["memory"][name] = _weigh(name, setting, Path(), say)
     if device.type == "cuda":
         say("the CUDA pipeline under load")
-        result["pipeline"] = pipeline_figures(
-            setting, model, there[0].dtype, CudaStreams(device), frames, gflop / len(images), rates
-        )
+        args = setting, model, there[0].dtype, CudaStreams(device), frames, gflop / len(images), rates
+        result["pipeline"], why = _under_load(*args)
+        skipped.update(why)
     return result
+
+
+def _under_load(*args: Any) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """`pipeline_figures`, or None and why not: the contestants' figures are not lost for it."""
+    try:
+        return pipeline_figures(*args), {}
+    except Exception as error:
+        return None, {"the CUDA pipeline under load": contestants.reason(error)}
 
 
 def pipeline_figures(

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ...model import EomtExt
+from ..choice import fastest
 from ..engine import Engine
 from ..network import choose_precision
 from ..pipeline import Prediction
@@ -19,7 +20,13 @@ from .setting import Setting, Skipped
 
 Run = Callable[[Sequence[np.ndarray]], list[Prediction]]
 COMPILED = "+compile"  # torch.compile after a precision of ours
-OURS = ("exact", "fp32", "bf16", "fp16", "fp32+compile", "bf16+compile", "onnxruntime", "openvino")
+GRAPHS = {  # way -> backend and precision
+    "onnxruntime": ("onnxruntime", "fp32"),
+    "openvino": ("openvino", "fp32"),
+    "openvino-bf16": ("openvino", "bf16"),
+}
+AUTO = "backend-auto"
+OURS = ("exact", "fp32", "bf16", "fp16", "fp32+compile", "bf16+compile", *GRAPHS, AUTO)
 PEERS: dict[str, Callable[[Setting, EomtExt, Path], tuple[Run, str, str]]] = {
     "hf-eager": lambda s, m, _: hf.contestant(s, m, "eager", "fp32", naive=True),
     "hf-sdpa": lambda s, m, _: hf.contestant(s, m, "sdpa", "fp32"),
@@ -72,13 +79,16 @@ def build(name: str, setting: Setting, model: EomtExt, work: Path) -> Contestant
         run, dtype, about = PEERS[name](setting, model, work)
         return Contestant(name, run, dtype, about)
     way = name.removeprefix("ours ")
-    if way in graphs.BACKENDS:
-        pipeline = graphs.pipeline(setting, model, work, way)
+    if way == AUTO:
+        return _fastest(setting, model, work)
+    if way in GRAPHS:
+        backend, precision = GRAPHS[way]
+        pipeline = graphs.pipeline(setting, model, work, backend, precision)
         return Contestant(
             name,
             lambda images: pipeline.result(pipeline.submit(images)),
-            "fp32",
-            f"our pipeline around {way}, fp32",
+            precision,
+            f"our pipeline around {backend}, {precision}",
             pipeline.close,
         )
     precision, compiled = way.removesuffix(COMPILED), way.endswith(COMPILED)
@@ -102,6 +112,32 @@ def build(name: str, setting: Setting, model: EomtExt, work: Path) -> Contestant
         f"Engine(precision={precision!r}, mode='windows'{', compile=True' * compiled})",
         engine.close,
     )
+
+
+class _Running:
+    """A contestant where `choice.fastest` expects an engine."""
+
+    def __init__(self, contestant: Contestant):
+        self.precision, self.infer, self.close = contestant.dtype, contestant.run, contestant.close
+
+
+def _fastest(setting: Setting, model: EomtExt, work: Path) -> Contestant:
+    """What `Engine(folder, backend="auto")` would run, measured as it does."""
+    if setting.device != "cpu":
+        raise Skipped("backend 'auto' is torch on a GPU")
+    bf16 = choose_precision("auto", torch.device("cpu")) == "bf16"
+    ways = {"torch": "bf16" if bf16 else "fp32", "onnxruntime": "onnxruntime",
+            "openvino": "openvino-bf16" if bf16 else "openvino"}  # fmt: skip
+
+    def start(_: str, way: str) -> _Running:
+        try:
+            return _Running(build(f"ours {way}", setting, model, work))
+        except Skipped as error:
+            raise ValueError(str(error)) from error
+
+    found = fastest(ways, start, (setting.side, setting.side), [setting.size])
+    chosen = build(f"ours {found.precision}", setting, model, work)
+    return replace(chosen, name=f"ours {AUTO}", about=f"{chosen.about}, chosen: {found}")
 
 
 def reason(error: Exception) -> str:

@@ -13,6 +13,7 @@ import torch
 from ...model import EomtExt
 from ..backends import SESSIONS, Graph, GraphPipeline, open_session
 from ..exported import GRAPH, Exported
+from ..network import cpu_has_bf16
 from ..pipeline import Setup
 from .setting import Setting, Skipped
 
@@ -58,15 +59,19 @@ def write(setting: Setting, model: EomtExt, work: Path) -> Path:
     return path
 
 
-def pipeline(setting: Setting, model: EomtExt, work: Path, backend: str) -> GraphPipeline:
-    """What `Engine(folder, backend=...)` runs, on this graph."""
+def pipeline(
+    setting: Setting, model: EomtExt, work: Path, backend: str, precision: str = "fp32"
+) -> GraphPipeline:
+    """What `Engine(folder, precision=..., backend=...)` runs, on this graph."""
     if setting.device != "cpu":
         raise Skipped(f"backend {backend} runs on the CPU only")
+    if precision == "bf16" and not cpu_has_bf16():
+        raise Skipped("this processor multiplies no bfloat16: it has neither AMX nor AVX512-BF16")
     require(backend)
     graph = write(setting, model, work)
     size = (setting.side, setting.side)
     exported = Exported(model.config, "", "benchmark", graph, size, False, None, None)
-    network = Graph(exported, open_session(backend, graph, setting.threads))
+    network = Graph(exported, open_session(backend, graph, setting.threads, precision))
     return GraphPipeline(
         Setup(network, torch.float32, False, model.config.score, setting.side, "windows", None, size),
         setting.threads,

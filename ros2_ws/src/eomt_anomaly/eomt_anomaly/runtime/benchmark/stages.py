@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from ...model import EomtExt, EomtExtOutput
-from ..network import DTYPES, choose_precision, prepare
+from ..network import choose_precision, prepare
 from ..postprocess import exact, finish, fuse
 from ..preprocess import Normalizer, network_input
+from ..raw_pixels import raw_input
 from . import timing
 from .hf import Peer, make_processor
 from .setting import Setting, Skipped
@@ -62,17 +63,16 @@ def build_stages(setting: Setting, model: EomtExt) -> Stages:
     """
     cpu, image, score = torch.device("cpu"), setting.images()[0], model.config.score
     plan = setting.plan(model.config.patch_size)
-    dtype = DTYPES[choose_precision("auto", cpu)]
-    normalize = Normalizer(model.config.pixel_mean, model.config.pixel_std, dtype)
+    precision = choose_precision("auto", cpu)
     output = prepare(model, "fp32", cpu)(
         network_input(image, plan, Normalizer(model.config.pixel_mean, model.config.pixel_std, torch.float32))
     )
     masks = output.mask_logits.clone()
     embed = prepare(model, "fp32", cpu).backbone.patch_embed
-    fast_embed = prepare(model, "fp32", cpu).backbone.patch_embed.to(dtype)
+    fast_embed = prepare(model, precision, cpu, raw_pixels=True).backbone.patch_embed
     runs: dict[str, Callable[[], Any]] = {
-        OURS["preprocess"]: lambda: network_input(image, plan, normalize),
-        OURS["preprocess + patch embed"]: lambda: fast_embed(network_input(image, plan, normalize)),
+        OURS["preprocess"]: lambda: raw_input(image, plan),
+        OURS["preprocess + patch embed"]: lambda: fast_embed(raw_input(image, plan)),
         OURS["postprocess"]: lambda: finish(fuse(output, score).numpy(), plan, score),
         "exact postprocess": lambda: exact(output, plan, score),
     }

@@ -15,7 +15,7 @@ def lines(result: Mapping[str, Any]) -> str:
             *_contestants(result),
             *_skipped(result["skipped"]),
             *_stages(result["stages"]),
-            *_pipeline(result["pipeline"]),
+            *_pipeline(result["pipeline"], result["setting"]["device"]),
         ]
     )
 
@@ -80,9 +80,9 @@ def _stages(stages: Mapping[str, Any] | None) -> list[str]:
     return text + _skipped(stages["skipped"])
 
 
-def _pipeline(found: Mapping[str, Any] | None) -> list[str]:
+def _pipeline(found: Mapping[str, Any] | None, device: str) -> list[str]:
     if found is None:
-        return ["", "no GPU took part: no figure here is of a GPU"]
+        return ["", "no GPU took part: no figure here is of a GPU"] if device == "cpu" else []
     latency = found["latency_ms"]
     text = [
         "",
@@ -92,7 +92,7 @@ def _pipeline(found: Mapping[str, Any] | None) -> list[str]:
     for batch, rate in found["images_per_s"].items():
         text.append(
             f"  batch {batch}: {rate['pipelined']:.1f} img/s end to end, {rate['forward_only']:.1f} "
-            f"forward only ({rate['pipelined_percent']:.1f} %)"
+            f"forward only{' as a CUDA graph' * rate['cuda_graph']} ({rate['pipelined_percent']:.1f} %)"
         )
     for name, same in found["same_maps"].items():
         text.append(

@@ -28,11 +28,14 @@ def measure(
     """All figures of one pipeline; images of one size, taken in turns.
 
     `latency_ms` of one image at a time with `p99_over_p50`; for batches of 1 and of `batch`: img/s when
-    submissions overlap (`pipelined`), of the network alone (`forward_only`), and `pipelined_percent`, the
-    one of the other; `same_maps`: how far the maps of overlapping
-    submissions, and of a CUDA graph, are from those of one image at a time.
+    submissions overlap (`pipelined`), of the network alone (`forward_only`; `cuda_graph`: it was replayed as
+    one, because the pipeline replays one for these batches), and `pipelined_percent`, the one of the other;
+    `same_maps`: how far the maps of overlapping submissions, and of a CUDA graph, are from those of one image
+    at a time.
     """
-    single = [pipeline.result(pipeline.submit([image]))[0] for image in images]  # also warms up
+    single = [pipeline.result(pipeline.submit([image]))[0] for image in images]
+    for image in images:  # a shape's second call captures its graph
+        pipeline.result(pipeline.submit([image]))
     one_by_one = []
     for i in range(frames):
         start = time.perf_counter()
@@ -42,13 +45,14 @@ def measure(
     rates, same = {}, {}
     for size in dict.fromkeys((1, batch)):
         batches = [[images[(i + j) % len(images)] for j in range(size)] for i in range(frames)]
-        overlapping(pipeline, batches[: DEPTH + 1])  # warms up
+        overlapping(pipeline, batches[:1] * (DEPTH + 1))  # warms up
         found, seconds = overlapping(pipeline, batches)
-        forward = forward_only(pipeline, batches[0], frames)
+        forward, graph_too = forward_only(pipeline, batches[0], frames)
         rate = size * frames / seconds
         rates[str(size)] = {
             "pipelined": rate,
             "forward_only": forward,
+            "cuda_graph": graph_too,
             "pipelined_percent": 100 * rate / forward,
         }
         expected = [single[(i + j) % len(images)] for i in range(frames) for j in range(size)]
@@ -81,20 +85,33 @@ def overlapping(
 
 
 @torch.inference_mode()
-def forward_only(pipeline: CudaPipeline, images: Sequence[np.ndarray], repeats: int) -> float:
-    """Images/s of the network alone, its input on the device, one wait at the end."""
+def forward_only(pipeline: CudaPipeline, images: Sequence[np.ndarray], repeats: int) -> tuple[float, bool]:
+    """Images/s of the network alone, its input on the device, one wait at the end.
+
+    As a CUDA graph where the pipeline replays one for such a batch, and told so: without its launches an
+    eager network would be slower than the pipeline around it.
+    """
     streams = pipeline.streams
     device = torch.from_numpy(np.stack(images)).to(streams.device)  # [B,H,W,3] uint8
     pixels = pipeline.network_input(device, pipeline.setup.plan(*device.shape[1:3]))
-    pipeline.setup.forward(pixels)  # warms up
+
+    def run() -> Tensor:  # all logits are computed; a capture gives one tensor, and this one is small
+        return pipeline.setup.forward(pixels).class_logits
+
+    _settle(streams.device)
+    with streams.on("compute"):
+        run()  # warms up
+    _settle(streams.device)
+    graph = tuple(device.shape) in pipeline.replayed()
+    replay = streams.capture("compute", run) if graph else run
     _settle(streams.device)
     start = time.perf_counter()
     with streams.on("compute"):
         for _ in range(repeats):
-            pipeline.setup.forward(pixels)
+            replay()
         event = streams.mark("compute")
     streams.finish(event)
-    return repeats * len(images) / (time.perf_counter() - start)
+    return repeats * len(images) / (time.perf_counter() - start), graph
 
 
 @torch.inference_mode()

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""`make bench-gpu`, which needs a GPU: every case is asked for, and one that fails costs no other."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def make(tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    stand_in = tmp_path / "python"
+    stand_in.write_text('#!/bin/bash\necho "$*"\n[[ "$*" != *"--model large"* ]]\n')
+    stand_in.chmod(0o755)
+
+    def run(*variables):
+        call = ["make", "-s", "bench-gpu", "SETUP=@true", "ENTER=true", *variables]
+        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            call, cwd=ROOT, env=os.environ | {"PATH": path}, timeout=60, capture_output=True, text=True
+        )
+
+    return run
+
+
+def test_every_case_runs_and_those_that_fail_are_named(make):
+    done = make()
+    for words in ("--model small --image 640 640 --side 640 --output out/bench-gpu/small-640",
+                  "--model large --image 1024 1024 --side 1024", "eomt_anomaly.runtime.scaling --device cuda",
+                  "report.scaling_page", "it needs CAMVID=folder"):  # fmt: skip
+        assert words in done.stdout
+    assert done.returncode and "failed: large-640 large-1024\n" in done.stdout
+
+
+def test_some_cases_on_data_of_ones_own(make):
+    done = make("CASES=base-640 approximations", "CAMVID=some where", "STAMPS=stamps", "ARGS=--frames 9")
+    assert done.returncode == 0, done.stderr
+    assert "out/bench-gpu/base-640 --frames 9" in done.stdout and "small" not in done.stdout
+    assert "approximations.py --device cuda --data camvid --root some where --stamps stamps" in done.stdout
