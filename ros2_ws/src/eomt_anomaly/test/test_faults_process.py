@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
 
+from alert_bag import recording
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -23,6 +24,7 @@ from std_msgs.msg import Header
 
 from eomt_anomaly.alerts import Level, Reason
 from eomt_anomaly.ros.autostart import FIRST_S, LONGEST_S, Autostart
+from eomt_anomaly.ros.bag_io import Bag
 from eomt_anomaly.ros.parameters import all_specs
 from eomt_anomaly.ros.qos import MISSED_BEATS
 from eomt_anomaly.ros.reaction import worst_case
@@ -247,6 +249,41 @@ def test_a_kill_loses_nothing_that_was_said_before_it_and_a_new_process_goes_on(
                          meanwhile=lambda: client.send(picture()))
             assert box[len(before)].level == UNKNOWN and box[len(before)].sequence < 50
     assert not any(Path(file).exists() for file in left)   # the next detector did, for the killed one
+
+
+def test_a_bag_that_is_recorded_over_a_kill_and_a_restart_has_every_alert_that_came_before(tmp_path):
+    with detector(**QUICK) as (process, client, log):
+        box, domain = client.listen(ALERTS, ObstacleAlertArray, DEEP), client.context.get_domain_id()
+        with recording(tmp_path / "bag", ALERTS, domain):
+            client.until(lambda: client.node.count_subscribers(ALERTS) == 2)
+            client.spin(1.0)                # the recorder may need longer to find the detector
+            first = len(box)
+            clear(client)
+            for _ in range(20):
+                header = client.send(picture(obstacle=True))
+                client.until(lambda: box[-1].header.stamp == header.stamp)   # noqa: B023 (called at once)
+            left = shared_memory(process.pid) - shared_memory(os.getpid())
+            process.kill()
+            assert process.wait(10) == -signal.SIGKILL
+            client.spin(0.5)
+            before = len(box)
+            with detector(environment={"ROS_DOMAIN_ID": str(domain)}, **QUICK):
+                client.until(lambda: any(m.level == CLEAR for m in box[before:]),
+                             meanwhile=lambda: client.send(picture()))
+                client.spin(0.5)
+            after = len(box)
+        for file in left:
+            Path(file).unlink(missing_ok=True)
+    with Bag(tmp_path / "bag") as bag:
+        recorded = [bag.deserialize(record) for record in bag.records([ALERTS])]
+
+    def told(messages):
+        return [(m.sequence, m.level, m.heartbeat, m.header.stamp.sec, m.header.stamp.nanosec)
+                for m in messages]
+    kept = told(recorded)
+    start = kept.index(told(box)[first])
+    assert kept[start:start + before - first] == told(box[first:before])   # to the last one before the kill
+    assert set(told(box[before:after])) <= set(kept[start + before - first:])  # and all of the new process
 
 
 # ---- how late ----
