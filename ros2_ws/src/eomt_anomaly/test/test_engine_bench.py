@@ -246,6 +246,7 @@ def test_the_command_stores_every_field_and_the_page(tmp_path, capsys, monkeypat
         return {"built_mb": 100.0, "peak_mb": 157.5, "extra_mb": 57.5}
 
     monkeypatch.setattr(memory, "peak", weighed)
+    monkeypatch.setitem(arithmetic.SIDES, "cpu", 128)  # without bf16 in the processor, such products are slow
     peers, out = ["hf-eager", "hf-compile"], tmp_path / "a b"
     args = "--model tiny --image 64 128 --side 64 --queries 8 --threads 1 --rounds 3 --ours fp32 bf16 --peers"
     assert bench.main([*args.split(), *peers, "--output", str(out)]) == 0
