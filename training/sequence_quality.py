@@ -103,6 +103,7 @@ def infer_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
         "drivable_ids": [label.id for label in predict.labels if label.drivable],
         "scores": list(predict.scores),
         "short_side": predict.short_side,
+        "grid": predict.grid,
         "precision": args.precision,
         "every": args.every,
     }
@@ -137,8 +138,13 @@ def replay_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
     threshold = about["threshold"] if args.threshold is None else args.threshold
     if threshold is None:
         raise ValueError(f"{about['checkpoint']} is not calibrated: give --threshold, or calibrate it first")
+    if "grid" not in about:
+        raise ValueError(f"{args.maps} holds maps of an older version: infer them again into another folder")
     params = MonitorParams(
-        drivable_ids=tuple(about["drivable_ids"]), threshold=threshold, **settings(args.set)
+        drivable_ids=tuple(about["drivable_ids"]),
+        threshold=threshold,
+        grid=about["grid"],
+        **settings(args.set),
     )
     scores: dict[str, Any] = {}
     for name in names:

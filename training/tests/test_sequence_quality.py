@@ -200,7 +200,7 @@ def drives(tmp_path):
     write_drive(root, maps, "missed", True, fires=False)
     write_drive(root, maps, "clean", False)
     made = {"checkpoint": "tiny", "weights_sha256": "0", "threshold": 0.5, "drivable_ids": [3], "every": 1}
-    made |= {"scores": ["eomt_ext", "rba"], "short_side": 56, "precision": "fp32"}
+    made |= {"scores": ["eomt_ext", "rba"], "short_side": 224, "grid": 16, "precision": "fp32"}
     (maps / "maps.json").write_text(json.dumps(made))
     return ["--sequences", str(root), "--maps", str(maps)]
 

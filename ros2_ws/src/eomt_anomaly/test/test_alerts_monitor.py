@@ -411,6 +411,16 @@ def test_any_well_formed_maps_of_any_size(seed, rows, columns, grain, process_wi
             assert 0 <= track.confidence <= 1 and 0 <= track.on_drivable <= 1
 
 
+def test_what_is_smaller_than_the_network_resolves_is_not_believed():
+    """320x240 px seen with 12 patches of 20 px along the short side: 15x15 px are less than 0.75 of 400."""
+    scene = np.full((240, 320), ROAD, np.uint8)
+    for grid, size, levels in ((12, 15, {Level.CLEAR}), (12, 20, {Level.STOP}), (24, 15, {Level.STOP})):
+        anomaly = np.zeros((240, 320), np.float32)
+        anomaly[180:180 + size, 150:150 + size] = 0.9
+        drive = Drive(replace(PARAMS, grid=grid, min_area_patches=0.75))
+        assert {drive(scene, anomaly).level for _ in range(12)} - {Level.UNKNOWN, Level.CAUTION} == levels
+
+
 def test_needs_neither_torch_nor_ros():
     code = "import sys, eomt_anomaly.alerts; assert not {'torch', 'rclpy'} & set(sys.modules), 'imported'"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -147,7 +147,7 @@ class Monitor:
         regions = find_regions(
             anomaly, surface, corridor, threshold=p.threshold,
             leave_threshold=p.leave_threshold, ignore=ignore,
-            min_area_px=max(1.0, p.min_area_px / (sx * sy), p.min_area_fraction * rows * columns))
+            min_area_px=max(1.0, p.smallest_region_px(height, width) / (sx * sy)))
         doubts, why = self._doubts(surface, anomaly, corridor if ignore is None else corridor & ~ignore)
         if camera and p.corridor.mode != "image" and corridor.all():
             why.append(f"the corridor fills the picture: check the camera's height ({camera.height_m:g} m) "

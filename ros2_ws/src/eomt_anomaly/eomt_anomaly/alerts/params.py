@@ -12,7 +12,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "leave_ratio": (0.1, 1.0, "share of the threshold that keeps a region going (hysteresis)"),
     "rim_fraction": (0.0, 0.2, "width of the surface's rim, as a share of the image's width"),
     "min_area_px": (1, 10_000_000, "smallest region, pixels of the image"),
-    "min_area_fraction": (0.0, 0.5, "smallest region, as a share of the image (the larger limit holds)"),
+    "min_area_fraction": (0.0, 0.5, "smallest region, as a share of the image (the largest limit holds)"),
+    "min_area_patches": (0.0, 100.0, "smallest region, in patches as the network sees them (the largest holds)"),
     "min_drivable_fraction": (1e-6, 1.0, "least share of drivable pixels for a frame to be judged"),
     "min_corridor_fraction": (1e-6, 1.0, "least share of the corridor that is drivable or anomalous"),
     "max_anomalous_fraction": (0.01, 1.0, "largest anomalous share of the surface for a frame to be judged"),
@@ -63,16 +64,20 @@ class MonitorParams:
 
     drivable_ids: class ids (0..254) of the surface, from the checkpoint (`Engine.drivable_ids`).
     threshold: from the checkpoint's calibration (`Engine.threshold`) or chosen by the user.
+    grid: patches of the network along the image's short side (`Engine.grid`); 0: not known, and
+        `min_area_patches` then sets no limit.
     corridor: see `Corridor`.
     Raises ValueError naming the parameter, its value and the range it must have.
     """
 
     drivable_ids: tuple[int, ...]
     threshold: float
+    grid: int = 0
     leave_ratio: float = 0.8
     rim_fraction: float = 0.02
     min_area_px: float = 40
     min_area_fraction: float = 0.0006
+    min_area_patches: float = 0.75
     min_drivable_fraction: float = 0.02
     min_corridor_fraction: float = 0.15
     max_anomalous_fraction: float = 0.5
@@ -102,6 +107,9 @@ class MonitorParams:
         if not ids or not all(0 <= i <= 254 for i in ids):
             raise ValueError(f"drivable_ids is {self.drivable_ids!r}; give class ids in 0..254")
         object.__setattr__(self, "drivable_ids", ids)
+        if type(self.grid) is not int or self.grid < 0:
+            raise ValueError(f"grid is {self.grid!r}; give the network's patches along the image's short side, "
+                             "or 0 where that is not known")
         if self.confirm_hits > self.confirm_window:
             raise ValueError(f"confirm_hits is {self.confirm_hits} and confirm_window {self.confirm_window}: "
                              f"no track could ever be confirmed; give confirm_hits ≤ confirm_window")
@@ -113,6 +121,12 @@ class MonitorParams:
     def leave_threshold(self) -> float:
         """The lower threshold of the hysteresis."""
         return self.threshold * self.leave_ratio
+
+    def smallest_region_px(self, height: int, width: int) -> float:
+        """The smallest region that counts in an image of this size, px: the largest of the three limits."""
+        patch_px = min(height, width) / self.grid if self.grid else 0.0   # side of a patch
+        return max(1.0, self.min_area_px, self.min_area_fraction * height * width,
+                   self.min_area_patches * patch_px * patch_px)
 
     def reaction_frames(self) -> Reaction:
         """Worst-case reaction in judged frames; see `Reaction`."""

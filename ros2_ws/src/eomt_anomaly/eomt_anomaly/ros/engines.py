@@ -91,7 +91,8 @@ def rules(engine: Any, parameters: Parameters, new: dict[str, Any] | None = None
     """The Monitor's parameters, with `new` values in place of those in force. Raises ValueError."""
     new = new or {}
     ids = drivable_ids(engine, list(new.get("drivable_labels", parameters["drivable_labels"])))
-    return parameters.monitor(ids, threshold(engine, new.get("threshold", parameters["threshold"])), new)
+    value = threshold(engine, new.get("threshold", parameters["threshold"]))
+    return parameters.monitor(ids, value, new, engine.grid)
 
 
 def look(engine: Any, parameters: Parameters) -> Look:

@@ -185,7 +185,7 @@ class Parameters:
         return ""
 
     def monitor(self, drivable_ids: Iterable[int], threshold: float,
-                new: dict[str, Any] | None = None) -> MonitorParams:
+                new: dict[str, Any] | None = None, grid: int = 0) -> MonitorParams:
         """The Monitor's parameters, with `new` values in place of those in force. Raises ValueError."""
         new = new or {}
 
@@ -199,7 +199,8 @@ class Parameters:
             mode=value("corridor.mode"), half_width_m=value("corridor.half_width_m"),
             length_m=value("corridor.length_m"), polygon=tuple(zip(corners[::2], corners[1::2])))
         rest = {spec.name.removeprefix("monitor."): value(spec.name) for spec in MONITOR}
-        return MonitorParams(drivable_ids=tuple(drivable_ids), threshold=threshold, corridor=corridor, **rest)
+        return MonitorParams(drivable_ids=tuple(drivable_ids), threshold=threshold, grid=grid,
+                             corridor=corridor, **rest)
 
     def _check_together(self, new: dict[str, Any]) -> None:
         threshold = new.get("threshold", -1.0)

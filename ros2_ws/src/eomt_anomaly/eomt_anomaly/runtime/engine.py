@@ -110,6 +110,7 @@ class Engine:
         self.device = str(self._device)
         self.labels = opened.config.labels
         self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
+        self.grid = max(1, round(self.short_side / opened.config.patch_size))   # patches along the short side
         self.calibration = opened.calibration
         self.score = score or opened.score or opened.calibration.get("score", opened.config.score)
         _one_of("score", self.score, SCORES)
