@@ -43,6 +43,14 @@ def test_a_single_storage_file_and_a_folder_without_metadata_can_be_read(tmp_pat
             assert bag.sha256() == folder_hash
 
 
+def test_a_closed_bag_says_so(tmp_path):
+    with Bag(make_bag(tmp_path / "bag", frames=1)) as bag:
+        pass
+    bag.close()
+    with pytest.raises(BagError, match="was closed"):
+        next(bag.records([IMAGE]))
+
+
 def test_start_offset_skips_the_beginning(tmp_path):
     with Bag(make_bag(tmp_path / "bag", frames=5)) as bag:
         assert len(list(bag.records([IMAGE], start_offset_s=0.25))) == 2

@@ -51,11 +51,11 @@ class Corridor:
 
         Returns bool [rows, columns], True inside. On the ground this takes about 0.1 s: keep the result.
         """
-        usable = camera is not None and camera.problem is None
-        if self.mode == "image" or (self.mode == "auto" and not usable):
+        usable = camera if camera is not None and camera.problem is None else None
+        if self.mode == "image" or (self.mode == "auto" and usable is None):
             return self._image_mask(shape)
         everywhere = np.ones(shape, bool)
-        mask = self._ground_mask(shape, camera) if usable else everywhere
+        mask = everywhere if usable is None else self._ground_mask(shape, usable)
         return mask if mask.any() else everywhere
 
     def _image_mask(self, shape: tuple[int, int]) -> np.ndarray:

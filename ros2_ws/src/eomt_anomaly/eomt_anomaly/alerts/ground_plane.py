@@ -40,7 +40,7 @@ class CameraModel:
     width: int
     height: int
     K: np.ndarray
-    D: np.ndarray = ()
+    D: np.ndarray = field(default_factory=lambda: np.empty(0))
     distortion_model: str = "plumb_bob"
     rectified: bool = False
     R: np.ndarray = field(default_factory=lambda: np.eye(3))
@@ -85,8 +85,8 @@ class CameraModel:
 
     def ground_point(self, u: float, v: float) -> tuple[float, float, float] | None:
         """Position (x, y, 0) in metres of the ground seen at pixel (u, v); None at or above the horizon."""
-        point = self.ground_points(np.array([[u, v]], dtype=float))[0]
-        return None if np.isnan(point).any() else tuple(float(value) for value in point)
+        x, y, z = self.ground_points(np.array([[u, v]], dtype=float))[0].tolist()
+        return None if any(map(math.isnan, (x, y, z))) else (x, y, z)
 
     def ground_points(self, pixels: np.ndarray) -> np.ndarray:
         """Positions [N, 3] in metres of the ground seen at `pixels` [N, 2] (u, v; pixel centres at integers).

@@ -75,6 +75,7 @@ class Hypothesis:
     @property
     def confidence(self) -> float:
         """See `Track.confidence`."""
+        assert self.peaks.maxlen is not None  # `Tracker` makes it confirm_window long
         return min(1.0, sum(self.peaks) / self.peaks.maxlen)
 
 

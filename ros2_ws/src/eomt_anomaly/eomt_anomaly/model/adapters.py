@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .config import EomtExtConfig, Label, numbered_labels
 from .eomt_ext import EomtExt
-from .states import check_state
+from .states import Coverage, check_state
 from .vit import DinoVit
 
 State = dict[str, Tensor]
@@ -77,29 +77,13 @@ _NEEDLESS = {  # no part of the forward pass: training state, or the masked-imag
 _HEADS = ("decoder.", "upscale.", "mask_head.", "class_head.")
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """What an adapter did: source tensors `used` and `unused`; tensors of ours left random (`missing`)."""
-
-    used: tuple[str, ...]
-    unused: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return (
-            f"{len(self.used)} tensors used, "
-            f"{len(self.unused)} not needed ({', '.join(self.unused) or 'none'}), "
-            f"not covered and randomly initialised: {', '.join(self.missing) or 'none'}"
-        )
-
-
 def from_hf_dinov2(hf_model: nn.Module) -> DinoVit:
     """`transformers`' Dinov2Model or Dinov2WithRegistersModel → the whole frozen ViT, final norm included.
 
     Raises ValueError for a tensor that has no place (a SwiGLU giant, a classifier on top), a missing or
     mis-shaped one, or an activation other than GELU.
     """
-    hf = hf_model.config
+    hf: Any = hf_model.config
     _check_hf(hf)
     ours, coverage = _translate(hf_model.state_dict(), _HF_VIT)
     vit_state = _vit_state(ours, cls_position=True)
@@ -128,7 +112,7 @@ def from_hf_eomt(hf_model: nn.Module, labels: Sequence[Label] | None = None) -> 
 
     Raises ValueError as `from_hf_dinov2`.
     """
-    hf = hf_model.config
+    hf: Any = hf_model.config
     _check_hf(hf)
     names = [str(hf.id2label[i]) for i in range(hf.num_labels)]
     return _eomt(
@@ -228,7 +212,8 @@ def _eomt(
 def _translate(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> tuple[State, Coverage]:
     """Rename every tensor; ValueError names those that no rule knows."""
     ours: State = {}
-    needless, unknown = [], []
+    needless: list[str] = []
+    unknown: list[str] = []
     for name, tensor in state.items():
         target = next(
             (re.sub(pattern, new, name) for pattern, new in rules if re.fullmatch(pattern, name)), None

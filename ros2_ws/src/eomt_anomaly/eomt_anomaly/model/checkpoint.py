@@ -74,7 +74,7 @@ def save_pretrained(
         os.replace(weights, folder / WEIGHTS)
         os.replace(config, folder / CONFIG)
     if not (folder / CARD).exists():
-        (folder / CARD).write_text(_card(model.config, include_backbone))
+        (folder / CARD).write_text(_card(model.config, None if include_backbone else model.config.backbone))
 
 
 def from_pretrained(
@@ -220,9 +220,9 @@ def _download(repository: str, revision: str | None) -> Path:
     )
 
 
-def _card(config: EomtExtConfig, include_backbone: bool) -> str:
-    """A first model card; whoever trains the model completes it."""
-    frozen = "in the file" if include_backbone else f"`{config.backbone['source']}`, not in the file"
+def _card(config: EomtExtConfig, named: dict[str, str] | None) -> str:
+    """A first model card; whoever trains the model completes it. `named`: a backbone not in the file."""
+    frozen = "in the file" if named is None else f"`{named['source']}`, not in the file"
     labels = ", ".join(label.name for label in config.labels)
     return (
         f"---\nlibrary_name: eomt_anomaly\npipeline_tag: image-segmentation\n---\n# EoMT-EXT\n\n"

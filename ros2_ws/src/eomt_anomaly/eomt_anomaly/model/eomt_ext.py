@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .config import Decoder, EomtExtConfig
 from .decoders import CrossAttentionDecoder, JointDecoder
 from .heads import AnomalyHead, DenseAnomalyHead, MaskHead, Upscale
-from .states import check_state
+from .states import Coverage, check_state
 from .vit import DinoVit, LayerScale
 
 NORMAL, ANOMALY, VOID = range(3)  # order of the anomaly head's logits
@@ -46,6 +46,8 @@ class EomtExt(nn.Module):
     >>> model(torch.zeros(1, 3, 28, 42)).mask_logits.shape
     torch.Size([1, 8, 8, 12])
     """
+
+    coverage: Coverage   # only of one that an adapter made
 
     def __init__(self, config: EomtExtConfig):
         super().__init__()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -202,7 +201,8 @@ def convert(onnx_bytes: bytes) -> State:
 
 def _rename(name: str) -> str:
     """`attention.output.dense.bias` → `attn.proj.bias` and so on."""
-    stem, kind = re.fullmatch(r"(.*?)(\.weight|\.bias|)", name).groups()
+    kind = next((suffix for suffix in (".weight", ".bias") if name.endswith(suffix)), "")
+    stem = name.removesuffix(kind)
     key = stem if stem in RENAMES else stem.replace(".", "/")
     if key not in RENAMES:
         raise FetchError(f"the ONNX file has a tensor this converter does not know: {name}")

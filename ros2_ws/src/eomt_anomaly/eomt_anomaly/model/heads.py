@@ -84,6 +84,8 @@ class MaskHead(nn.Module):
 class DenseAnomalyHead(nn.Conv2d):
     """Pixel features [B,C',h,w] -> logits of the C known classes and the anomaly, float32 [B,C+1,h,w]."""
 
+    bias: nn.Parameter
+
     def __init__(self, channels: int, num_classes: int):
         super().__init__(channels, num_classes + 1, 1)
 

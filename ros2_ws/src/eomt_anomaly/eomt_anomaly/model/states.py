@@ -4,8 +4,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What an adapter did: source tensors `used` and `unused`; tensors of ours left random (`missing`)."""
+
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.used)} tensors used, "
+            f"{len(self.unused)} not needed ({', '.join(self.unused) or 'none'}), "
+            f"not covered and randomly initialised: {', '.join(self.missing) or 'none'}"
+        )
 
 
 def check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], what: str = "weights") -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import EomtExtConfig
+from .states import Coverage
 
 
 class Attention(nn.Module):
@@ -68,6 +69,9 @@ class DinoVit(nn.Module):
 
     Tokens are ``[cls | registers | patches]``; ``cls_token`` already includes its position.
     """
+
+    config: EomtExtConfig   # this and the next: only of one that an adapter made
+    coverage: Coverage
 
     def __init__(self, config: EomtExtConfig, depth: int | None = None):
         super().__init__()

@@ -109,7 +109,7 @@ def histogram(values_ms: Iterable[float], marks: dict[str, float | None]) -> str
 
 def latency_over_time(recording: Recording) -> str:
     """One dot a judged frame: when it was published against how long its alert took."""
-    points = [(frame.sent_s, frame.latency_s * 1e3) for frame in recording.judged]
+    points = [(f.sent_s, f.latency_s * 1e3) for f in recording.frames if f.latency_s is not None]
     if not points:
         return ""
     end, top_ms = max(recording.duration_s, 1e-6), max(latency for _, latency in points) * 1.1 + 1e-9

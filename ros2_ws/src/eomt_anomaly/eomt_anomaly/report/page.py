@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .sections import frames, latency, levels, notes, number, origin, percent, q
 def page(
     recording: Recording,
     summary: dict,
-    labels_of: dict[int, np.ndarray],
+    labels_of: Mapping[int, np.ndarray],
     video: str = "",
     poster: np.ndarray | None = None,
 ) -> str:
@@ -143,12 +144,14 @@ def _legend(truth: bool) -> str:
     )
 
 
-def _moments(recording: Recording, labels_of: dict[int, np.ndarray], truth: bool) -> str:
+def _moments(recording: Recording, labels_of: Mapping[int, np.ndarray], truth: bool) -> str:
     figures = []
     for caption, frame in moments(recording.frames, labels_of, recording.drivable_ids):
-        heatmap = frame.maps("heatmap")
-        pictures = [frame.maps("overlay")] + ([colored_heatmap(heatmap)] if heatmap is not None else [])
-        images = "".join(f'<img src="{data_uri(p)}" alt="{escape(caption)}">' for p in pictures)
+        overlay, heatmap = frame.maps("overlay"), frame.maps("heatmap")
+        pictures = (overlay, None if heatmap is None else colored_heatmap(heatmap))
+        images = "".join(
+            f'<img src="{data_uri(p)}" alt="{escape(caption)}">' for p in pictures if p is not None
+        )
         figures.append(
             f"<figure>{images}<figcaption>{escape(caption)}: frame {frame.index}, {frame.sent_s:.1f} s, "
             f"{LEVELS[frame.level]}, {len(frame.boxes)} obstacle(s).</figcaption></figure>"

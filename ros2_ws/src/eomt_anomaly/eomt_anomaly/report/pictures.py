@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -68,11 +68,11 @@ def data_uri(picture: np.ndarray, width: int = 640, quality: int = 85) -> str:
     ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise ValueError("OpenCV cannot write JPEG: install a build of OpenCV with JPEG support")
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
 def moments(
-    frames: Sequence[Frame], labels_of: dict[int, np.ndarray], drivable_ids: Sequence[int]
+    frames: Sequence[Frame], labels_of: Mapping[int, np.ndarray], drivable_ids: Sequence[int]
 ) -> list[tuple[str, Frame]]:
     """Up to six captioned frames that tell most, failures included: (caption, judged frame)."""
     shown = [f for f in frames if f.judged and f.maps("overlay") is not None]

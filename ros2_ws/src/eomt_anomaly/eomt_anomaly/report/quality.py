@@ -6,7 +6,7 @@ Label pictures are uint8 [H,W]: class ids, 254 = anomaly, 255 = void (judged by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -104,7 +104,7 @@ def overlaps(obstacle: Obstacle, box: Box) -> bool:
 
 def evaluate(
     frames: Sequence[Frame],
-    labels_of: dict[int, np.ndarray],
+    labels_of: Mapping[int, np.ndarray],
     class_names: Sequence[str],
     drivable_ids: Sequence[int],
 ) -> dict:
@@ -119,7 +119,7 @@ def evaluate(
     }
 
 
-def pixels(frames: Sequence[Frame], labels_of: dict[int, np.ndarray]) -> dict:
+def pixels(frames: Sequence[Frame], labels_of: Mapping[int, np.ndarray]) -> dict:
     """AuPRC and FPR95 in [0, 1] of the heatmaps, over all pixels of the judged frames that are not void."""
     usable = [f for f in frames if f.judged and f.index in labels_of]
     size = max((labels_of[f.index].size for f in usable), default=1)
@@ -143,7 +143,7 @@ def pixels(frames: Sequence[Frame], labels_of: dict[int, np.ndarray]) -> dict:
     return numbers | {"anomalous_share": share, "frames": used, "frames_judged": len(usable)}
 
 
-def masks(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], class_names: Sequence[str]) -> dict:
+def masks(frames: Sequence[Frame], labels_of: Mapping[int, np.ndarray], class_names: Sequence[str]) -> dict:
     """mIoU in [0, 1] and IoU by class, outside anomalies and void, over the judged frames."""
     matrix, used = np.zeros((len(class_names), len(class_names) + 1), np.int64), 0
     for frame in frames:
@@ -163,7 +163,7 @@ def masks(frames: Sequence[Frame], labels_of: dict[int, np.ndarray], class_names
 
 def obstacle_quality(
     frames: Sequence[Frame],
-    labels_of: dict[int, np.ndarray],
+    labels_of: Mapping[int, np.ndarray],
     drivable_ids: Sequence[int],
     min_area_px: int = MIN_OBSTACLE_PX,
 ) -> dict:

@@ -70,7 +70,7 @@ def latency(recording: Recording, summary: dict) -> str:
     return (
         table(("ms", "p50", "p95", "p99", "p99.9", "max", "frames"), rows)
         + "<h3>Publishing → alert</h3>"
-        + histogram((f.latency_s * 1e3 for f in recording.judged), marks)
+        + histogram((f.latency_s * 1e3 for f in recording.frames if f.latency_s is not None), marks)
         + latency_over_time(recording)
         + "<p class=soft>Percentiles are values that occurred. With fewer than 1000 frames, p99.9 is the "
           "maximum.</p>"

@@ -12,7 +12,7 @@ from .recording import CAUTION, LEVELS, UNKNOWN, Recording
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p999": 99.9}
 
 
-def percentiles(values: Iterable[float], scale: float = 1.0) -> dict[str, float | int | None]:
+def percentiles(values: Iterable[float | None], scale: float = 1.0) -> dict[str, float | int | None]:
     """p50, p95, p99, p999, mean, max and count; None where there are no values.
 
     A percentile is a value that occurred (the smallest that at least that share does not exceed), so that the
@@ -23,7 +23,7 @@ def percentiles(values: Iterable[float], scale: float = 1.0) -> dict[str, float 
         return dict.fromkeys((*PERCENTILES, "mean", "max")) | {"count": 0}
     picked = np.percentile(sample, list(PERCENTILES.values()), method="inverted_cdf")
     numbers = dict(zip(PERCENTILES, picked)) | {"mean": sample.mean(), "max": sample.max()}
-    return {name: round(float(value), 3) for name, value in numbers.items()} | {"count": int(sample.size)}
+    return {**{name: round(float(value), 3) for name, value in numbers.items()}, "count": int(sample.size)}
 
 
 def summarize(recording: Recording, quality: dict | None = None) -> dict:
@@ -53,7 +53,7 @@ def summarize(recording: Recording, quality: dict | None = None) -> dict:
 def alerts_summary(recording: Recording) -> dict:
     """Frames and seconds at each level, how often it changed, the tracks, and the first alert."""
     judged = recording.judged
-    alerted = [frame for frame in judged if frame.level >= CAUTION]
+    alerted_s = [f.received_s for f in recording.frames if f.received_s is not None and f.level >= CAUTION]
     return {
         "frames_at_level": {
             name: sum(frame.level == level for frame in judged) for level, name in enumerate(LEVELS)
@@ -61,13 +61,13 @@ def alerts_summary(recording: Recording) -> dict:
         "seconds_at_level": seconds_at_level(recording),
         "level_changes": max(len(level_runs(recording)) - 1, 0),
         "tracks": len({box.track_id for frame in judged for box in frame.boxes}),
-        "first_alert_s": round(alerted[0].received_s, 3) if alerted else None,
+        "first_alert_s": round(alerted_s[0], 3) if alerted_s else None,
     }
 
 
 def level_runs(recording: Recording) -> list[tuple[float, float, int, int]]:
     """(begin s, end s, level, reasons) of each stretch; UNKNOWN until the first alert message."""
-    changes = [(0.0, UNKNOWN, 0)]
+    changes: list[tuple[float, int, int]] = [(0.0, UNKNOWN, 0)]
     for change in sorted(recording.levels, key=lambda c: c.time_s):
         state = (change.level, change.reasons)
         if change.time_s <= 0:

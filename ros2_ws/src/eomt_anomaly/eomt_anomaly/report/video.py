@@ -44,6 +44,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float) -> int:
         for picture in pictures:
             if process is None:
                 process = _encoder(path, picture.shape[1], picture.shape[0], fps)
+            assert process.stdin is not None  # a pipe
             process.stdin.write(np.ascontiguousarray(picture).data)
             count += 1
     except BrokenPipeError:
@@ -107,12 +108,14 @@ def operator_view(
     `pictures` are the RGB pictures that were published, one a frame.
     """
     panel = _Status(recording, [tuple(e) for e in encounters])
-    arrived = sorted(recording.judged, key=lambda f: f.received_s)
-    newest, held = None, {"overlay": None, "heatmap": None}
+    answers = [(f.received_s, f) for f in recording.frames if f.received_s is not None]
+    arrived = sorted(answers, key=lambda answer: answer[0])
+    newest: Frame | None = None
+    held: dict[str, tuple[np.ndarray, float]] = {}
     for frame, picture in zip(recording.frames, pictures):
         now = frame.sent_s
-        while arrived and arrived[0].received_s <= now:
-            newest = arrived.pop(0)
+        while arrived and arrived[0][0] <= now:
+            _, newest = arrived.pop(0)
             for name, convert in (("overlay", lambda p: p), ("heatmap", colored_heatmap)):
                 if (made := newest.maps(name)) is not None:
                     held[name] = fitted(convert(made), *PANEL), newest.sent_s
@@ -120,8 +123,8 @@ def operator_view(
         _caption(camera, "camera, with the newest alerts")
         yield np.vstack(
             [
-                np.hstack([camera, _held(held["overlay"], "overlay", now)]),
-                np.hstack([_held(held["heatmap"], "anomaly heatmap", now), panel.draw(frame, newest)]),
+                np.hstack([camera, _held(held.get("overlay"), "overlay", now)]),
+                np.hstack([_held(held.get("heatmap"), "anomaly heatmap", now), panel.draw(frame, newest)]),
             ]
         )
 
@@ -170,7 +173,7 @@ class _Status:
             "last alert  "
             + (
                 f"took {1e3 * newest.latency_s:.0f} ms; {len(newest.boxes)} obstacle(s)"
-                if newest
+                if newest and newest.latency_s is not None
                 else "none has arrived yet"
             ),
             f"{model.get('model_id', '')}  {model.get('device', '')}  {model.get('precision', '')}"[:60],

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..report.recording import Frame, LevelChange, Recording
 from .bag_io import stamp_of
 from .player import Sent
@@ -28,12 +30,12 @@ def recording_of(
     frames = []
     for index, sent in enumerate(pictures):
         frame = Frame(index, stamp_of(sent.record.data), sent.due_s, sent.sent_s)
-        if (answer := arrived.get(sent.stamp_ns)) is not None:
+        if sent.stamp_ns is not None and (answer := arrived.get(sent.stamp_ns)) is not None:
             message = answer.message
             frame.received_s, frame.age_s = answer.received - begin, answer.age_s
             frame.node_latency_s = message.latency.sec + message.latency.nanosec / 1e9
             frame.level, frame.reasons, frame.boxes = message.level, message.reasons, boxes(message)
-            frame.maps = lambda name, stamp=sent.stamp_ns: recorder.picture(name, stamp)
+            frame.maps = partial(recorder.picture, stamp_ns=sent.stamp_ns)
         frames.append(frame)
     levels = [LevelChange(a.received - begin, a.message.level, a.message.reasons) for a in recorder.arrivals]
     model = recorder.model

@@ -59,7 +59,7 @@ class Bag:
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
-        self._reader = _open(self.path)
+        self._opened: AnyReader | None = _open(self.path)
         self.topics = {
             name: Topic(name, info.msgtype or "", info.msgcount, _recorded_qos(info))
             for name, info in sorted(self._reader.topics.items())
@@ -76,9 +76,15 @@ class Bag:
 
     def close(self) -> None:
         """Close the files; the bag cannot be read afterwards."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @property
+    def _reader(self) -> AnyReader:
+        if self._opened is None:
+            raise BagError(f"{self.path} was closed: open it again to read it")
+        return self._opened
 
     def records(self, topics: Collection[str] | None = None, start_offset_s: float = 0.0) -> Iterator[Record]:
         """Messages of the given topics (None: all), from `start_offset_s` after the bag's first message on.

@@ -15,6 +15,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from eomt_anomaly_msgs.msg import ObstacleAlert
+
 from ..alerts import CameraModel, Monitor, MonitorParams, Reason
 from . import qos
 from .alert_messages import alert, alert_array
@@ -48,7 +50,8 @@ class Camera:
         self._info: CameraInfo | None = None
         self._model: CameraModel | None = None
         self._model_id = ""
-        self._header, self._alerts = Header(), []   # of the last judged frame
+        self._header = Header()                     # of the last judged frame, as its alerts
+        self._alerts: list[ObstacleAlert] = []
         self.detail = ""                            # the Monitor's remark on the last judged frame
 
     # ---- life ----
@@ -88,8 +91,9 @@ class Camera:
                 text: str = "") -> None:
         """Forget input, tracks and level (new rules, an activation, a reset, a time jump)."""
         with self._lock:
-            params = params or (self._monitor and self._monitor.params)
-            self._monitor = Monitor(params) if params else None   # the worker may be busy with the old one
+            if params is None and self._monitor is not None:
+                params = self._monitor.params
+            self._monitor = None if params is None else Monitor(params)   # the worker may use the old one
             self._epoch += 1
             self._last_stamp, self._missed = None, fault
             self.health.reset(fault, text)
@@ -106,15 +110,15 @@ class Camera:
             self.health.arrival(now)
             try:
                 check(msg)
-                age = self._check_stamp(msg.header)
+                age = self._check_stamp(msg.header, now)
             except InvalidInput as error:
                 self._mailbox.refuse(self.name, Drop.INVALID)
                 self._fault(Reason.INVALID_INPUT, str(error))
                 return
             self._mailbox.put(Frame(self.name, msg, now, age, self._epoch))
 
-    def _check_stamp(self, header: Header) -> float:
-        """The stamp's age in seconds; restarts the camera where time has jumped back."""
+    def _check_stamp(self, header: Header, now: float) -> float:
+        """The stamp's age in seconds at `now`; restarts the camera where time has jumped back."""
         stamp = stamp_ns(header)
         age = (self._node.get_clock().now().nanoseconds - stamp) / 1e9
         if age < -self._parameters["stale_timeout"]:
@@ -125,7 +129,6 @@ class Camera:
             if back < JUMP_S:
                 raise InvalidInput(f"the stamp is {back:.3f} s before or at the last one: frames come "
                                    "twice or out of order")
-            now = self.health.arrived
             self.restart(fault=Reason.TIME_JUMP, text=f"stamps went back by {back:.1f} s")
             self.health.arrival(now)
             self.announce()
@@ -169,6 +172,7 @@ class Camera:
         with self._lock:
             self._refuse_outdated(frame)
             monitor, model = self._monitor, self._model
+            assert monitor is not None   # no frame comes before the first `restart`
             missed, self._missed = self._missed, Reason.NONE
         if missed:
             monitor.unjudged(missed)

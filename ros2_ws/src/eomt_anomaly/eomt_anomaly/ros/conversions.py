@@ -120,7 +120,7 @@ def image_message(pixels: np.ndarray, encoding: str, header: Header) -> Image:
 def byte_array(values: np.ndarray) -> array.array:
     """The bytes of a C-contiguous array as a field of type uint8[] takes them without a check."""
     data = array.array("B")
-    data.frombytes(values.reshape(-1).view(np.uint8))
+    data.frombytes(values.reshape(-1).view(np.uint8).data)
     return data
 
 

@@ -20,7 +20,7 @@ QUIET = Reason.INACTIVE | Reason.DISABLED | Reason.WARMING_UP   # asked for, or 
 
 def words(reasons: Reason) -> str:
     """`STALE_INPUT | INVALID_INPUT`, or an empty string."""
-    return " | ".join(reason.name for reason in Reason if reason & reasons)
+    return " | ".join(name for name, reason in Reason.__members__.items() if reason & reasons)
 
 
 def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text: str,
@@ -45,7 +45,7 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
     doubts = "; ".join(filter(None, (degraded, off_size)))
     level = DiagnosticStatus.ERROR if problem else \
         DiagnosticStatus.OK if state == "active" and not doubts else DiagnosticStatus.WARN
-    values = {"state": state, "degraded": degraded or "no", "off_size": off_size or "no"}
+    values: dict[str, Any] = {"state": state, "degraded": degraded or "no", "off_size": off_size or "no"}
     if engine is not None:
         values |= {"model_id": engine.model_id, "device": engine.device, "precision": engine.precision,
                    "backend": engine.backend, "short_side": engine.short_side,

@@ -150,8 +150,8 @@ class Live:
             self._check()
             if recorder.problem:
                 raise ReplayError(f"the detector says: {recorder.problem}")
-            quiet = recorder.counters is not None and not recorder.counters.pending
-            if recorder.active and quiet and self.topic.name not in self.player.missing_subscribers():
+            heard = self.topic.name not in self.player.missing_subscribers()
+            if recorder.active and recorder.idle and heard:
                 self._say(f"the detector is active after {time.monotonic() - begin:.1f} s")
                 return
             now = time.monotonic()

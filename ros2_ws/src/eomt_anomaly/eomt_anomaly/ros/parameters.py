@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -30,7 +30,7 @@ class Spec:
     default: Any
     meaning: str
     low: float | None = None
-    high: float | None = None
+    high: float = math.inf
     choices: tuple[str, ...] = ()
     when: str = CONFIGURE
 
@@ -111,9 +111,9 @@ CORRIDOR = (
          "u0, v0, u1, v1, … relative to the image's width and height", when=LIVE),
 )
 
-_DEFAULTS = {item.name: item.default for item in fields(MonitorParams)}
 MONITOR = tuple(
-    Spec(f"monitor.{name}", (int if name in WHOLE else float)(_DEFAULTS[name]), meaning, low, high, when=LIVE)
+    Spec(f"monitor.{name}", (int if name in WHOLE else float)(getattr(MonitorParams, name)), meaning,
+         low, high, when=LIVE)
     for name, (low, high, meaning) in RANGES.items() if name != "threshold")
 
 

@@ -45,10 +45,11 @@ class Durations:
 
 
 class Pipeline:
-    """The worker's `Handler`. `look` may be replaced at any time."""
+    """The worker's `Handler`. Set `look` before the first frame; it may be replaced at any time."""
+
+    look: Look
 
     def __init__(self, cameras: Mapping[str, Camera]):
-        self.look: Look | None = None
         self.durations = Durations()
         self._cameras = cameras
 

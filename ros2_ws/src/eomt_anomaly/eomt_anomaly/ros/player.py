@@ -13,6 +13,7 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rosbags.interfaces import QosDurability, QosReliability
@@ -55,7 +56,7 @@ class Player:
         self._node, self._bag, self._max_bytes = node, bag, max_bytes
         self._topics = [bag.require(name) for name in topics]
         self._stamped = frozenset(stamped)
-        self.publishers = {
+        self.publishers: dict[str, Publisher] = {
             topic.name: node.create_publisher(
                 message_class(topic.msgtype), remap.get(topic.name, topic.name), replay_qos(topic)
             )
@@ -131,7 +132,7 @@ class Player:
                 return False
 
 
-def message_class(msgtype: str) -> type:
+def message_class(msgtype: str) -> type[Any]:
     """The Python class of `package/msg/Name`. Raises BagError if its package is not installed."""
     package, _, name = msgtype.partition("/msg/")
     try:

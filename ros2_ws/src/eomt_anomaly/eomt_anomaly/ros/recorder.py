@@ -67,8 +67,8 @@ class Recorder:
         self._kept: dict[tuple[str, int], tuple[int, int]] = {}  # (name, stamp ns) → where in the spool
         self.arrivals: list[Arrival] = []
         self.answers = 0  # alerts on frames, and refusals of them
-        self.counters: Counters | None = None
-        self.model: ModelInfo | None = None
+        self._counters: Counters | None = None
+        self._model: ModelInfo | None = None
         self.engine: DiagnosticStatus | None = None
         base = f"{detector}/{camera}"
         node.create_subscription(ObstacleAlertArray, f"{base}/alerts", self._on_alerts, DEEP)
@@ -83,9 +83,29 @@ class Recorder:
     def active(self) -> bool:
         """Has the detector said that it takes pictures?"""
         blocked = Reason.INACTIVE | Reason.DISABLED
-        return (
-            self.model is not None and bool(self.arrivals) and not self.arrivals[-1].message.reasons & blocked
-        )
+        if self._model is None or not self.arrivals:
+            return False
+        return not self.arrivals[-1].message.reasons & blocked
+
+    @property
+    def idle(self) -> bool:
+        """Has the detector said that it has no frame pending?"""
+        counters = self._counters
+        return counters is not None and not counters.pending
+
+    @property
+    def counters(self) -> Counters:
+        """The newest. Raises RuntimeError before there are any, so never once it was `idle`."""
+        if self._counters is None:
+            raise RuntimeError(f"{self._detector} has not published its counters in /diagnostics yet")
+        return self._counters
+
+    @property
+    def model(self) -> ModelInfo:
+        """What the detector says of its model. Raises RuntimeError before that, so never once it was `active`."""
+        if self._model is None:
+            raise RuntimeError(f"{self._detector} has not published its model_info yet")
+        return self._model
 
     @property
     def problem(self) -> str:
@@ -119,7 +139,7 @@ class Recorder:
         self.answers += not message.heartbeat or bool(message.reasons & REFUSED)
 
     def _on_model(self, message: ModelInfo) -> None:
-        self.model = message
+        self._model = message
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -127,7 +147,7 @@ class Recorder:
                 self.engine = status
             elif status.name == f"{self._detector}: {self._camera}":
                 values = {item.key: item.value for item in status.values}
-                self.counters = Counters(
+                self._counters = Counters(
                     time.monotonic(),
                     int(values["frames_in"]),
                     int(values["frames_out"]),

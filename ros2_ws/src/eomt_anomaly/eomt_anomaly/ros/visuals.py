@@ -42,7 +42,8 @@ def overlay(rgb: np.ndarray, class_map: np.ndarray, anomaly: np.ndarray, table: 
     out = cv2.addWeighted(rgb, 1 - alpha, colored(class_map, table), alpha, 0)
     strength = cv2.convertScaleAbs(anomaly, alpha=255)                             # uint8 [H,W]
     glow = cv2.addWeighted(rgb, 0.3, cv2.applyColorMap(strength, _HOT), 0.7, 0)
-    cv2.copyTo(glow, cv2.compare(anomaly, threshold, cv2.CMP_GE), out)
+    reached = cv2.compare(anomaly, threshold, cv2.CMP_GE)  # type: ignore[call-overload]  # stubs: no numbers
+    cv2.copyTo(glow, reached, out)
     size = max(0.4, rgb.shape[0] / 900)                                            # of the letters
     thick = max(1, round(2 * size))
     for track in tracks:
@@ -82,7 +83,8 @@ def markers(tracks: Sequence[Track], camera: CameraModel | None, header: Header,
 
 
 def _words(reasons: Reason) -> str:
-    return " ".join(reason.name.lower().replace("_", " ") for reason in Reason if reason & reasons)
+    return " ".join(name.lower().replace("_", " ") for name, reason in Reason.__members__.items()
+                    if reason & reasons)
 
 
 def _text(image: np.ndarray, words: str, at: tuple[int, int], size: float,

@@ -51,7 +51,7 @@ class Batch:
     shape: tuple[int, int, int]         # B, H, W
     slot: Slot
     marks: list[Any] = field(default_factory=list)
-    predictions: list[Prediction] | None = None
+    predictions: list[Prediction] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -176,13 +176,13 @@ class CudaPipeline:
 
     def _collect(self, batch: Batch) -> None:
         """Wait for a batch, copy it out of the slot and free the slot; a second call does nothing."""
-        if batch.predictions is not None or batch.error is not None:
+        if batch.predictions or batch.error is not None:
             return
         b, height, width = batch.shape
         count = b * height * width
         streams, slot, marks = self.streams, batch.slot, batch.marks
         streams.finish(marks[-1])
-        data = slot.download.numpy()
+        data = slot.take("download", 5 * count + 1, streams).numpy()
         slot.batch = None
         if not data[5 * count]:
             batch.error = NonFiniteOutput()

@@ -59,13 +59,14 @@ def prepare(model: EomtExt, precision: str, device: torch.device, raw_pixels: bo
         take_raw_pixels(network, DTYPES[precision])
     network.to(device=device, dtype=DTYPES[precision])
     if device.type == "cpu" and precision == "bf16":
-        network.mask_product = bf16_mask_product
+        network.mask_product = bf16_mask_product  # type: ignore[method-assign]  # this copy's own
         if hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.ops.mkldnn._is_mkldnn_bf16_supported():
             for block in network.modules():
                 if isinstance(block, Block):
-                    block.mlp = FusedMlp(block.mlp)
+                    block.register_module("mlp", FusedMlp(block.mlp))
     # Positions depend on the grid only: interpolated once.
-    network.backbone.positions = lru_cache(GRIDS_KEPT)(network.backbone.positions)
+    cached = lru_cache(GRIDS_KEPT)(network.backbone.positions)
+    network.backbone.positions = cached  # type: ignore[method-assign]  # this copy's own
     return network
 
 

@@ -30,9 +30,11 @@ def take_raw_pixels(network: EomtExt, dtype: torch.dtype) -> None:
     """Let a float32 network on the CPU, which will run in `dtype`, take what `raw_input` gives."""
     config = network.config
     mean = tuple(m - CENTRE / 255 for m in config.pixel_mean)
-    network.backbone.patch_embed = PatchProduct(network.backbone.patch_embed, mean, config.pixel_std, dtype)
+    embed = PatchProduct(network.backbone.patch_embed, mean, config.pixel_std, dtype)
+    network.backbone.register_module("patch_embed", embed)
     if network.upscale.detail:
-        network.upscale = RawUpscale(network.upscale, Normalizer(mean, config.pixel_std, dtype))
+        upscale = RawUpscale(network.upscale, Normalizer(mean, config.pixel_std, dtype))
+        network.register_module("upscale", upscale)
 
 
 class PatchProduct(nn.Module):
@@ -40,6 +42,7 @@ class PatchProduct(nn.Module):
 
     def __init__(self, embed: nn.Conv2d, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype):
         super().__init__()
+        assert embed.bias is not None   # `DinoVit` makes it with one
         self.patch, scale = embed.kernel_size[0], 255 * torch.tensor(std)
         weight = (embed.weight / scale.view(3, 1, 1)).permute(0, 2, 3, 1).to(dtype)           # [D,p,p,3]
         # Of the rounded weights: what rounding took from them then meets x / 255 - mean, not x.
