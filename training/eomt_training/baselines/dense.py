@@ -132,11 +132,10 @@ class DenseNet(nn.Module):
         backbone: where it lies, if in no usual place. ValueError if ours differs from it.
         """
         state = self.state_dict()
-        if self.config.backbone:
-            named = self._named_backbone(backbone, folder)
+        if reference := self.config.backbone:
+            named = self._named_backbone(reference, backbone, folder)
             if differing := [k for k in named if not torch.equal(state[k].cpu(), named[k].float())]:
-                source = self.config.backbone["source"]
-                raise ValueError(f"{differing[0]} differs from the backbone {source!r}")
+                raise ValueError(f"{differing[0]} differs from the backbone {reference['source']!r}")
             state = {k: v for k, v in state.items() if not k.startswith(FROZEN)}
         files.write(folder, KIND, self.config.to_dict(), state)
 
@@ -146,14 +145,16 @@ class DenseNet(nn.Module):
         values, state = files.read(folder, KIND)
         config = DenseConfig.from_dict(values)
         net = cls(config)
-        if net.config.backbone:
-            state.update(net._named_backbone(backbone, folder))
+        if reference := config.backbone:
+            state.update(net._named_backbone(reference, backbone, folder))
         check_state(net.state_dict(), state, f"weights of {folder}")
         net.load_state_dict(state)
         return net.eval()
 
-    def _named_backbone(self, backbone: str | Path | None, folder: str | Path) -> dict[str, Tensor]:
-        """Our frozen part of the backbone that the config names, from its own file."""
+    def _named_backbone(
+        self, reference: dict[str, str], backbone: str | Path | None, folder: str | Path
+    ) -> dict[str, Tensor]:
+        """Our frozen part of the backbone that the config names (`reference`), from its own file."""
         search = [] if backbone is None else [backbone]
-        whole = load_backbone(**self.config.backbone, search=search, beside=folder)
+        whole = load_backbone(**reference, search=search, beside=folder)
         return {FROZEN + name: whole[name] for name in self.backbone.state_dict()}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +23,8 @@ class AnomalyPredictor(Protocol):
 
     @property
     def config(self) -> Any: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def predict_scores(
         self, pixels: Tensor, names: Sequence[str] | None = None

@@ -77,11 +77,13 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(10, 235, 3)
 
 
-def _ribbon(view: View, rng: np.random.Generator, width: float, dash: float, colours: Sequence) -> list[Part]:
+def _ribbon(
+    view: View, rng: np.random.Generator, width: float, dash: float, colours: Sequence[np.ndarray | None]
+) -> list[Part]:
     """Pieces of a bent band that runs ahead; a colour of None leaves a gap."""
     start, bend, slope = rng.uniform(-5, 5), rng.normal(0, 0.006), rng.normal(0, 0.12)
     ahead = NEAR + rng.uniform(0, 4)
-    parts = []
+    parts: list[tuple[np.ndarray, np.ndarray | None]] = []
     while ahead < FAR:
         ends = np.linspace(ahead, min(ahead + dash, FAR), 4)
         middle = start + slope * ends + bend * ends**2

@@ -80,7 +80,8 @@ def visible(labels: np.ndarray, distances_m: dict[int, float]) -> list[Visible]:
         mask = (labels == OBSTACLE + obstacle).astype(np.uint8)
         pixels = int(mask.sum())
         if pixels >= SPECK_PX:
-            found.append(Visible(obstacle, pixels / mask.size, away, tuple(cv2.boundingRect(mask))))
+            x, y, w, h = cv2.boundingRect(mask)
+            found.append(Visible(obstacle, pixels / mask.size, away, (x, y, w, h)))
     return found
 
 

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import t
-from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..baselines import open_predictor
+from ..baselines import AnomalyPredictor, open_predictor
 
 Figures = dict[str, float]
 QUALITY = {
@@ -75,7 +74,7 @@ def conditions_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 @torch.inference_mode()
-def cost(network: nn.Module, short_side: int) -> Figures:
+def cost(network: AnomalyPredictor, short_side: int) -> Figures:
     """GFLOPs (multiply and add are two) of one 4:3 image of `short_side` px, and parameters in millions.
 
     Attention is run as its two matrix products: torch's counter knows no fused attention of the CPU.
@@ -83,7 +82,9 @@ def cost(network: nn.Module, short_side: int) -> Figures:
     """
     patch = network.config.patch_size
     width = round(short_side * 4 / 3 / patch) * patch
-    network.requires_grad_(False)  # the counter hooks what needs a gradient: inference mode records none
+    # The counter hooks what needs a gradient: inference mode records none.
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network.predict_scores(torch.zeros(1, 3, short_side, width))
     return {

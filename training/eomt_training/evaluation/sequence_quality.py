@@ -17,6 +17,7 @@ SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)  # of the picture, in [0,1]
 TARGET_SHARE = 0.005
 DISTANCES = ((0, 5), (5, 10), (10, 15), (15, 20), (20, 30), (30, 40), (40, 60))  # metres
 ALERTING = (Level.CAUTION, Level.STOP)
+Wanted = Callable[[float, float], bool]  # of a share and metres
 Sizes = list[tuple[float, float, bool]]  # (share, metres, alerted) of an obstacle, frame by frame
 
 
@@ -30,7 +31,17 @@ def obstacles(drive: Replay, on_road: bool = True) -> dict[int, Sizes]:
     return found
 
 
-def found_in(frames: Sizes, wanted: Callable[[float, float], bool]) -> bool | None:
+def covers(least: float) -> Wanted:
+    """Whether an obstacle covers at least this share of the picture."""
+    return lambda share, _: share >= least
+
+
+def between(near: float, far: float) -> Wanted:
+    """Whether it is at least `near` and less than `far` metres away."""
+    return lambda _, away: near <= away < far
+
+
+def found_in(frames: Sizes, wanted: Wanted) -> bool | None:
     """Whether an obstacle was alerted in a frame for which wanted(share, metres); None if there is none."""
     hits = [alerted for share, away, alerted in frames if wanted(share, away)]
     return any(hits) if hits else None
@@ -124,7 +135,7 @@ def measure(drives: Sequence[Replay], seed: int = 0) -> dict[str, Any]:
     busy, clean = [d for d in drives if d.on_road], [d for d in drives if not d.on_road]
     frames = {road: [list(obstacles(d, road).values()) for d in busy] for road in (True, False)}
 
-    def recall(wanted: Callable[[float, float], bool], road: bool = True) -> dict[str, Any]:
+    def recall(wanted: Wanted, road: bool = True) -> dict[str, Any]:
         told = [[found_in(o, wanted) for o in group] for group in frames[road]]
         return rate([[bool(f) for f in group if f is not None] for group in told], rng)
 
@@ -148,11 +159,9 @@ def measure(drives: Sequence[Replay], seed: int = 0) -> dict[str, Any]:
         "drives": len(busy),
         "clean_drives": len(clean),
         "frames": sum(len(d.moments) for d in drives),
-        "recall_by_share": {f"{100 * s:g}": recall(lambda share, _, s=s: share >= s) for s in SHARES},
-        "recall_beside_road": recall(lambda share, _: share >= TARGET_SHARE, False),
-        "recall_by_distance": {
-            f"{a}-{b}": recall(lambda _, away, a=a, b=b: a <= away < b) for a, b in DISTANCES
-        },
+        "recall_by_share": {f"{100 * s:g}": recall(covers(s)) for s in SHARES},
+        "recall_beside_road": recall(covers(TARGET_SHARE), road=False),
+        "recall_by_distance": {f"{a}-{b}": recall(between(a, b)) for a, b in DISTANCES},
         "first_alert": {f"{100 * s:g}": first_alert(s) for s in SHARES},
         "false_alerts_per_minute": per_minute(false, lasted, rng),
         "false_episodes_per_minute": per_minute([episodes(r) for r in raised], lasted, rng),
@@ -168,7 +177,7 @@ def measure(drives: Sequence[Replay], seed: int = 0) -> dict[str, Any]:
 
 
 def _one(drive: Replay) -> dict[str, Any]:
-    told = [found_in(o, lambda share, _: share >= TARGET_SHARE) for o in obstacles(drive).values()]
+    told = [found_in(o, covers(TARGET_SHARE)) for o in obstacles(drive).values()]
     told = [t for t in told if t is not None]
     return {
         "name": drive.name,

@@ -101,7 +101,9 @@ def load(path: str | Path) -> list[Mesh]:
     """All drawable objects of an AC3D file, in file order. Raises Ac3dError naming file and line."""
     reader = _Reader(Path(path))
     meshes: list[Mesh] = []
-    name, textures, vertices, refs, flags = "", [], np.zeros((0, 3)), [], 0
+    textures: list[str] = []
+    refs: list[list[float]] = []
+    name, vertices, flags = "", np.zeros((0, 3)), 0
     while reader.at < len(reader.lines):
         words = reader.next()
         key = words[0] if words else ""

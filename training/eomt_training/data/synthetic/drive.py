@@ -137,7 +137,7 @@ def finish(
     `rng` decides the camera's look; for a video give an equal one each frame, and `noise` for what changes.
     """
     h, w = rgb.shape[:2]
-    x = rgb.astype(np.float32) / 255
+    x: np.ndarray = rgb.astype(np.float32) / 255
     if rng.random() < 0.5 * strength:
         x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 0.9))
     yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j].astype(np.float32)

@@ -51,11 +51,10 @@ def rgba(path: str | Path) -> np.ndarray:
             grey = np.repeat(image[..., :1], 3, axis=2)
             image = np.concatenate([grey, image[..., 1:]], axis=2)
     else:
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if image is None:
+        read = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if read is None:
             raise ValueError(f"{path}: not a readable image")
-        if image.ndim == 2:
-            image = np.repeat(image[..., None], 3, axis=2)
+        image = np.repeat(read[..., None], 3, axis=2) if read.ndim == 2 else read
         image = image[..., [2, 1, 0, *range(3, image.shape[2])]]
     if image.shape[2] == 3:
         image = np.concatenate([image, np.full((*image.shape[:2], 1), 255, np.uint8)], axis=2)

@@ -14,6 +14,7 @@ import moderngl
 import numpy as np
 
 from . import images
+from .ac3d import Mesh
 from .shaders import (
     BLOB_FRAGMENT,
     BLOB_VERTEX,
@@ -106,8 +107,9 @@ def pose(eye: np.ndarray, forward: np.ndarray, roll: float = 0.0) -> np.ndarray:
     return m
 
 
-def _bytes(m: np.ndarray) -> bytes:
-    return np.ascontiguousarray(m.T, np.float32).tobytes()
+def _mat4(m: np.ndarray) -> tuple[float, ...]:
+    """[4,4] as GLSL takes it: column by column."""
+    return tuple(m.T.ravel())
 
 
 class Renderer:
@@ -116,7 +118,10 @@ class Renderer:
     def __init__(self, size: tuple[int, int], supersample: int = 2):
         self.size, self.scale = size, supersample
         try:
-            self.ctx = moderngl.create_context(standalone=True, backend="egl")
+            self.ctx = moderngl.create_context(
+                standalone=True,
+                backend="egl",  # type: ignore[arg-type]  # the stubs want a dict for each setting
+            )
         except Exception as error:
             raise NoOpenGL(
                 f"no EGL context ({error}): install Debian's libegl1 and libgl1-mesa-dri"
@@ -154,7 +159,9 @@ class Renderer:
         """Uploads a track: one batch for each pair of textures."""
         for *_, vao in self.batches:
             vao.release()
-        self.batches, groups, textures = [], {}, {}
+        self.batches = []
+        groups: dict[tuple[str | None, str | None, int, int], list[Mesh]] = {}
+        textures: dict[str | None, moderngl.Texture] = {}
         for m in track.meshes:
             groups.setdefault((m.texture, m.shade, *classify(track.name, m.texture, m.name)), []).append(m)
         for (name, shade, low, high), meshes in groups.items():
@@ -185,10 +192,10 @@ class Renderer:
             self.objects[key] = (vao, item.vertices)  # keeps the array alive: its id is the key
         return self.objects[key][0]
 
-    def _common(self, program, camera: Camera, light: Light, label_pass: bool) -> None:
+    def _common(self, program: moderngl.Program, camera: Camera, light: Light, label_pass: bool) -> None:
         eye = -camera.world_to_camera[:3, :3].T @ camera.world_to_camera[:3, 3]
-        values = {
-            "clip": _bytes(camera.clip()),
+        values: dict[str, float | tuple[float, ...]] = {
+            "clip": _mat4(camera.clip()),
             "eye": tuple(eye),
             "label_pass": label_pass,
             "fog": light.fog,
@@ -199,36 +206,33 @@ class Renderer:
         }
         for name, value in values.items():
             if name in program:
-                if isinstance(value, bytes):
-                    program[name].write(value)
-                else:
-                    program[name].value = value
+                program[name] = value
 
     def _draw(self, camera: Camera, light: Light, items: list[Item], label_pass: bool) -> None:
         ctx = self.ctx
         ctx.clear(1.0, 1.0, 1.0)
         ctx.disable(moderngl.DEPTH_TEST | moderngl.BLEND | moderngl.CULL_FACE)
         self._common(self.sky_prog, camera, light, label_pass)
-        self.sky_prog["unproject"].write(_bytes(np.linalg.inv(camera.clip())))
+        self.sky_prog["unproject"] = _mat4(np.linalg.inv(camera.clip()))
         for name, value in (("zenith", light.zenith), ("clouds", light.clouds), ("seed", light.seed)):
-            self.sky_prog[name].value = value
-        self.sky_prog["label_ids"].value = (SKY / 255, TREE / 255, VOID / 255)
+            self.sky_prog[name] = value
+        self.sky_prog["label_ids"] = (SKY / 255, TREE / 255, VOID / 255)
         self.sky.render(moderngl.TRIANGLE_STRIP)
         ctx.enable(moderngl.DEPTH_TEST)
         self._common(self.track_prog, camera, light, label_pass)
-        self.track_prog["base"].value, self.track_prog["shade"].value = 0, 1
+        self.track_prog["base"], self.track_prog["shade"] = 0, 1
         for base, shade, shaded, low, high, vao in self.batches:
             base.use(0)
             shade.use(1)
-            self.track_prog["shaded"].value = shaded
-            self.track_prog["labels"].value = (low / 255, high / 255)
+            self.track_prog["shaded"] = shaded
+            self.track_prog["labels"] = (low / 255, high / 255)
             vao.render()
         if not label_pass:
             self._shadows(camera, light, items)
         self._common(self.object_prog, camera, light, label_pass)
         for item in items:
-            self.object_prog["model"].write(_bytes(item.model))
-            self.object_prog["label"].value = item.label / 255
+            self.object_prog["model"] = _mat4(item.model)
+            self.object_prog["label"] = item.label / 255
             self._object(item).render()
 
     def _shadows(self, camera: Camera, light: Light, items: list[Item]) -> None:
@@ -236,11 +240,11 @@ class Renderer:
         self.ctx.enable(moderngl.BLEND)
         self.ctx.fbo.depth_mask = False
         self._common(self.blob_prog, camera, light, False)
-        self.blob_prog["strength"].value = 0.75
+        self.blob_prog["strength"] = 0.75
         for item in items:
             grow = np.diag([item.shadow[0], 1.0, item.shadow[1], 1.0])
             grow[1, 3] = 0.025
-            self.blob_prog["model"].write(_bytes(item.model @ grow))
+            self.blob_prog["model"] = _mat4(item.model @ grow)
             self.blob.render(moderngl.TRIANGLE_STRIP)
         self.ctx.fbo.depth_mask = True
         self.ctx.disable(moderngl.BLEND)

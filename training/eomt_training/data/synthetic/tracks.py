@@ -37,9 +37,10 @@ AUTHORS = {  # from the readme.txt in each track's folder, which also states the
     "wheel-2": "Andrew Sumner, Bernhard Wymann",
 }
 
+Table = dict[str, int | tuple[int, int]]
 # texture pattern, or texture@object pattern -> class; first match wins.
 # (A, B): the texture's lower half (v < 0.5) shows A, its upper half B.
-_COMMON = {
+_COMMON: Table = {
     "pylon*": POLE,
     "poutre*": POLE,
     "girder*": POLE,
@@ -80,7 +81,7 @@ _COMMON = {
     "asphalt*": ROAD,
     "tr-asphalt*": ROAD,
 }
-_TABLES = {
+_TABLES: dict[str, Table] = {
     "ruudskogen": {
         "arb0*": FENCE,
         "dekk*": VOID,
@@ -175,10 +176,12 @@ def classify(track: str, texture: str | None, name: str = "") -> tuple[int, int]
     for pattern, found in _BY_NAME.items():
         if fnmatch.fnmatchcase(name, pattern):
             return found, found
-    for pattern, found in {**_TABLES[track], **_COMMON}.items():
+    if not texture:
+        return VOID, VOID
+    for pattern, shown in {**_TABLES[track], **_COMMON}.items():
         seen = f"{texture}@{name}" if "@" in pattern else texture
-        if texture and fnmatch.fnmatchcase(seen, pattern):
-            return found if isinstance(found, tuple) else (found, found)
+        if fnmatch.fnmatchcase(seen, pattern):
+            return shown if isinstance(shown, tuple) else (shown, shown)
     return VOID, VOID
 
 

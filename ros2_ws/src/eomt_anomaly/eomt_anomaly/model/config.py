@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from .scores import SCORES
+
+C = TypeVar("C", bound="EomtExtConfig")
 
 
 class Decoder(str, Enum):
@@ -162,7 +164,7 @@ class EomtExtConfig:
         return {**asdict(self), "decoder": self.decoder.value}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EomtExtConfig:
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
         unknown = sorted(set(values) - {f.name for f in fields(cls)})
         if unknown:
             raise ValueError(f"unknown config field(s) {', '.join(unknown)}: written by a newer version?")
