@@ -33,7 +33,8 @@ class EngineSettings:
     shapes: tuple[tuple[int, int], ...] = ()    # (height, width) of the pictures to come, as far as known
 
     @classmethod
-    def chosen(cls, values: SupportsGetItem[str, Any], shapes: Sequence[tuple[int, int]] = ()) -> EngineSettings:
+    def chosen(cls, values: SupportsGetItem[str, Any],
+               shapes: Sequence[tuple[int, int]] = ()) -> EngineSettings:
         """Those of the node's parameters; a number of 0 leaves the choice to the engine."""
         given = {field.name: values[field.name] for field in fields(cls) if field.name != "shapes"}
         given["shapes"] = tuple(shapes)
