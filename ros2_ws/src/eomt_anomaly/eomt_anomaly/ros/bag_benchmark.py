@@ -43,7 +43,8 @@ def main(
     end_on_sigterm()
     try:
         if args.compare:
-            return compare_files(*args.compare, args.output)
+            a, b = args.compare
+            return compare_files(a, b, args.output)
         args.output.mkdir(parents=True, exist_ok=True)
         for name in ("summary.json", "report.html"):
             (args.output / name).unlink(missing_ok=True)  # an old one must not pass for this one's

@@ -62,7 +62,8 @@ class Detector(LifecycleNode):
         self._built = False   # rclpy destroys what a constructor left behind, too
         self.parameters = Parameters(self)
         self._stopping = stopping or threading.Event()
-        self._make_engine, self._worker, self._problem = make_engine, None, ""
+        self._make_engine, self._problem = make_engine, ""
+        self._worker: Worker | None = None
         self._gate = Gate(self._worker_reasons)
         self._mailbox = Mailbox(self.parameters.cameras)
         self._cameras = {name: Camera(self, name, self.parameters, self._mailbox, self._gate)
@@ -105,16 +106,16 @@ class Detector(LifecycleNode):
             if self._watch.working:
                 raise RuntimeError("the last configuration's worker is still busy with its engine: try again "
                                    "later; if it hangs, the process ends after worker_timeout")
-            self._worker = Worker(self._make_engine, settings, shapes, self._mailbox, self._pipeline,
-                                  self._batching, p["oom_fallback"], p["oom_retry_s"])
-            self._worker.start()
-            self._watch.add(self._worker)
-            while not self._worker.settled.wait(0.1):
+            worker = self._worker = Worker(self._make_engine, settings, shapes, self._mailbox, self._pipeline,
+                                           self._batching, p["oom_fallback"], p["oom_retry_s"])
+            worker.start()
+            self._watch.add(worker)
+            while not worker.settled.wait(0.1):
                 self._watch.executor_runs()
                 if self._stopping.is_set():
                     return FAILURE
-            if self._worker.failure is not None:
-                raise self._worker.failure
+            if worker.failure is not None:
+                raise worker.failure
             self._apply_rules()
             for camera in self._cameras.values():
                 camera.open(self._engine.model_id)
@@ -280,9 +281,9 @@ class Detector(LifecycleNode):
 
     def _beat(self) -> None:
         """Each duty by itself: what fails in one must not cost the others."""
-        duties = [camera.announce for camera in self._cameras.values()]
-        for duty in (*duties, self._diagnose, self._tell_new_engine, self._watch.end_if_hung,
-                     self._watch.guard):
+        duties: list[Callable[[], Any]] = [camera.announce for camera in self._cameras.values()]
+        duties += [self._diagnose, self._tell_new_engine, self._watch.end_if_hung, self._watch.guard]
+        for duty in duties:
             try:
                 duty()
             except Exception as error:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsGetItem
 
 SMALLEST_SIDE = 238       # px (17 patches of 14): below this, distant obstacles are smaller than a patch
 STEP = 3 / 4              # of the short side; memory for attention falls to about a third
@@ -30,7 +33,8 @@ class EngineSettings:
     shapes: tuple[tuple[int, int], ...] = ()    # (height, width) of the pictures to come, as far as known
 
     @classmethod
-    def chosen(cls, values: Mapping[str, Any], shapes: Sequence[tuple[int, int]] = ()) -> EngineSettings:
+    def chosen(cls, values: SupportsGetItem[str, Any],
+               shapes: Sequence[tuple[int, int]] = ()) -> EngineSettings:
         """Those of the node's parameters; a number of 0 leaves the choice to the engine."""
         given = {field.name: values[field.name] for field in fields(cls) if field.name != "shapes"}
         given["shapes"] = tuple(shapes)

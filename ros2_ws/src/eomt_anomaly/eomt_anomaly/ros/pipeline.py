@@ -22,7 +22,7 @@ KEPT = 1024  # newest durations of each kind, for percentiles
 class Durations:
     """The newest durations in milliseconds, by kind; any thread may add and read."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .qos import MISSED_BEATS
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsGetItem
 
-def worst_case(parameters: Mapping[str, Any]) -> dict[str, float]:
+
+def worst_case(parameters: SupportsGetItem[str, Any]) -> dict[str, float]:
     """Seconds from the first moment an obstacle can be seen, at worst, by what they lead to.
 
     not_clear: a message that is not CLEAR, for an obstacle in the corridor; not_clear_beside: outside it.

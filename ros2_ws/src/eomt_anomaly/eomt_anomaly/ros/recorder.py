@@ -102,7 +102,7 @@ class Recorder:
 
     @property
     def model(self) -> ModelInfo:
-        """What the detector says of its model. Raises RuntimeError before that, so never once it was `active`."""
+        """What the detector says of its model. Raises RuntimeError before it was `active`."""
         if self._model is None:
             raise RuntimeError(f"{self._detector} has not published its model_info yet")
         return self._model

@@ -6,10 +6,12 @@ from __future__ import annotations
 import faulthandler
 import os
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .worker import Worker
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsGetItem
 
 EXIT_HUNG = 70
 
@@ -21,7 +23,7 @@ class Watch:
     limits: `worker_timeout` for a batch or for the executor, `build_timeout` for an engine, in seconds.
     """
 
-    def __init__(self, parameters: Mapping[str, Any], logger: Any):
+    def __init__(self, parameters: SupportsGetItem[str, Any], logger: Any):
         self._parameters, self._logger = parameters, logger
         self._workers: list[Worker] = []
         self.executor_runs()
