@@ -13,7 +13,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "rim_fraction": (0.0, 0.2, "width of the surface's rim, as a share of the image's width"),
     "min_area_px": (1, 10_000_000, "smallest region, pixels of the image"),
     "min_area_fraction": (0.0, 0.5, "smallest region, as a share of the image (the largest limit holds)"),
-    "min_area_patches": (0.0, 100.0, "smallest region, in patches as the network sees them (the largest holds)"),
+    "min_area_patches": (0.0, 100.0, "smallest region, in patches of the network (the largest limit holds)"),
     "min_drivable_fraction": (1e-6, 1.0, "least share of drivable pixels for a frame to be judged"),
     "min_corridor_fraction": (1e-6, 1.0, "least share of the corridor that is drivable or anomalous"),
     "max_anomalous_fraction": (0.01, 1.0, "largest anomalous share of the surface for a frame to be judged"),
@@ -108,7 +108,7 @@ class MonitorParams:
             raise ValueError(f"drivable_ids is {self.drivable_ids!r}; give class ids in 0..254")
         object.__setattr__(self, "drivable_ids", ids)
         if type(self.grid) is not int or self.grid < 0:
-            raise ValueError(f"grid is {self.grid!r}; give the network's patches along the image's short side, "
+            raise ValueError(f"grid is {self.grid!r}; give the patches along the image's short side, "
                              "or 0 where that is not known")
         if self.confirm_hits > self.confirm_window:
             raise ValueError(f"confirm_hits is {self.confirm_hits} and confirm_window {self.confirm_window}: "
