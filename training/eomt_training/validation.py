@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.data import AttributeDict
 from torch import Tensor, nn
 
 from .distributed import from_process, gathered, processes, rank, summed
@@ -28,6 +29,13 @@ class ValidatedModule(L.LightningModule):
 
     net: Any
     val_scores: tuple[str, ...]
+
+    @property
+    def hparams(self) -> AttributeDict:
+        """The arguments that `save_hyperparameters` kept, as attributes too."""
+        kept = super().hparams
+        assert isinstance(kept, AttributeDict)  # Lightning makes no other of a module's arguments
+        return kept
 
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """pixels [B,3,H,W] as the data module gives them -> semantic map [B,C,h,w] and scores [B,h,w]."""

@@ -72,7 +72,9 @@ class ErfNetModule(ValidatedModule):
 
     def on_train_start(self) -> None:
         if count := self.hparams.weight_batches:
-            batches = (batch["labels"] for batch in islice(self.trainer.train_dataloader, count))
+            loader = self.trainer.train_dataloader
+            assert loader is not None  # training has it by now
+            batches = (batch["labels"] for batch in islice(loader, count))
             pixels = class_pixels(batches, self.net.config.num_classes).to(self.device)
             self.weights[:-1] = class_weights(self.trainer.strategy.reduce(pixels, reduce_op="sum"))
 

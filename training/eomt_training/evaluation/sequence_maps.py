@@ -55,7 +55,8 @@ def infer(predict: Predictor, sequence: Sequence, folder: Path, indices: Many[in
         half = {name: value[0].cpu().numpy().astype(np.float16) for name, value in scores.items()}
         part = path.with_suffix(".part")
         with part.open("wb") as file:
-            np.savez_compressed(file, classes=classes, **half)
+            # The stubs check every array against the type of allow_pickle.
+            np.savez_compressed(file, classes=classes, **half)  # type: ignore[arg-type]
         part.replace(path)  # whole, or not there
         done += 1
     return done

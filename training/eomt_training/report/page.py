@@ -87,10 +87,10 @@ def _drawn(condition: str, drawn: AnomalyFigures, result: dict[str, Any], main: 
     colors = dict(zip(result["scores"], charts.COLORS * 2))  # a score's colour stays in every chart
     colors = {name: colors[name] for name in scores}
     curves = {name: drawn.curves[name] for name in scores}
-    words = {name: f"{name} {number(row['auprc'])}" for name, row in scores.items()}
+    captions = {name: f"{name} {number(row['auprc'])}" for name, row in scores.items()}
     pr = charts.pr_chart(curves, colors, measured["prevalence"] / 100)
     both = f'<div class="charts">{pr}{charts.roc_chart(curves, colors)}</div>'
-    legend = charts.legend(colors, words)
+    legend = charts.legend(colors, captions)
     parts = [section(f"PR and ROC{where}", legend + both + note(notes.CURVES))]
     if clean:
         drawings = "".join(

@@ -154,7 +154,7 @@ class EomtExtConfig:
         return self.num_layers - (self.decoder_blocks if self.decoder is Decoder.JOINT else 0)
 
     @classmethod
-    def preset(cls, size: str, **overrides: Any) -> EomtExtConfig:
+    def preset(cls: type[C], size: str, **overrides: Any) -> C:
         """``tiny`` (random, for tests), ``small``, ``base`` or ``large``: the DINOv2 sizes."""
         if size not in _PRESETS:
             raise ValueError(f"unknown preset {size!r}: choose one of {', '.join(_PRESETS)}")
