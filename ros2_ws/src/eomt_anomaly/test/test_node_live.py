@@ -445,7 +445,7 @@ def test_two_cameras_in_a_namespace_do_not_disturb_each_other():
 
         def half():   # a truncated JPEG on one side only
             client.send(picture(obstacle=True), "/robot/left/image_raw")
-            client.send_jpeg(picture(), "/robot/right/image_raw/compressed", damage=lambda data: data[:len(data) // 2])
+            client.send_jpeg(picture(), "/robot/right/image_raw/compressed", damage=lambda data: data[:-200])
         client.level(UNKNOWN, topic=right, reasons=Reason.INVALID_INPUT, meanwhile=half)
         client.level(STOP, topic=left, meanwhile=half)
         client.level(CLEAR, topic=right, meanwhile=both)
