@@ -283,7 +283,9 @@ def test_a_bag_that_is_recorded_over_a_kill_and_a_restart_has_every_alert_that_c
     kept = told(recorded)
     start = kept.index(told(box)[first])
     assert kept[start:start + before - first] == told(box[first:before])   # to the last one before the kill
-    assert set(told(box[before:after])) <= set(kept[start + before - first:])  # and all of the new process
+    of_new, heard = told(box[before:after]), kept[start + before - first:]
+    found = next(i for i, one in enumerate(of_new) if one in heard)   # when the recorder met the new process
+    assert set(of_new[found:]) <= set(heard) and CLEAR in {m.level for m in box[before:after][found:]}
 
 
 # ---- how late ----
