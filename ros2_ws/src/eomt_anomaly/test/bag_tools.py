@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -52,9 +53,8 @@ def summary_of(folder: Path) -> dict:
 
 def children_of(pid: int) -> list[int]:
     """Ids of the processes that this one started."""
-    tasks = Path(f"/proc/{pid}/task")
-    return (
-        [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-        if tasks.exists()
-        else []
-    )
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # that thread has ended meanwhile
+            found += map(int, file.read_text().split())
+    return found

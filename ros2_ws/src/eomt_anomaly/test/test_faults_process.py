@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
 
 from alert_bag import recording
+from bag_tools import children_of
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -45,11 +46,6 @@ def clear(client):
 def shared_memory(pid):
     """The segments of Fast DDS that a process has mapped now. (Ports are shared.)"""
     return set(re.findall(r"/dev/shm/fast\w+_[0-9a-f]{16}\b", Path(f"/proc/{pid}/maps").read_text()))
-
-
-def children(pid):
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir()
-            for child in (task / "children").read_text().split()]
 
 
 # ---- hangs ----
@@ -214,7 +210,7 @@ def test_a_signal_during_a_batch_leaves_no_process_and_no_shared_memory(sign):
         clear(client)
         for _ in range(3):
             client.send(picture(trick=5))
-        held, started = shared_memory(process.pid), children(process.pid)
+        held, started = shared_memory(process.pid), children_of(process.pid)
         process.send_signal(sign)
         assert process.wait(20) == 0, log.read_text()
         assert "Traceback" not in log.read_text()
