@@ -136,7 +136,7 @@ def record(
             {
                 "seconds": round(time.monotonic() - started, 2),
                 "sent": [camera.sent for camera in cameras],
-                "accounts": {name: dict(values) for name, values in readers.accounts.items()},
+                "accounts": dict(readers.accounts),
                 **of_process(child.process.pid),
             }
         )
@@ -160,7 +160,7 @@ def record(
                 for camera in cameras[:joined]:
                     camera.sending = True
         drain(step, cameras, readers)
-        accounts = {name: dict(values) for name, values in readers.accounts.items()}
+        accounts = dict(readers.accounts)
         found = books({camera.name: camera.sent for camera in cameras}, accounts, readers.alerts)
         return samples, found, readers.pictures
     finally:
@@ -180,7 +180,7 @@ def drain(
     while time.monotonic() - stopped < DRAIN_S:
         step()
         if readers.heard > heard:
-            now = {name: dict(values) for name, values in readers.accounts.items()}
+            now = dict(readers.accounts)
             if now == before and not readers.pending:
                 return
             before, heard = now, readers.heard

@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from eomt_anomaly.model import EomtExtConfig
+from eomt_anomaly.model import EomtExtConfig, patches
 
 from ..labels import CAMVID, LABELS, control_ids, ground_ids
 from ..targets import IGNORE
@@ -190,7 +190,7 @@ class RoadDataModule(L.LightningDataModule):
         if np.random.default_rng((self.seed, step, 1)).random() >= self.low_resolution:
             return self.image_size, self.crop
         patch = self.patch_size
-        height, width = (max(patch, round(side * self.low_scale / patch) * patch) for side in self.crop)
+        height, width = (patches(side * self.low_scale, patch) * patch for side in self.crop)
         return round(self.image_size * self.low_scale), (height, width)
 
     def train_dataloader(self) -> DataLoader:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eomt_anomaly.model import patches
+
 from ..targets import IGNORE
 from .folders import Sample
 from .weather import DEGRADATIONS, weathered
@@ -111,7 +113,7 @@ def photometric(
 def fit_short_side(sample: Sample, size: int, patch: int) -> Sample:
     """Resize so that the short side is about ``size`` and both are multiples of ``patch`` (validation)."""
     scale = size / min(sample.labels.shape)
-    height, width = (max(1, round(side * scale / patch)) * patch for side in sample.labels.shape)
+    height, width = (patches(side * scale, patch) * patch for side in sample.labels.shape)
     image = cv2.resize(
         sample.image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from eomt_anomaly.model import patches
 from eomt_anomaly.runtime import Engine, Prediction
 from eomt_anomaly.runtime.network import choose_precision, cpu_has_bf16
 
@@ -47,7 +48,7 @@ def ways(device: str, short_side: int, patch: int, exported: Path | None = None)
 
     short_side: px, as the model was trained; patch: px. exported: a folder of training/export.py.
     """
-    smaller = max(1, round(SMALLER * short_side / patch)) * patch
+    smaller = patches(SMALLER * short_side, patch) * patch
     found = [
         Way(REFERENCE, "nothing: fp32, each mask enlarged before its sigmoid", {"precision": "exact"}),
         Way("fp32", "sigmoid and sums before enlarging", {"precision": "fp32"}),

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eomt_anomaly.model import EomtExt, Label
+from eomt_anomaly.model import EomtExt, Label, patches
 from eomt_anomaly.model.scores import bounded
 
 from ..baselines import AnomalyPredictor, EomtExtPredictor
@@ -57,7 +57,7 @@ class Predictor:
         self.labels: tuple[Label, ...] = tuple(opened.config.labels)
         self.scores = tuple(opened.score_names)
         self.short_side = short_side or opened.config.image_size
-        self.grid = max(1, round(self.short_side / opened.config.patch_size))  # patches along the short side
+        self.grid = patches(self.short_side, opened.config.patch_size)  # patches along the short side
 
     @torch.inference_mode()
     def __call__(self, sample: Sample, names: Sequence[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:

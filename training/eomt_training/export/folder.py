@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import torch
 
+from eomt_anomaly.model import patches
 from eomt_anomaly.model.checkpoint import CALIBRATION, CONFIG, WEIGHTS, file_sha256
 from eomt_anomaly.runtime.backends import SESSIONS
 from eomt_anomaly.runtime.checkpoints import EXPORT, default_checkpoint, open_checkpoint
@@ -115,7 +116,7 @@ def export_folder(
 def _check(size: tuple[int, int], patch: int, output: Path) -> None:
     for name, side in zip(("height", "width"), size):
         if side < patch or side % patch:
-            near = max(1, round(side / patch)) * patch
+            near = patches(side, patch) * patch
             raise ValueError(f"{name} {side} is not a multiple of the patch size {patch}: give {near}")
     others = output.exists() and not (output / EXPORT).is_file()
     if others and (not output.is_dir() or any(output.iterdir())):

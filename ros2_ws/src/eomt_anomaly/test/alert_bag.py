@@ -26,11 +26,13 @@ DEFINITIONS = Path(__file__).resolve().parents[2] / "eomt_anomaly_msgs" / "msg"
 
 @contextlib.contextmanager
 def recording(bag, topic, domain):
-    """Record while the context lasts; then the bag is closed."""
+    """Record while the context lasts; then the bag is closed. Yields a call: how much was heard so far."""
+    heard = bag.with_suffix(".heard")
     environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    process = subprocess.Popen([sys.executable, __file__, str(bag), topic], env=environment)
+    with heard.open("w") as out:
+        process = subprocess.Popen([sys.executable, __file__, str(bag), topic], env=environment, stdout=out)
     try:
-        yield process
+        yield lambda: heard.stat().st_size
         process.terminate()
         assert process.wait(30) == 0
     finally:
@@ -50,8 +52,12 @@ def main(bag, topic):
     node = rclpy.create_node("bag_recorder", enable_rosout=False)
     with Writer(bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection(topic, TYPE, typestore=types)
-        node.create_subscription(ObstacleAlertArray, topic,
-                                 lambda data: writer.write(connection, time.time_ns(), data), DEEP, raw=True)
+
+        def record(data):
+            writer.write(connection, time.time_ns(), data)
+            print(end=".", flush=True)
+
+        node.create_subscription(ObstacleAlertArray, topic, record, DEEP, raw=True)
         while not ended:
             rclpy.spin_once(node, timeout_sec=0.1)
     node.destroy_node()

@@ -218,19 +218,25 @@ def test_a_signal_during_a_batch_leaves_no_process_and_no_shared_memory(sign):
     assert not [child for child in started if Path(f"/proc/{child}").exists()]
 
 
+def judged_and_killed(process, client, box):
+    """Judges twenty obstacles one by one, then SIGKILL: their stamps, and the shared memory left behind."""
+    sent = []
+    for _ in range(20):
+        header = client.send(picture(obstacle=True))
+        sent.append((header.stamp.sec, header.stamp.nanosec))
+        client.until(lambda: box[-1].header.stamp == header.stamp)   # noqa: B023 (called at once)
+    left = shared_memory(process.pid) - shared_memory(os.getpid())
+    process.kill()
+    assert process.wait(10) == -signal.SIGKILL
+    client.spin(0.5)
+    return sent, left
+
+
 def test_a_kill_loses_nothing_that_was_said_before_it_and_a_new_process_goes_on():
     with detector(**QUICK) as (process, client, log):
         box = client.listen(ALERTS, ObstacleAlertArray, DEEP)
         clear(client)
-        sent = []
-        for _ in range(20):
-            header = client.send(picture(obstacle=True))
-            sent.append((header.stamp.sec, header.stamp.nanosec))
-            client.until(lambda: box[-1].header.stamp == header.stamp)   # noqa: B023 (called at once)
-        left = shared_memory(process.pid) - shared_memory(os.getpid())
-        process.kill()
-        assert process.wait(10) == -signal.SIGKILL
-        client.spin(0.5)
+        sent, left = judged_and_killed(process, client, box)
         before = list(box)
         first = before[0].sequence
         assert [m.sequence for m in before] == list(range(first, first + len(before)))
@@ -250,22 +256,17 @@ def test_a_kill_loses_nothing_that_was_said_before_it_and_a_new_process_goes_on(
 def test_a_bag_that_is_recorded_over_a_kill_and_a_restart_has_every_alert_that_came_before(tmp_path):
     with detector(**QUICK) as (process, client, log):
         box, domain = client.listen(ALERTS, ObstacleAlertArray, DEEP), client.context.get_domain_id()
-        with recording(tmp_path / "bag", ALERTS, domain):
+        with recording(tmp_path / "bag", ALERTS, domain) as heard:
             client.until(lambda: client.node.count_subscribers(ALERTS) == 2)
             client.spin(1.0)                # the recorder may need longer to find the detector
             first = len(box)
             clear(client)
-            for _ in range(20):
-                header = client.send(picture(obstacle=True))
-                client.until(lambda: box[-1].header.stamp == header.stamp)   # noqa: B023 (called at once)
-            left = shared_memory(process.pid) - shared_memory(os.getpid())
-            process.kill()
-            assert process.wait(10) == -signal.SIGKILL
-            client.spin(0.5)
-            before = len(box)
+            _, left = judged_and_killed(process, client, box)
+            before, of_old = len(box), heard()
             with detector(environment={"ROS_DOMAIN_ID": str(domain)}, **QUICK):
                 client.until(lambda: any(m.level == CLEAR for m in box[before:]),
                              meanwhile=lambda: client.send(picture()))
+                client.until(lambda: heard() > of_old)   # the recorder may meet the new process later
                 client.spin(0.5)
             after = len(box)
         for file in left:

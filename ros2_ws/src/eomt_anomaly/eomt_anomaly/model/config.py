@@ -42,6 +42,11 @@ def _numbers(values: tuple[Any, ...]) -> bool:
     return all(type(value) in (int, float) and abs(value) < 1e9 for value in values)
 
 
+def patches(side: float, patch: int) -> int:
+    """How many patches a side of `side` px is shown to the network as: the nearest number, at least one."""
+    return max(1, round(side / patch))
+
+
 def numbered_labels(count: int) -> tuple[Label, ...]:
     """``count`` placeholder labels with distinct grey levels, for models whose classes have no names."""
     return tuple(Label(i, f"class_{i}", (i * 255 // max(count - 1, 1),) * 3) for i in range(count))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model import EomtExt
+from ..model import EomtExt, patches
 from ..model.scores import SCORES
 from .backends import BACKENDS, SESSIONS, Graph, GraphPipeline, open_session
 from .checkpoints import EXPORT, EXPORT_COMMAND, Opened, default_checkpoint, open_checkpoint
@@ -110,7 +110,7 @@ class Engine:
         self.device = str(self._device)
         self.labels = opened.config.labels
         self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
-        self.grid = max(1, round(self.short_side / opened.config.patch_size))   # patches along the short side
+        self.grid = patches(self.short_side, opened.config.patch_size)   # patches along the short side
         self.calibration = opened.calibration
         self.score = score or opened.score or opened.calibration.get("score", opened.config.score)
         _one_of("score", self.score, SCORES)

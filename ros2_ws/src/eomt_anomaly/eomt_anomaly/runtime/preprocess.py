@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..model import patches
+
 MODES = ("rectangle", "windows")
 WIDEST = 4   # rectangle: longer images are shrunk to at most WIDEST * (patches of the short side)^2 patches
 
@@ -48,7 +50,7 @@ def plan(height: int, width: int, side: int, patch: int, mode: str = "rectangle"
         side: short side of the network's input, px; rounded to a multiple of `patch`.
         max_tokens: most patches of one pass in rectangle mode; None: WIDEST squares of the short side.
     """
-    grid = max(1, round(side / patch))
+    grid = patches(side, patch)
     if mode == "windows":
         return cover(height, width, (grid * patch, grid * patch))
     limit = WIDEST * grid * grid if max_tokens is None else max_tokens

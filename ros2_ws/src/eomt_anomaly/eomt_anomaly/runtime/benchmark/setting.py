@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from ...model import ANOMALY, EomtExt, EomtExtConfig
+from ...model import ANOMALY, EomtExt, EomtExtConfig, patches
 from ..checkpoints import open_checkpoint
 from ..preprocess import Plan, plan
 
@@ -60,7 +60,7 @@ class Setting:
         if self.side % patch or self.side < patch:
             raise ValueError(
                 f"side {self.side} is not a positive multiple of the patch size {patch}: "
-                f"give {max(1, round(self.side / patch)) * patch}"
+                f"give {patches(self.side, patch) * patch}"
             )
         return model.requires_grad_(False)
 
