@@ -51,9 +51,13 @@ train:  ## the default recipe: ARGS="--data.camvid_root DIR --data.drives_root D
 	$(SETUP) train
 	@$(ENTER) && python training/fit.py fit --config training/configs/camvid/small_476.yaml $(ARGS)
 
-bench:  ## the engine against transformers, ONNX Runtime and OpenVINO, page in out/bench: [ARGS="--model base"]
+# With CamVid: the default checkpoint (another: ARGS="--checkpoint DIR"), and mIoU, AuPRC and FPR95 of every contestant.
+TRAINED = --checkpoint ros2_ws/src/eomt_anomaly/eomt_anomaly/checkpoints/default --image 360 480 --side 476
+bench:  ## the engine against its peers, page in out/bench: [ARGS="--model base"] [CAMVID=folder STAMPS=folder]
 	$(SETUP) test
-	@$(ENTER) && python -m eomt_anomaly.runtime.bench --output out/bench $(ARGS)
+	@$(ENTER) && python -m eomt_anomaly.runtime.bench $(if $(CAMVID),$(TRAINED)) --output out/bench $(ARGS) $(if $(CAMVID),\
+	  --output out/bench && python training/bench_labelled.py --bench out/bench --root '$(CAMVID)' \
+	    $(if $(STAMPS),--stamps '$(STAMPS)') --every 4)
 
 # No stages and no memory: both are mostly CPU time, and the memory of a compiled network means compiling it again.
 bench-gpu:  ## on CUDA, about 12 minutes of an H100: [CASES="small-640 scaling"] [CAMVID=folder STAMPS=folder]

@@ -17,7 +17,6 @@ import argparse
 import datetime
 import json
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,6 @@ from eomt_anomaly.model.checkpoint import read_config  # noqa: E402
 from eomt_anomaly.runtime import Engine  # noqa: E402
 from eomt_anomaly.runtime.checkpoints import default_checkpoint  # noqa: E402
 from eomt_anomaly.runtime.host import device_name  # noqa: E402
-from eomt_training.data.cutouts import load_cutouts  # noqa: E402
-from eomt_training.data.datasets import DATASETS  # noqa: E402
-from eomt_training.data.folders import drives  # noqa: E402
 from eomt_training.evaluation.approximations import (  # noqa: E402
     LIMITS,
     REFERENCE,
@@ -45,13 +41,10 @@ from eomt_training.evaluation.approximations import (  # noqa: E402
     table,
     ways,
 )
-from eomt_training.evaluation.frames import Frames, every, pasted  # noqa: E402
+from eomt_training.evaluation.labelled import about_frames, add_options, labelled_frames  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
 from eomt_training.evaluation.results import without_nan  # noqa: E402
-from eomt_training.labels import LABELS, ground_ids, require_classes  # noqa: E402
 
-DATA: dict[str, Callable[..., Frames]] = {**DATASETS, "drives": drives}
-CLASSES = {**LABELS, "drives": LABELS["camvid"]}
 BEYOND_LIMITS = 2  # exit status
 
 
@@ -64,12 +57,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--backbone", help="file or folder of the frozen backbone, if it is in no usual place")
     add("--exported", type=Path, help="folder of training/export.py: ONNX Runtime and OpenVINO beside torch")
     add("--ways", nargs="+", metavar="NAME", help=f"only these; {REFERENCE} is always among them")
-    add("--data", choices=tuple(DATA), default="camvid")
-    add("--root", type=Path, required=True, help="the data set's folder")
-    add("--split", default="val")
-    add("--stamps", type=Path, help="folder of RGBA cut-outs; its evaluation half is pasted")
-    add("--every", type=int, default=1, help="use every n-th frame")
-    add("--seed", type=int, default=0)
+    add_options(parser)
     add("--threads", type=int, help="for the network's arithmetic on a CPU")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--output", type=Path, help="also write the result to this JSON file")
@@ -99,8 +87,7 @@ def main(argv: list[str] | None = None) -> int:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """What --output holds; ``default_within`` is None where --ways leaves the default out."""
     config, digest = read_config(args.checkpoint)
-    require_classes(config.labels, CLASSES[args.data], args.data)
-    frames = labelled_frames(args)
+    frames = labelled_frames(args, config.labels)
     chosen = choose(ways(args.device, config.image_size, config.patch_size, args.exported), args.ways)
     fixed = {"device": args.device, "threads": args.threads}
     with ExitStack() as stack:
@@ -112,7 +99,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             if engine.checkpoint_sha256 != digest:
                 raise ValueError(f"{args.exported} was not exported from {args.checkpoint}: export it again")
             engine.warmup([frames[0].labels.shape])
-        rows = compare(engines, frames, len(config.labels), lambda i: tqdm(i, unit="frame", leave=False))
+        runs = {name: engine.infer for name, engine in engines.items()}
+        rows = compare(runs, frames, len(config.labels), lambda i: tqdm(i, unit="frame", leave=False))
         score = engines[REFERENCE].score
     for way in chosen:
         rows[way.name] |= {"about": way.about, "default": is_default(way, args.device),
@@ -124,9 +112,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "limits": LIMITS,
         "default": default,
         "default_within": rows[default]["within"] if default else None,
-        "frames": len(frames),
-        **{name: getattr(args, name) for name in ("data", "split", "every", "seed", "device", "threads")},
-        "pasted": args.stamps is not None,
+        **about_frames(args, frames),
+        "device": args.device,
+        "threads": args.threads,
         "checkpoint": args.checkpoint.resolve().name,
         "weights_sha256": digest,
         "short_side": config.image_size,
@@ -136,17 +124,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "commit": git_commit("../ros2_ws/src/eomt_anomaly/eomt_anomaly/runtime"),
         "date": datetime.date.today().isoformat(),
     }
-
-
-def labelled_frames(args: argparse.Namespace) -> Frames:
-    """The frames of `evaluate.py anomaly` with the same options; ValueError where none has outliers."""
-    if args.data != "drives" and not args.stamps:
-        raise ValueError(f"{args.data} has no outliers: give --stamps DIR to paste unseen objects")
-    frames: Frames = every(DATA[args.data](args.root, args.split), args.every)
-    if args.stamps:
-        cutouts = list(load_cutouts(str(args.stamps), "eval").values())
-        frames = pasted(frames, [cutouts], args.seed, ground_ids(CLASSES[args.data]))
-    return frames
 
 
 def choose(every_way: list[Way], names: list[str] | None) -> list[Way]:

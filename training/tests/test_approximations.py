@@ -67,7 +67,7 @@ def test_differences_are_counted_by_hand():
     frames = [Sample(np.zeros((2, 2, 3), np.uint8), labels, "f")] * 2
     right = Says([[0, 1], [0, 0]], [[0.1, 0.2], [0.9, 0.0]], 10)
     wrong = Says([[0, 0], [0, 1]], [[0.1, 0.6], [0.5, 0.0]], 4)
-    rows = compare({"exact": right, "other": wrong}, frames, 2)
+    rows = compare({"exact": right.infer, "other": wrong.infer}, frames, 2)
     assert rows["exact"] == {"miou": 100, "auprc": 100, "fpr95": 0, "agreement": 100, "anomaly_max": 0,
                              "anomaly_mean": 0, "ms": 10, "exceeds": [], "within": True,
                              "difference": {"miou": 0, "auprc": 0, "fpr95": 0}}  # fmt: skip

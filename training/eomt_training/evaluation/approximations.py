@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +25,8 @@ from .semantic import Progress
 LIMITS = {"miou": 0.2, "auprc": 0.5, "fpr95": 0.5}  # most that a default may differ by, in points of a %
 REFERENCE = "exact"
 SMALLER = 0.75  # of the short side, for comparison
+Run = Callable[[Sequence[np.ndarray]], list[Prediction]]  # `Engine.infer`, or what does the same
 _DECISIVE = ("backend", "mode", "short_side", "max_tokens", "compile")  # what is computed, with the precision
-
-
-class Infers(Protocol):
-    """What is asked of an `Engine`."""
-
-    def infer(self, images: Sequence[np.ndarray]) -> list[Prediction]: ...
 
 
 @dataclass(frozen=True)
@@ -120,14 +115,14 @@ class Tally:
 
 
 def compare(
-    engines: Mapping[str, Infers], frames: Frames, num_classes: int, progress: Progress = iter
+    runs: Mapping[str, Run], frames: Frames, num_classes: int, progress: Progress = iter
 ) -> dict[str, dict[str, Any]]:
     """`Tally.result` and `judged` of each way, interleaved frame by frame; the first is the reference."""
-    tallies = {name: Tally(num_classes) for name in engines}
+    tallies = {name: Tally(num_classes) for name in runs}
     for i in progress(range(len(frames))):
         sample = frames[i]
         image = np.ascontiguousarray(sample.image)
-        predictions = {name: engine.infer([image])[0] for name, engine in engines.items()}
+        predictions = {name: run([image])[0] for name, run in runs.items()}
         reference = next(iter(predictions.values()))
         for name, prediction in predictions.items():
             tallies[name].add(prediction, reference, sample.labels)
@@ -146,15 +141,15 @@ def judged(row: Mapping[str, float], reference: Mapping[str, float]) -> dict[str
     return {"difference": difference, "exceeds": exceeds, "within": not exceeds}
 
 
-def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """`compare`'s rows, with ``about`` and ``default``, in Markdown."""
-    head = ("way", "what is approximated", "mIoU %", "AuPRC %", "FPR95 %", "classes agree %",
+def table(rows: Mapping[str, Mapping[str, Any]], about: str = "what is approximated") -> str:
+    """`compare`'s rows, with ``about`` (the head of that column too) and ``default``, in Markdown."""
+    head = ("way", about, "mIoU %", "AuPRC %", "FPR95 %", "classes agree %",
             "anomaly, max and mean difference", "ms", "within limits")  # fmt: skip
     lines = [head, ("---",) * len(head)]
     for name, row in rows.items():
         metrics = (f"{row[m]:.2f} ({row['difference'][m]:+.2f})" for m in LIMITS)
         lines.append((
-            f"`{name}`{', the default' if row['default'] else ''}", row["about"], *metrics,
+            f"`{name}`{', the default' if row.get('default') else ''}", row["about"], *metrics,
             f"{row['agreement']:.2f}", f"{row['anomaly_max']:.2g}, {row['anomaly_mean']:.2g}",
             f"{row['ms']:.0f}", "yes" if row["within"] else f"no: {', '.join(row['exceeds'])}",
         ))  # fmt: skip

@@ -41,6 +41,7 @@ def engine_page(result: Mapping[str, Any]) -> str:
         section("Peak memory", _memory(rows)),
         section("Arithmetic", _arithmetic(result)),
         section("Agreement with the fp32 exact reference", _agreement(rows, result["reference_classes"])),
+        section("Quality on labelled frames", _labelled(result["labelled"])) if "labelled" in result else "",
         section("Pre- and post-processing on their own", _stages(result["stages"]))
         if result["stages"]
         else "",
@@ -139,6 +140,24 @@ def _agreement(rows: Sequence[Mapping[str, Any]], classes: int) -> str:
     ]  # fmt: skip
     return table(("", "same class, %", "anomaly: largest difference", "mean difference"), cells) + (
         f"<p class=soft>The reference's class map has {classes} classes.</p>"
+    )
+
+
+def _labelled(found: Mapping[str, Any]) -> str:
+    """What training/bench_labelled.py adds."""
+    metrics = {"miou": "mIoU %", "auprc": "AuPRC %", "fpr95": "FPR95 %"}
+    cells = [
+        (name, *(f"{row[m]:.2f} ({row['difference'][m]:+.2f})" for m in metrics), f"{row['agreement']:.2f}",
+         f"{row['anomaly_max']:.2g}", f"{row['anomaly_mean']:.2g}")
+        for name, row in found["contestants"].items()
+    ]  # fmt: skip
+    head = ("", *metrics.values(), "same class, %", "anomaly: largest difference", "mean difference")
+    frames = f"{found['frames']} frames of {found['data']} {found['split']}"
+    return (
+        table(head, cells)
+        + f"<p class=soft>{escape(frames)}{', unseen objects pasted' * found['pasted']}; in brackets the "
+        f"difference to {escape(found['reference'])}, in points.</p>"
+        + (_skipped(found["skipped"]) if found["skipped"] else "")
     )
 
 

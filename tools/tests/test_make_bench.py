@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""`make bench-gpu`, which needs a GPU: every case is asked for, and one that fails costs no other."""
+"""`make bench` with labelled frames; `make bench-gpu`, which needs a GPU: every case is asked for, and one
+that fails costs no other."""
 
 import os
 import shutil
@@ -7,6 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from eomt_anomaly.model.checkpoint import read_config
+from eomt_anomaly.runtime import bench
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,8 +23,8 @@ def make(tmp_path):
     stand_in.write_text('#!/bin/bash\necho "$*"\n[[ "$*" != *"--model large"* ]]\n')
     stand_in.chmod(0o755)
 
-    def run(*variables):
-        call = ["make", "-s", "bench-gpu", "SETUP=@true", "ENTER=true", *variables]
+    def run(*variables, target="bench-gpu"):
+        call = ["make", "-s", target, "SETUP=@true", "ENTER=true", *variables]
         path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
         return subprocess.run(
             call, cwd=ROOT, env=os.environ | {"PATH": path}, timeout=60, capture_output=True, text=True
@@ -43,3 +47,15 @@ def test_some_cases_on_data_of_ones_own(make):
     assert done.returncode == 0, done.stderr
     assert "out/bench-gpu/base-640 --frames 9" in done.stdout and "small" not in done.stdout
     assert "approximations.py --device cuda --data camvid --root some where --stamps stamps" in done.stdout
+
+
+def test_bench_measures_labelled_frames_where_they_are_named(make):
+    assert make(target="bench").stdout == "-m eomt_anomaly.runtime.bench --output out/bench\n"
+    done = make("CAMVID=some where", "STAMPS=stamps", "ARGS=--checkpoint c --output x", target="bench")
+    first, second = done.stdout.splitlines()
+    assert first.endswith("--checkpoint c --output x --output out/bench")  # where the second looks for it
+    assert second.startswith("training/bench_labelled.py --bench out/bench --root some where --stamps stamps")
+    args = bench.arguments(make("CAMVID=c", target="bench").stdout.splitlines()[0].split()[2:])
+    assert read_config(ROOT / args.checkpoint)[0].image_size == args.side
+    done = make("CAMVID=c", "ARGS=--model large", target="bench")
+    assert done.returncode and "bench_labelled" not in done.stdout
