@@ -5,13 +5,15 @@
 
   python training/card.py --checkpoint DIR --environment RUN/environment.json ... --semantic TITLE=a.json ...
 
-Each measurement is a file that `evaluate.py --output` wrote; several of a kind become several columns.
+Each measurement is a file that `evaluate.py --output` wrote; several of a kind become several columns. Sections of
+what is not given stay as the card has them, so one can be measured anew where the files of the others are gone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--environment", type=Path, nargs="+", required=True, help="of each stage, in order")
+    parser.add_argument("--environment", type=Path, nargs="+", default=[], help="of each stage, in order")
     for kind in ("semantic", "anomaly", "control"):
         parser.add_argument(f"--{kind}", type=Path, nargs="*", default=[], metavar="TITLE=FILE")
     args = parser.parse_args()
@@ -56,8 +58,26 @@ def main() -> int:
     parts = [INTRODUCTION.format(notice=" ".join(NOTICE.split())), training(stages)]
     parts += [semantic(named(args.semantic)), anomaly(named(args.anomaly)), control(named(args.control))]
     parts.append(threshold(json.loads((args.checkpoint / "calibration.json").read_text())))
-    (args.checkpoint / "README.md").write_text("\n".join(part for part in parts if part))
+    card = args.checkpoint / "README.md"
+    kept = sections(card.read_text()) if card.is_file() else {}
+    made = sections("\n".join(part for part in parts if part))
+    card.write_text("".join(text.rstrip() + "\n\n" for text in ordered({**kept, **made})).rstrip() + "\n")
     return 0
+
+
+ORDER = ("# ", "## Data", "## Training", "## Classes", "## Anomalies", "## Control", "## Alert threshold")
+
+
+def sections(card: str) -> dict[str, str]:
+    """A card's parts by their first line, a heading of the first or second level."""
+    parts = re.split(r"^(?=##? )", card, flags=re.MULTILINE)
+    return {part.splitlines()[0]: part for part in parts if part.strip()}
+
+
+def ordered(parts: dict[str, str]) -> list[str]:
+    """The parts in the card's order; of one kind, in the order given."""
+    rank = {heading: [heading.startswith(kind) for kind in ORDER].index(True) for heading in parts}
+    return [parts[heading] for heading in sorted(parts, key=rank.__getitem__)]
 
 
 def named(pairs: list[Path]) -> dict[str, dict[str, Any]]:
@@ -67,6 +87,8 @@ def named(pairs: list[Path]) -> dict[str, dict[str, Any]]:
 
 
 def training(stages: list[dict[str, Any]]) -> str:
+    if not stages:
+        return ""
     text = "## Training\n"
     for stage in stages:
         text += (

@@ -102,3 +102,29 @@ def test_the_card_is_written(tmp_path, monkeypatch, measurement):
     monkeypatch.setattr(sys, "argv", ["card.py", *map(str, arguments)])
     assert card.main() == 0
     assert "## Anomalies: unseen objects" in (tmp_path / "README.md").read_text()
+
+
+def test_what_is_measured_anew_replaces_its_section_and_leaves_the_others(tmp_path, monkeypatch):
+    def write(**files):
+        given = ["card.py", "--checkpoint", str(tmp_path)]
+        for option, (title, content) in files.items():
+            path = tmp_path / f"{option}.json"
+            path.write_text(json.dumps(content))
+            given += [f"--{option}", f"{title}={path}" if title else str(path)]
+        monkeypatch.setattr(sys, "argv", given)
+        assert card.main() == 0
+        return (tmp_path / "README.md").read_text()
+
+    (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION))
+    stage = {"command": "fit.py fit", "steps": 9, "minutes": 3.0, "device": "cpu", "threads": 2}
+    stage |= {"precision": "bf16", "torch": "2", "seed": 0, "git_commit": "abc"}
+    first = write(environment=("", stage), anomaly=("drives", OLD))
+    assert "9 steps in 3 minutes" in first and "90.0 (88.0 to 92.0)" in first
+    other = OLD | {"scores": {"eomt_ext": OLD_ROW | {"auprc": 50.0}}}
+    assert "90.0 (88.0 to 92.0)" in (both := write(anomaly=("pasted", other))) and "50.0 (88.0" in both
+    again = write(anomaly=("drives", other))
+    assert "90.0 (88.0" not in again and again.count("## Anomalies: drives") == 1, "it was measured anew"
+    assert "9 steps in 3 minutes" in again and again.count("## ") == both.count("## ")
+    headings = [line for line in again.splitlines() if line.startswith("#")]
+    assert headings[0].startswith("# EoMT") and headings[-1] == "## Alert threshold"
+    assert write() == again
