@@ -72,7 +72,8 @@ class Detector(LifecycleNode):
         self._model_info = self.create_publisher(ModelInfo, "~/model_info", qos.LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self._diagnosed = float("-inf")
-        self._told: Any = None   # the engine that the last ModelInfo describes
+        self._ruled: Any = None  # the engine that the rules and the last ModelInfo are of
+        self._ruling = threading.Lock()   # the executor's thread and the heartbeat's make rules
         self._degraded = ""      # what was last said of memory
         self._off_size = ""      # ... and of a threshold for another size
         Services(self)
@@ -116,7 +117,7 @@ class Detector(LifecycleNode):
                     return FAILURE
             if worker.failure is not None:
                 raise worker.failure
-            self._apply_rules()
+            self._apply_rules(self._engine)
             for camera in self._cameras.values():
                 camera.open(self._engine.model_id)
         except Exception as error:
@@ -178,7 +179,7 @@ class Detector(LifecycleNode):
 
     def _tear_down(self) -> bool:
         self._close_gate()
-        worker, self._worker, self._told, self._degraded = self._worker, None, None, ""
+        worker, self._worker, self._ruled, self._degraded = self._worker, None, None, ""
         stopped = worker is None or worker.stop(self.parameters["stall_timeout"])
         if not stopped:
             self.get_logger().warning("the worker is still busy with the engine and is left behind, but "
@@ -227,24 +228,26 @@ class Detector(LifecycleNode):
     def _batching(self) -> Batching:
         return Batching(self.parameters["max_batch"], self.parameters["batch_window"])
 
-    def _apply_rules(self) -> None:
-        params = rules(self._engine, self.parameters)
-        self._pipeline.look = look(self._engine, self.parameters)
-        for camera in self._cameras.values():
-            camera.restart(params)
-        if warning := too_high(self._engine, params.threshold):
-            self.get_logger().warning(warning)
-        self._tell_model(self._engine)
+    def _apply_rules(self, engine: Any) -> None:
+        """Judge anew, by the parameters in force and in the patches of this engine."""
+        with self._ruling:
+            params = rules(engine, self.parameters)
+            self._pipeline.look = look(engine, self.parameters)
+            for camera in self._cameras.values():
+                camera.restart(params)
+            if warning := too_high(engine, params.threshold):
+                self.get_logger().warning(warning)
+            self._tell_model(engine)
+            self._ruled = engine
 
     def _tell_model(self, engine: Any) -> None:
         info = model_info(engine, self.parameters)
         info.header.stamp = self.get_clock().now().to_msg()
         self._model_info.publish(info)
         warning = off_size(engine, self.parameters["threshold"])
-        if warning and (engine is not self._told or warning != self._off_size):
+        if warning and (engine is not self._ruled or warning != self._off_size):
             self.get_logger().warning(warning)
         self._off_size = warning
-        self._told = engine
 
     def _may_set(self, changes: list[Parameter]) -> SetParametersResult:
         why = self.parameters.refusal(changes, configured=self._engine is not None)
@@ -259,9 +262,10 @@ class Detector(LifecycleNode):
         if self._engine is None:
             return
         if any(change.name.startswith(RULES) for change in changes):
-            self._apply_rules()
+            self._apply_rules(self._engine)
         else:
-            self._pipeline.look = look(self._engine, self.parameters)
+            with self._ruling:
+                self._pipeline.look = look(self._engine, self.parameters)
         for camera in self._cameras.values():
             camera.calibrate()
 
@@ -274,7 +278,7 @@ class Detector(LifecycleNode):
         worker = self._worker
         if worker is None or not worker.settled.is_set():
             return Reason.NONE
-        if worker.rebuilding:
+        if worker.rebuilding or worker.engine is not self._ruled:   # until the rules are of this engine
             return Reason.WARMING_UP
         stalled = worker.busy_for() > self.parameters["stall_timeout"] or worker.dead
         return Reason.STALLED_WORKER if stalled else Reason.NONE
@@ -282,23 +286,23 @@ class Detector(LifecycleNode):
     def _beat(self) -> None:
         """Each duty by itself: what fails in one must not cost the others."""
         duties: list[Callable[[], Any]] = [camera.announce for camera in self._cameras.values()]
-        duties += [self._diagnose, self._tell_new_engine, self._watch.end_if_hung, self._watch.guard]
+        duties += [self._diagnose, self._follow_engine, self._watch.end_if_hung, self._watch.guard]
         for duty in duties:
             try:
                 duty()
             except Exception as error:
                 self._beat_failed(error)
 
-    def _tell_new_engine(self) -> None:
+    def _follow_engine(self) -> None:
         """Memory ran out, or there is more again: another engine, perhaps on another device."""
-        worker, told = self._worker, self._told
+        worker, ruled = self._worker, self._ruled
         if worker is None or worker.rebuilding:
             return
         if worker.degraded != self._degraded:
             self._degraded = worker.degraded
             self.get_logger().warning(f"memory: {worker.degraded or 'all runs as configured again'}")
-        if told not in (None, worker.engine):
-            self._tell_model(worker.engine)
+        if ruled not in (None, worker.engine):
+            self._apply_rules(worker.engine)
 
     def _diagnose(self) -> None:
         now = time.monotonic()
