@@ -61,6 +61,9 @@ class Detector(LifecycleNode):
         super().__init__("detector", enable_logger_service=True, **kwargs)
         self._built = False   # rclpy destroys what a constructor left behind, too
         self.parameters = Parameters(self)
+        if unknown := self.parameters.unknown():
+            self.get_logger().warning("given parameters that this node does not have do nothing: "
+                                      f"{', '.join(unknown)}; check their spelling, and `cameras`")
         self._stopping = stopping or threading.Event()
         self._make_engine, self._problem = make_engine, ""
         self._worker: Worker | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -166,6 +167,20 @@ class Parameters:
 
     def __getitem__(self, name: str) -> Any:
         return self._node.get_parameter(name).value
+
+    def unknown(self) -> list[str]:
+        """Names given at the start that the node does not have, each with the name that may be meant.
+
+        A camera's block that only repeats defaults is none: the installed parameter file has one of `front`.
+        """
+        names = []
+        for name, parameter in self._node._parameter_overrides.items():   # rclpy has no public way
+            defaults = {spec.name: spec.default for spec in camera_specs(name.partition(".")[0])}
+            if not (self._node.has_parameter(name) or name.startswith("qos_overrides.")
+                    or parameter.value == defaults.get(name)):
+                meant = get_close_matches(name, self.specs, n=1, cutoff=0.9)
+                names.append(f"{name} ({meant[0]}?)" if meant else name)
+        return sorted(names)
 
     def refusal(self, changes: list[Parameter], configured: bool) -> str:
         """Why these changes cannot be made together, or ""."""
