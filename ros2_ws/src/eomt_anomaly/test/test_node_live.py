@@ -475,6 +475,18 @@ def test_parameters_that_the_node_does_not_have_are_told():
             "check their spelling, and `cameras`")
 
 
+def test_a_quality_of_service_that_is_overridden_for_one_topic_is_that_topics_alone():
+    override = {"qos_overrides./left/image_raw.subscription.reliability": "reliable"}
+    with detector(cameras="[left, right]", **override) as (_, client, _):
+        def reliability(topic):
+            return [end.qos_profile.reliability for end in client.node.get_subscriptions_info_by_topic(topic)]
+
+        client.until(lambda: reliability("/right/camera_info"))   # opened last
+        assert reliability("/left/image_raw") == [ReliabilityPolicy.RELIABLE]
+        for topic in ("/left/camera_info", "/right/image_raw", "/right/camera_info"):
+            assert reliability(topic) == [ReliabilityPolicy.BEST_EFFORT], topic
+
+
 def test_the_clock_of_a_bag_is_followed_and_its_loop_starts_anew():
     from builtin_interfaces.msg import Time
     from rosgraph_msgs.msg import Clock
