@@ -52,6 +52,7 @@ class FakeEngine:
                    "date": "2026-01-02", "method": "quantile"}
     checkpoint_sha256, model_id, device = "0" * 64, "fake", "cpu"
     jpeg = choice = None
+    batched = True
     backend = "torch"
 
     def __init__(self, settings):

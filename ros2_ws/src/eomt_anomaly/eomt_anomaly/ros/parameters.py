@@ -87,8 +87,10 @@ GENERAL = (
          when=LIVE),
     Spec("max_age", 0.5, "s; frames older than this are dropped before inference", 0.01, 60.0, when=LIVE),
     Spec("stale_timeout", 1.0, "s; a judgement of an older frame is worth UNKNOWN", 0.05, 120.0, when=LIVE),
-    Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there", 0.0, 1.0, when=LIVE),
-    Spec("max_batch", 4, "most frames in one pass of the network", 1, 32, when=LIVE),
+    Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there (on CUDA)", 0.0, 1.0,
+         when=LIVE),
+    Spec("max_batch", 4, "most frames in one pass of the network, on CUDA; a CPU takes them one by one", 1,
+         32, when=LIVE),
     Spec("stall_timeout", 2.0, "s on one batch after which alerts say STALLED_WORKER", 0.1, 600.0, when=LIVE),
     Spec("worker_timeout", 60.0, "s on one batch, or on one call in the executor, after which the process "
          "ends with an error, to be restarted", 1.0, 3600.0, when=LIVE),
