@@ -21,9 +21,10 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from eomt_anomaly.ros.launch_helpers import (
-    camera_parameters,
     file_cameras,
     full_name,
+    is_true,
+    node_parameters,
     parse_cameras,
     render_rviz,
 )
@@ -41,7 +42,8 @@ ARGUMENTS = (
      "empty: what params_file says, or torch"),
     ("params_file", str(SHARE / "config" / "detector.yaml"), "YAML file of the node's parameters"),
     ("rviz", "false", "true: open RViz on the first camera and the others"),
-    ("use_sim_time", "false", "true: take the time from /clock, as bags are played with"),
+    ("use_sim_time", "", "true: take the time from /clock, as bags are played with; empty: what params_file "
+     "says, or false"),
     ("namespace", "", "namespace of the node and of relative topics"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("respawn", "true", "true: start the detector again when it dies or ends with an error"),
@@ -51,30 +53,26 @@ ARGUMENTS = (
 def start(context):
     """The actions, now that the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    cameras = parse_cameras(given["cameras"])
-    sim_time = given["use_sim_time"].lower() in ("true", "1")
-    overrides = {"use_sim_time": sim_time, **camera_parameters(cameras)}
-    overrides |= {name: given[name] for name in ("checkpoint", "backbone", "device", "backend")
-                  if given[name]}
     actions = [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds_shm.xml"))
                for name in PROFILE_VARIABLES if name not in os.environ]
+    overrides = node_parameters(given)
     detector = LifecycleNode(
         package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],
-        parameters=[given["params_file"], overrides], ros_arguments=["--log-level", given["log_level"]],
-        output="screen", emulate_tty=True, respawn=given["respawn"].lower() in ("true", "1"),
-        respawn_delay=2.0)
+        parameters=[given["params_file"], *([overrides] if overrides else [])],
+        ros_arguments=["--log-level", given["log_level"]], output="screen", emulate_tty=True,
+        respawn=is_true(given["respawn"]), respawn_delay=2.0)
     # launch starts again whatever has ended; a detector that was asked to end (status 0) stays so.
     at_rest = OnProcessExit(target_action=detector, on_exit=lambda event, _: None if event.returncode else [
         EmitEvent(event=ShutdownProcess(process_matcher=matches_action(detector)))])
     actions += [RegisterEventHandler(at_rest), detector]
-    if given["rviz"].lower() in ("true", "1"):
-        shown = list(cameras) or file_cameras(Path(given["params_file"]).read_text(encoding="utf-8"),
-                                              full_name(given["namespace"]))
+    if is_true(given["rviz"]):
+        shown = list(parse_cameras(given["cameras"])) or file_cameras(
+            Path(given["params_file"]).read_text(encoding="utf-8"), full_name(given["namespace"]))
         text = render_rviz((SHARE / "rviz" / "detector.rviz").read_text(), given["namespace"], shown)
         with tempfile.NamedTemporaryFile("w", prefix="detector_", suffix=".rviz", delete=False) as file:
             file.write(text)
         actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", file.name],
-                            parameters=[{"use_sim_time": sim_time}], output="log"))
+                            parameters=[{"use_sim_time": is_true(given["use_sim_time"])}], output="log"))
     return actions
 
 

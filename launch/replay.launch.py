@@ -23,6 +23,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
 
+from eomt_anomaly.ros.launch_helpers import is_true
+
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
 ARGUMENTS = (
     ("bag", None, "rosbag2 folder, or an .mcap or .db3 file"),
@@ -38,7 +40,7 @@ ARGUMENTS = (
 def play(context):
     """The bag's player, now that the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    options = ["--clock", "--rate", given["rate"]] + ["--loop"] * (given["loop"].lower() in ("true", "1"))
+    options = ["--clock", "--rate", given["rate"]] + ["--loop"] * is_true(given["loop"])
     player = Node(package="eomt_anomaly", executable="bag_player", name="bag_player", output="screen",
                   arguments=[given["bag"], *options])
     done = OnProcessExit(target_action=player,

@@ -137,6 +137,16 @@ def test_every_ros_package_that_is_imported_is_declared():
     assert ros <= declared, f"not in package.xml: {sorted(ros - declared)}"
 
 
+def test_every_package_that_the_launch_files_start_is_declared():
+    declared = {tag.text for tag in manifest("eomt_anomaly") if tag.tag == "exec_depend"}
+    started = {"ros2launch"}  # `ros2 launch` itself
+    for path in (ROOT / "launch").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "package":
+                started.add(ast.literal_eval(node.value))
+    assert started - {"eomt_anomaly"} <= declared, f"not in package.xml: {sorted(started - declared)}"
+
+
 def test_every_requirement_is_pinned_and_is_what_runs_here():
     lines = [
         line.split("#")[0].strip()

@@ -8,6 +8,7 @@ import fit
 import numpy as np
 import pytest
 import torch
+import yaml
 from recipe_runs import NETWORK, TRAINING, metrics_of, shrunk
 
 from eomt_anomaly.model import EomtExt
@@ -52,6 +53,20 @@ def data(tmp_path, cityscapes_root, coco_root, stamps_root):
         "ade20k": {"data.root": ade, "data.stamps_root": stamps_root},
         "coco": {"data.root": coco, "data.stamps_root": stamps_root},
     }
+
+
+def test_a_second_file_adds_to_the_models_options(tmp_path, capsys):
+    """One option of its own drops none of the recipe's; what the command line says after it wins."""
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("model: {options: {dense_anomaly: true, num_queries: 30}}")
+    files = ["--config", str(fit.DEFAULT_RECIPE), "--config", str(changes)]
+    with pytest.raises(SystemExit):
+        fit.main(["fit", *files, "--model.options.image_size=252", "--print_config"])
+    recipe = yaml.safe_load(fit.DEFAULT_RECIPE.read_text())["model"]
+    model = yaml.safe_load(capsys.readouterr().out)["model"]
+    changed = {"dense_anomaly": True, "num_queries": 30, "image_size": 252}
+    assert model["options"] == {**recipe["options"], **changed}
+    assert model["lr"] == recipe["lr"]
 
 
 @pytest.mark.slow

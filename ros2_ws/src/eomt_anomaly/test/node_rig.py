@@ -52,11 +52,12 @@ class FakeEngine:
                    "date": "2026-01-02", "method": "quantile"}
     checkpoint_sha256, model_id, device = "0" * 64, "fake", "cpu"
     jpeg = choice = None
-    grid = 0
+    batched = True
     backend = "torch"
 
     def __init__(self, settings):
         self.short_side = settings.short_side or 320
+        self.grid = self.short_side // 14
         self.precision = f"fp32 at {self.short_side} px"
         if settings.checkpoint == "missing":
             raise FileNotFoundError("checkpoint 'missing' is not a folder")

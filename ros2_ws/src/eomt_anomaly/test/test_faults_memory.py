@@ -58,6 +58,20 @@ def test_what_was_given_up_for_memory_comes_back_by_itself_and_is_told():
         assert process.poll() is None and "Traceback" not in text
 
 
+def test_the_smallest_region_that_counts_follows_the_engine_down_and_up():
+    """In patches: 112 px of the picture at 320 px, 187 px at 240 px, and the obstacle has 144 px."""
+    with detector(oom_retry_s=8.0, monitor__min_area_patches=15.0, **QUICK) as (process, client, _):
+        info, _ = listen(client)
+        obstacle = lambda: client.send(picture(obstacle=True))   # noqa: E731
+        client.level(STOP, 20.0, meanwhile=obstacle)
+        client.send(picture(trick=4))
+        client.until(lambda: info[-1].precision == "fp32 at 240 px")
+        client.level(CLEAR, 20.0, meanwhile=obstacle)            # less than three quarters of a patch
+        client.until(lambda: info[-1].precision == "fp32 at 320 px", meanwhile=obstacle)
+        client.level(STOP, 20.0, meanwhile=obstacle)
+        assert process.poll() is None
+
+
 def test_where_nothing_is_left_to_give_up_it_is_an_error_until_memory_suffices():
     with detector(short_side=300, oom_retry_s=0.0, **QUICK) as (process, client, log):
         _, diagnostics = listen(client)

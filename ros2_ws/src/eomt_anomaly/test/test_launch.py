@@ -15,7 +15,13 @@ import pytest
 import yaml
 
 from eomt_anomaly.alerts import Reason
-from eomt_anomaly.ros.launch_helpers import camera_parameters, file_cameras, full_name, parse_cameras
+from eomt_anomaly.ros.launch_helpers import (
+    camera_parameters,
+    file_cameras,
+    full_name,
+    node_parameters,
+    parse_cameras,
+)
 
 PACKAGE = Path(__file__).parents[1]
 LAUNCH = next(place for place in (PACKAGE / "launch", PACKAGE.parents[2] / "launch") if place.is_dir())
@@ -25,12 +31,20 @@ PROMISED = {"detector": {"cameras", "checkpoint", "backbone", "device", "backend
             "replay": {"bag", "cameras", "rate", "loop", "rviz", "respawn"}}
 
 
-def declared(name):
-    """The ARGUMENTS of a launch file, as {name: meaning}, read without running it."""
+def rows(name):
+    """The ARGUMENTS of a launch file (name, default, meaning), read without running it."""
     tree = ast.parse((LAUNCH / f"{name}.launch.py").read_text())
-    table = next(node.value for node in tree.body if isinstance(node, ast.Assign)
-                 and node.targets[0].id == "ARGUMENTS")
-    return {row.elts[0].value: row.elts[2].value for row in table.elts}
+    return next(node.value for node in tree.body if isinstance(node, ast.Assign)
+                and node.targets[0].id == "ARGUMENTS").elts
+
+
+def declared(name):
+    """{argument: meaning} of a launch file."""
+    return {row.elts[0].value: row.elts[2].value for row in rows(name)}
+
+
+def default(name, argument):
+    return next(row.elts[1].value for row in rows(name) if row.elts[0].value == argument)
 
 
 @pytest.mark.parametrize("name", PROMISED)
@@ -49,6 +63,15 @@ def test_cameras_are_names_with_or_without_topics():
 
 def test_without_cameras_those_of_the_parameter_file_stand():
     assert camera_parameters(parse_cameras("")) == {}
+
+
+def test_an_argument_that_is_not_given_leaves_the_parameter_file_its_word():
+    silent = dict.fromkeys(declared("detector"), "")
+    assert node_parameters(silent) == {}
+    assert node_parameters(silent | {"use_sim_time": "True", "device": "cuda", "cameras": "a=/b"}) == {
+        "use_sim_time": True, "device": "cuda", "cameras": ["a"], "a.image_topic": "/b"}
+    assert node_parameters(silent | {"use_sim_time": "false"}) == {"use_sim_time": False}
+    assert default("detector", "use_sim_time") == ""
 
 
 PARAMETERS = """

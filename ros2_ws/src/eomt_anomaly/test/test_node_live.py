@@ -464,6 +464,29 @@ def test_wrong_parameters_at_the_start_end_it_with_a_message(parameters, words):
         assert words in log.read_text() and "Traceback" not in log.read_text()
 
 
+def test_parameters_that_the_node_does_not_have_are_told():
+    file = str(HERE.parent / "config" / "detector.yaml")   # has a block for `front`, of nothing but defaults
+    with detector("--params-file", file, cameras="[left]", left__hight_m=1.4, front__pitch_deg=3.0,
+                  monitor__clear_frame=3, qos_overrides__x=1) as (_, client, log):
+        client.level(UNKNOWN, topic="/detector/left/alerts")
+        told = [line for line in log.read_text().splitlines() if "do nothing" in line]
+        assert len(told) == 1 and told[0].partition("do nothing: ")[2] == (
+            "front.pitch_deg, left.hight_m (left.height_m?), monitor.clear_frame (monitor.clear_frames?); "
+            "check their spelling, and `cameras`")
+
+
+def test_a_quality_of_service_that_is_overridden_for_one_topic_is_that_topics_alone():
+    override = {"qos_overrides./left/image_raw.subscription.reliability": "reliable"}
+    with detector(cameras="[left, right]", **override) as (_, client, _):
+        def reliability(topic):
+            return [end.qos_profile.reliability for end in client.node.get_subscriptions_info_by_topic(topic)]
+
+        client.until(lambda: reliability("/right/camera_info"))   # opened last
+        assert reliability("/left/image_raw") == [ReliabilityPolicy.RELIABLE]
+        for topic in ("/left/camera_info", "/right/image_raw", "/right/camera_info"):
+            assert reliability(topic) == [ReliabilityPolicy.BEST_EFFORT], topic
+
+
 def test_the_clock_of_a_bag_is_followed_and_its_loop_starts_anew():
     from builtin_interfaces.msg import Time
     from rosgraph_msgs.msg import Clock

@@ -19,6 +19,8 @@ LIMITS = {"worker_timeout": 0.3, "build_timeout": 0.6}
 class Stuck:
     """An engine, and its handler, that hang where they are told to, until released."""
 
+    batched = False
+
     def __init__(self, where):
         self.where, self.release, self.hangs = where, threading.Event(), threading.Event()
 

@@ -32,6 +32,8 @@ class OutOfMemoryError(RuntimeError):
 class Engine:
     """Answers every image with its own value; raises what an image or the test asks for."""
 
+    batched = True
+
     def __init__(self, settings):
         self.settings, self.short_side, self.batches, self.closed = settings, settings.short_side, [], False
         self.trouble = lambda images: None
@@ -102,6 +104,15 @@ def test_frames_of_two_cameras_go_through_in_one_batch():
         rig.feed(a=1, b=2)
         assert sorted(rig.judged) == [("a", 1), ("b", 2)]
         assert rig.engines[0].batches == [2] and rig.engines[0].warmed == [(4, 4)]
+
+
+def test_an_engine_that_takes_images_one_by_one_gets_one_at_a_time_and_nobody_waits_for_the_others():
+    class Processor(Engine):
+        batched = False
+
+    with Rig(Processor) as rig:
+        rig.feed(a=1, b=2)
+        assert sorted(rig.judged) == [("a", 1), ("b", 2)] and rig.engines[0].batches == [1, 1]
 
 
 def test_a_bad_message_does_not_cost_the_other_camera_its_frame():

@@ -202,7 +202,7 @@ def test_checkpoint_folder_identity_and_calibration(tmp_path):
         assert [label.name for label in plain.labels] == [f"c{i}" for i in range(5)]
         assert plain.drivable_ids == (2,)
         assert plain.device == "cpu" and plain.short_side == 56
-        assert plain.grid == 56 // MODEL.config.patch_size
+        assert plain.grid == 56 // MODEL.config.patch_size and not plain.batched
         image = picture(40, 70)
         with Engine(MODEL, device="cpu", precision="fp32") as memory:
             assert same(plain.infer([image])[0], memory.infer([image])[0])

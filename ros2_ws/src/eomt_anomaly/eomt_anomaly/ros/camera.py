@@ -77,7 +77,7 @@ class Camera:
         for kind, name, callback in ((CompressedImage if compressed else Image, topic, self._on_image),
                                      (CameraInfo, info, self._on_info)):
             self._subscriptions.append(self._node.create_subscription(
-                kind, name, callback, qos.INPUT, qos_overriding_options=override))
+                kind, name, callback, qos.camera_input(), qos_overriding_options=override))
 
     def close(self) -> None:
         """Remove the topics; alerts go on."""

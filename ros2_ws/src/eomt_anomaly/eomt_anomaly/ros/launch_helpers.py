@@ -32,6 +32,20 @@ def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
             **{f"{name}.image_topic": topic for name, topic in cameras.items() if topic}}
 
 
+def node_parameters(given: Mapping[str, str]) -> dict[str, object]:
+    """What the arguments of detector.launch.py set; where one is empty, the params file's word stands."""
+    parameters = camera_parameters(parse_cameras(given["cameras"]))
+    if given["use_sim_time"]:
+        parameters["use_sim_time"] = is_true(given["use_sim_time"])
+    return parameters | {name: given[name] for name in ("checkpoint", "backbone", "device", "backend")
+                         if given[name]}
+
+
+def is_true(text: str) -> bool:
+    """Whether a launch argument says yes."""
+    return text.lower() in ("true", "1")
+
+
 def full_name(namespace: str) -> str:
     """The detector's full name: "robot" → "/robot/detector"."""
     return "/".join(["", *filter(None, namespace.split("/")), NODE.lstrip("/")])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -86,8 +87,10 @@ GENERAL = (
          when=LIVE),
     Spec("max_age", 0.5, "s; frames older than this are dropped before inference", 0.01, 60.0, when=LIVE),
     Spec("stale_timeout", 1.0, "s; a judgement of an older frame is worth UNKNOWN", 0.05, 120.0, when=LIVE),
-    Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there", 0.0, 1.0, when=LIVE),
-    Spec("max_batch", 4, "most frames in one pass of the network", 1, 32, when=LIVE),
+    Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there (on CUDA)", 0.0, 1.0,
+         when=LIVE),
+    Spec("max_batch", 4, "most frames in one pass of the network, on CUDA; a CPU takes them one by one", 1,
+         32, when=LIVE),
     Spec("stall_timeout", 2.0, "s on one batch after which alerts say STALLED_WORKER", 0.1, 600.0, when=LIVE),
     Spec("worker_timeout", 60.0, "s on one batch, or on one call in the executor, after which the process "
          "ends with an error, to be restarted", 1.0, 3600.0, when=LIVE),
@@ -166,6 +169,20 @@ class Parameters:
 
     def __getitem__(self, name: str) -> Any:
         return self._node.get_parameter(name).value
+
+    def unknown(self) -> list[str]:
+        """Names given at the start that the node does not have, each with the name that may be meant.
+
+        A camera's block that only repeats defaults is none: the installed parameter file has one of `front`.
+        """
+        names = []
+        for name, parameter in self._node._parameter_overrides.items():   # rclpy has no public way
+            defaults = {spec.name: spec.default for spec in camera_specs(name.partition(".")[0])}
+            if not (self._node.has_parameter(name) or name.startswith("qos_overrides.")
+                    or parameter.value == defaults.get(name)):
+                meant = get_close_matches(name, self.specs, n=1, cutoff=0.9)
+                names.append(f"{name} ({meant[0]}?)" if meant else name)
+        return sorted(names)
 
     def refusal(self, changes: list[Parameter], configured: bool) -> str:
         """Why these changes cannot be made together, or ""."""

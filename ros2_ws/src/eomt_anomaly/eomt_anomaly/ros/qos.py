@@ -6,9 +6,6 @@ from __future__ import annotations
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
-# Cameras publish best effort or reliable: a best-effort reader matches both. Old frames are worthless.
-INPUT = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
-
 # Pictures: a reliable writer matches readers of either kind; depth 1 keeps slow readers from adding latency.
 PICTURE = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.RELIABLE)
 
@@ -19,6 +16,14 @@ LATCHED = QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=Relia
 DIAGNOSTICS = QoSProfile(depth=10)
 
 MISSED_BEATS = 5   # heartbeats that may be lost before DDS tells the readers
+
+
+def camera_input() -> QoSProfile:
+    """Cameras publish best effort or reliable: a best-effort reader matches both. Old frames are worthless.
+
+    A new profile for each subscription: rclpy writes what is overridden for one topic into the profile.
+    """
+    return QoSProfile(depth=1, history=HistoryPolicy.KEEP_LAST, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def alerts(heartbeat_period: float) -> QoSProfile:

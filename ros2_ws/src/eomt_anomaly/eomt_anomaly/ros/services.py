@@ -12,7 +12,7 @@ from std_srvs.srv import SetBool, Trigger
 from eomt_anomaly_msgs.srv import SetThreshold
 
 if TYPE_CHECKING:
-    from .detector import Detector
+    from .node import Detector
 
 
 class Services:

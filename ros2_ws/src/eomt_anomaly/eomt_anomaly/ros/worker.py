@@ -112,7 +112,8 @@ class Worker:
             if self._ladder.due():
                 self._step_up()
             batching = self._batching()
-            size = 1 if self._ladder.rung.single else batching.size
+            # An engine that takes images one by one gains nothing, and each would wait for the last.
+            size = batching.size if self.engine.batched and not self._ladder.rung.single else 1
             frames = self._mailbox.take(size, batching.window, timeout=0.2)
             if frames:
                 self._busy_since = time.monotonic()

@@ -108,6 +108,7 @@ class Engine:
             self.short_side = min(opened.size)
             network = Graph(opened, open_session(backend, opened.graph, threads, self.precision))
         self.device = str(self._device)
+        self.batched = self._device.type == "cuda"   # else the images of one call are run one after another
         self.labels = opened.config.labels
         self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
         self.grid = patches(self.short_side, opened.config.patch_size)   # patches along the short side
