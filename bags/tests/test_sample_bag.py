@@ -122,3 +122,38 @@ def test_licence_names_the_track_and_its_authors():
     text = (BAG.parent / "LICENSE.md").read_text()
     for word in ("ruudskogen", "Free Art License", "Tor Arne Hustvedt", "Andrew Sumner", "torcs-data"):
         assert word in text
+
+
+@pytest.fixture
+def maker():
+    pytest.importorskip("moderngl", reason="moderngl is not installed")
+    import make_sample_bag
+
+    return make_sample_bag
+
+
+def test_the_bag_s_labels_are_those_of_the_drive_without_names_and_specks(maker):
+    labels = np.full((40, 60), ROAD, np.uint8)
+    labels[5:15, 5:15], labels[5:15, 15:20], labels[30:32, 30:40], labels[0] = 200, 203, 201, VOID
+    truth = maker.ground_truth(labels)
+    assert np.all(truth[5:15, 5:20] == OUTLIER), "obstacles that touch are one"
+    assert np.all(truth[30:32, 30:40] == VOID), "20 pixels are a speck"
+    assert np.array_equal(truth == ROAD, labels == ROAD) and np.all(truth[0] == VOID)
+
+
+def test_the_drive_of_the_bag_can_be_measured(maker, tmp_path):
+    from eomt_training.data.sequences import Sequence
+
+    labels = np.full((360, 640), ROAD, np.uint8)
+    labels[100:110, 50:70] = 200 + maker.OBSTACLES.index("log")
+    folder = maker.SequenceFolder(tmp_path)
+    for metres in (12.0, 10.7):
+        folder.add(np.zeros((360, 640, 3), np.uint8), labels, {1: 30.0, 2: metres})
+    with pytest.raises(FileNotFoundError, match="sequence.json is missing"):
+        Sequence(tmp_path)
+    folder.finish(np.eye(3))
+    drive = Sequence(tmp_path)
+    assert len(drive) == 2 and not drive.clean and drive.image(1).shape == (360, 640, 3)
+    [log] = drive.visible(1)
+    assert (log.obstacle, log.distance_m, log.box) == (2, 10.7, (50, 100, 20, 10))
+    assert drive.about["obstacles"][2] == {"id": 2, "kind": "log", "on_road": True}

@@ -96,6 +96,7 @@ def make_bag(
     label_size: tuple[int, int] | None = None,
     info: bool = True,
     images: tuple[str, ...] = (IMAGE,),
+    every: dict[str, int] | None = None,
     first: int = 5,
     road: int = ROAD,
     damaged: tuple[int, ...] = (),
@@ -104,7 +105,8 @@ def make_bag(
     """Write a recording and return its folder.
 
     `compression`: "", "file" or "message"; `label_size`: width and height of the labels, where they are not
-    the pictures'; `images`: the topics; `damaged`: frames whose JPEG is cut in half;
+    the pictures'; `images`: the topics, compressed where the name ends so; `every`: of which only every n-th
+    frame is there; `damaged`: frames whose JPEG is cut in half;
     `trick`: how the rig's engine shall misbehave, see `node_rig.FakeEngine`.
     """
     plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}[storage]
@@ -112,8 +114,14 @@ def make_bag(
     if compression:
         writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
     with writer:
-        kind = "sensor_msgs/msg/CompressedImage" if compressed else "sensor_msgs/msg/Image"
-        pictures = [writer.add_connection(topic, kind, typestore=TYPES) for topic in images]
+        pictures = [
+            writer.add_connection(
+                topic,
+                f"sensor_msgs/msg/{'Compressed' if compressed or topic.endswith('/compressed') else ''}Image",
+                typestore=TYPES,
+            )
+            for topic in images
+        ]
         truth = (
             writer.add_connection(LABELS, "sensor_msgs/msg/CompressedImage", typestore=TYPES)
             if labels
@@ -133,12 +141,13 @@ def make_bag(
             if infos:
                 put(infos, camera_info(size, stamp))
             for connection in pictures:
+                if index % (every or {}).get(connection.topic, 1):
+                    continue
+                is_jpeg = connection.msgtype.endswith("CompressedImage")
                 picture = (
-                    compressed_image(pixels, ".jpg", stamp)
-                    if compressed
-                    else raw_image(pixels, "rgb8", stamp)
+                    compressed_image(pixels, ".jpg", stamp) if is_jpeg else raw_image(pixels, "rgb8", stamp)
                 )
-                if index in damaged:
+                if is_jpeg and index in damaged:
                     picture.data = picture.data[: picture.data.size // 2]
                 put(connection, picture)
             if label_size:

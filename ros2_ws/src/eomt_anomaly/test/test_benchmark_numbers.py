@@ -122,14 +122,15 @@ def test_gpu_memory_is_the_process_s_own_where_the_driver_tells(tmp_path):
 
 def test_load_is_even_or_waits_for_the_answer(tmp_path):
     with Bag(make_bag(tmp_path / "bag", frames=4)) as bag:
-        records = load.pictures(bag, bag.topics[IMAGE])
-        assert len(load.pictures(bag, bag.topics[IMAGE], max_bytes=1)) == 1
-    even = list(load.evenly(records, 4.0, 6))
+        records = load.pictures(bag, [IMAGE])
+        assert len(load.pictures(bag, [IMAGE], max_bytes=1)) == 1
+    single = load.rounds(records, 1)
+    even = list(load.evenly(single, 4.0, 6))
     assert [due for due, _ in even] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
     assert [record for _, record in even] == [*records, *records[:2]]
 
     answers, sent = [0], []
-    for due, _ in load.one_by_one(records, 5, 10.0, time.monotonic(), lambda: answers[0]):
+    for due, _ in load.one_by_one(single, 5, 10.0, time.monotonic(), lambda: answers[0]):
         sent.append(due)
         answers[0] += 1
     assert len(sent) == 5 and sent == sorted(sent)
@@ -138,7 +139,7 @@ def test_load_is_even_or_waits_for_the_answer(tmp_path):
 def test_an_overloaded_node_is_judged_by_age_books_and_memory():
     good = {
         "frames_in": 10, "frames_out": 6, "dropped": {"overwritten": 4}, "age_ms": {"p99": 240.0},
-        "offered": True, "stages_ms": {"service": {"p50": 100.0}}, "fps": {"in": 20.0}, "wanted_hz": 20.0,
+        "offered": True, "stages_ms": {"service": {"p50": 100.0}}, "offered_hz": 20.0, "wanted_hz": 20.0,
         "resources": resources.summarize(course(), 6),
     }  # fmt: skip
     assert [check["met"] for check in modes.checks(good)] == [True] * 4
@@ -152,7 +153,7 @@ def made(mode, **more):
     recording, _ = make_recording()
     stages = {name: TIMES for name in ("wait", "decode", "inference", "overhead", "service", "outputs")}
     recording.check()
-    run = bench.summary_of(recording, "10 Hz", 10.0, stages, resources.summarize(course(), 10))
+    run = bench.summary_of({"front": recording}, "10 Hz", 10.0, stages, resources.summarize(course(), 10))
     times = [(frame.sent_s, 1e3 * frame.latency_s) for frame in recording.judged]
     about = {**summarize(recording), "mode": mode, "runs": [run, run | {"name": "20 Hz", "wanted_hz": 20.0}]}
     return {**about, **run, **more}, [benchmark_page.Course("10 Hz", times, course())]

@@ -76,13 +76,17 @@ class Drive:
         )
         noise = np.random.default_rng((self.look_seed, round(1000 * t)))
         rgb = drive.finish(rgb, np.random.default_rng(self.look_seed), 1.0, noise)
-        eye = -camera.world_to_camera[:3, :3].T @ camera.world_to_camera[:3, 3]
-        away = {i: float(np.hypot(*(item.model[:3, 3] - eye)[[0, 2]])) for i, item in enumerate(items)}
-        return rgb, labels, away
+        return rgb, labels, {i: metres_away(camera, item) for i, item in enumerate(items)}
 
     def on_road(self, obstacle: Actor) -> bool:
         """Whether the middle of an obstacle stands between the road's edges."""
         return bool(abs(obstacle.across) < self.track.width(obstacle.s) / 2)
+
+
+def metres_away(camera: Camera, item: Item) -> float:
+    """From the camera to the middle of an object, along the ground."""
+    eye = -camera.world_to_camera[:3, :3].T @ camera.world_to_camera[:3, 3]
+    return float(np.hypot(*(item.model[:3, 3] - eye)[[0, 2]]))
 
 
 def random_drive(

@@ -71,6 +71,7 @@ def benchmark_page(summary: Mapping[str, Any], courses: Sequence[Course]) -> str
         if summary.get("outputs")
         else "",
         section("Ratios", comparison(summary["compare"])) if summary.get("compare") else "",
+        section("By camera", _cameras(summary)) if summary.get("cameras") else "",
         section("Runs", _runs(runs)),
         section("Time by stage", _stages(runs, summary)),
         section("Latency of the headline run", _latency(summary, courses)),
@@ -130,7 +131,7 @@ def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
 def _search(found: Mapping[str, Any]) -> str:
     rows = [
         (f"{p['hz']:g}", "held" if p["held"] else "failed", f"{100 * p['loss']:.2f} %",
-         ", ".join(f"{n} {reason}" for reason, n in p["dropped"].items()) or "none")
+         _reasons(p["dropped"]))
         for p in found["probes"]
     ]  # fmt: skip
     limit = (100 * found["max_loss"], f"{100 * found['max_loss']:g} % allowed")
@@ -159,10 +160,26 @@ def _outputs(found: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
+def _cameras(summary: Mapping[str, Any]) -> str:
+    """The headline run camera by camera."""
+    rows = [
+        (name, of["frames_in"], of["frames_out"], _reasons(of["dropped"]), f"{100 * of['loss']:.2f} %",
+         *(number(of["latency_ms"][key]) for key in ("p50", "p95", "p99")),
+         number((of.get("age_ms") or {}).get("p99")))
+        for name, of in summary["cameras"].items()
+    ]  # fmt: skip
+    head = ("camera", "in", "out", "dropped", "lost", "p50", "p95", "p99", "age p99")
+    return table(head, rows) + "<p class=soft>Of the headline run; latencies and age in ms. The other " \
+        "sections are of all cameras together.</p>"  # fmt: skip
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "none"
+
+
 def _runs(runs: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        (r["name"], r["frames_in"], r["frames_out"],
-         ", ".join(f"{n} {reason}" for reason, n in r["dropped"].items()) or "none",
+        (r["name"], r["frames_in"], r["frames_out"], _reasons(r["dropped"]),
          *(number(r["latency_ms"][key]) for key in ("p50", "p95", "p99", "p999")),
          number((r.get("age_ms") or {}).get("p99")), number(r["jitter_ms"]["p50"]))
         for r in runs

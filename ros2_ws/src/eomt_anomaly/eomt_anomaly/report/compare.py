@@ -22,6 +22,7 @@ SAME = (
     "mode",
     "bag_sha256",
     "topic",
+    "camera",
     "device",
     "precision",
     "wanted_hz",
@@ -95,6 +96,9 @@ def _leaves(summary: Mapping[str, Any]) -> Iterator[str]:
     for stage in summary.get("stages_ms") or {}:
         yield f"stages_ms.{stage}.p50"
         yield f"stages_ms.{stage}.p99"
+    for camera in summary.get("cameras") or {}:
+        for number in ("latency_ms.p50", "latency_ms.p99", "age_ms.p99", "loss"):
+            yield f"cameras.{camera}.{number}"
     yield from NUMBERS
 
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,6 +59,7 @@ class Frame:
     the alert on this frame arrived (None: it was dropped), `age_s` how old the picture's stamp was then,
     `node_latency_s` what the node itself says it took. `maps(name)` gives the pictures the node made of it,
     None where one did not come: "overlay" uint8 [H,W,3], "mask" uint8 [H,W], "heatmap" float32 [H,W].
+    `camera` is the detector's name for where the picture comes from.
     """
 
     index: int
@@ -72,6 +73,7 @@ class Frame:
     reasons: int = 0
     boxes: tuple[Box, ...] = ()
     maps: Callable[[str], np.ndarray | None] = lambda name: None
+    camera: str = ""
 
     @property
     def judged(self) -> bool:
@@ -123,3 +125,24 @@ class Recording:
                 f"{len(self.frames)} frames in, {len(self.judged)} out and {lost} dropped "
                 f"({self.dropped}) do not add up: please report this"
             )
+
+
+def together(recordings: Sequence[Recording]) -> Recording:
+    """Several cameras of one run as one: frames in the order of publishing, drops added up.
+
+    There is no course of the level, for each camera has its own. One recording is returned as it is.
+    """
+    if len(recordings) == 1:
+        return recordings[0]
+    dropped: dict[str, int] = {}
+    for recording in recordings:
+        for reason, count in recording.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return replace(
+        recordings[0],
+        frames=sorted((f for r in recordings for f in r.frames), key=lambda frame: frame.sent_s),
+        levels=[],
+        dropped=dropped,
+        duration_s=max(r.duration_s for r in recordings),
+        notes=[note for r in recordings for note in r.notes],
+    )

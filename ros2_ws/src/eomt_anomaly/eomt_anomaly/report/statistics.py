@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .recording import CAUTION, LEVELS, UNKNOWN, Recording
+from .recording import CAUTION, LEVELS, UNKNOWN, Frame, Recording, together
 
+OF_ALL = ("threshold", "notes")  # of `summarize`: they belong to no single camera
 PERCENTILES = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "p999": 99.9}
 
 
@@ -34,13 +37,14 @@ def summarize(recording: Recording, quality: dict | None = None) -> dict:
         "frames_in": len(recording.frames),
         "frames_out": len(judged),
         "dropped": dict(recording.dropped),
+        "loss": round(1 - len(judged) / len(recording.frames), 5) if recording.frames else 0.0,
         "fps": {"in": _rate(recording.frames, "sent_s"), "out": _rate(judged, "received_s")},
         "duration_s": round(recording.duration_s, 3),
         "latency_ms": percentiles((f.latency_s for f in judged), 1e3),
         "age_ms": percentiles((f.age_s for f in judged), 1e3),
         "node_latency_ms": percentiles((f.node_latency_s for f in judged), 1e3),
-        "jitter_ms": percentiles(np.abs(np.diff([f.latency_s for f in judged])), 1e3),
-        "interval_ms": percentiles(np.diff([f.received_s for f in judged]), 1e3),
+        "jitter_ms": percentiles((abs(b.latency_s - a.latency_s) for a, b in _pairs(judged)), 1e3),
+        "interval_ms": percentiles((b.received_s - a.received_s for a, b in _pairs(judged)), 1e3),
         "publish_lateness_ms": percentiles((f.sent_s - f.due_s for f in recording.frames), 1e3),
         "alerts": alerts_summary(recording),
         "quality": quality,
@@ -48,6 +52,24 @@ def summarize(recording: Recording, quality: dict | None = None) -> dict:
         **recording.info,
         "notes": list(recording.notes),
     }
+
+
+def summarize_cameras(
+    recordings: Mapping[str, Recording], quality: Mapping[str, dict | None] | None = None
+) -> dict[str, Any]:
+    """`summarize` of a run by camera's name: of the only one, or of all together with `cameras` for each.
+
+    Levels, alerts and quality are a camera's own: with several they stand in `cameras` alone.
+    """
+    quality = quality or {}
+    if len(recordings) == 1:
+        [(name, recording)] = recordings.items()
+        return summarize(recording, quality.get(name))
+    each = {}
+    for name, recording in recordings.items():
+        numbers = summarize(replace(recording, info={}), quality.get(name))
+        each[name] = {key: value for key, value in numbers.items() if key not in OF_ALL}
+    return {**summarize(together(list(recordings.values()))), "alerts": None, "cameras": each}
 
 
 def alerts_summary(recording: Recording) -> dict:
@@ -84,6 +106,15 @@ def seconds_at_level(recording: Recording) -> dict[str, float]:
     for begin, end, level, _ in level_runs(recording):
         seconds[LEVELS[level]] += end - begin
     return {name: round(value, 3) for name, value in seconds.items()}
+
+
+def _pairs(judged: list[Frame]) -> Iterator[tuple[Any, Any]]:
+    """Each judged frame with the one before it of its camera."""
+    before: dict[str, Frame] = {}
+    for frame in judged:
+        if frame.camera in before:
+            yield before[frame.camera], frame
+        before[frame.camera] = frame
 
 
 def _rate(frames: list, when: str) -> float | None:

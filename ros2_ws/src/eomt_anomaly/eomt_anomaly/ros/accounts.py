@@ -18,7 +18,7 @@ class ReplayError(RuntimeError):
 def recording_of(
     recorder: Recorder, pictures: list[Sent], begin: float, before: Counters, after: Counters
 ) -> Recording:
-    """One run's recording: `pictures` were sent after `begin` (monotonic), the counters of before and after.
+    """One camera in one run: its `pictures` sent after `begin` (monotonic), its counters before and after.
 
     Raises ReplayError if the detector saw other pictures than ours.
     """
@@ -29,7 +29,9 @@ def recording_of(
             arrived.setdefault(stamp.sec * 1_000_000_000 + stamp.nanosec, arrival)
     frames = []
     for index, sent in enumerate(pictures):
-        frame = Frame(index, stamp_of(sent.record.data), sent.due_s, sent.sent_s)
+        frame = Frame(
+            index, stamp_of(sent.record.data), sent.due_s, sent.sent_s, camera=recorder.camera
+        )
         if sent.stamp_ns is not None and (answer := arrived.get(sent.stamp_ns)) is not None:
             message = answer.message
             frame.received_s, frame.age_s = answer.received - begin, answer.age_s
@@ -41,12 +43,12 @@ def recording_of(
     model = recorder.model
     channels = list(model.class_colors)
     end = max(
-        frames[-1].sent_s, *(f.received_s or 0.0 for f in frames)
+        (max(f.sent_s, f.received_s or 0.0) for f in frames), default=0.0
     )  # what comes later is the silence after it
     return Recording(
         frames,
         levels,
-        _dropped(frames, before, after),
+        _dropped(recorder.camera, frames, before, after),
         end,
         class_names=list(model.class_names),
         class_colors=list(zip(*[iter(channels)] * 3)),
@@ -55,7 +57,7 @@ def recording_of(
     )
 
 
-def _dropped(frames: list[Frame], before: Counters, after: Counters) -> dict[str, int]:
+def _dropped(camera: str, frames: list[Frame], before: Counters, after: Counters) -> dict[str, int]:
     """Where the frames without an alert went, by the detector's counters; zero counts are left out."""
     judged = sum(frame.judged for frame in frames)
     lost = {reason: count - before.dropped.get(reason, 0) for reason, count in after.dropped.items()}
@@ -64,8 +66,8 @@ def _dropped(frames: list[Frame], before: Counters, after: Counters) -> dict[str
     lost["unfinished"] = after.pending
     if min(lost.values()) < 0 or judged + sum(lost.values()) != len(frames):
         raise ReplayError(
-            f"{len(frames)} pictures were published and {judged} alerts came, but the detector counted "
-            f"{after.frames_in - before.frames_in} in and {lost} dropped: something else publishes on "
-            "its topic, or it was restarted"
+            f"camera {camera}: {len(frames)} pictures were published and {judged} alerts came, but the "
+            f"detector counted {after.frames_in - before.frames_in} in and {lost} dropped: something else "
+            "publishes on its topic, or it was restarted"
         )
     return {reason: count for reason, count in lost.items() if count}

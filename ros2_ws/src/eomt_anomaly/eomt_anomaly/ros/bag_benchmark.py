@@ -56,8 +56,9 @@ def main(
             summary, courses = as_recorded(args, module, _say)
         write_json(args.output / "summary.json", summary)
         (args.output / "report.html").write_text(benchmark_page(summary, courses), encoding="utf-8")
-        if summary["quality"] is not None:
-            print(report_lines(summary))
+        for camera, of in summary.get("cameras", {"": summary}).items():
+            if of.get("quality") is not None:
+                print(*([f"camera {camera}"] if camera else []), report_lines(of), sep="\n")
         print(text.report(summary))
         print(f"wrote {args.output / 'summary.json'} and report.html")
         return 0 if summary["frames_out"] else 1

@@ -147,7 +147,8 @@ class Bag:
             if len(images) > 1:
                 raise BagError(
                     f"{self.path} has {len(images)} topics with pictures; choose one (--topic NAME, "
-                    f"or TOPIC=NAME with make):\n{self.listing(images)}"
+                    "or TOPIC=NAME with make), or in bag_benchmark some (--topics NAME NAME) or all "
+                    f"(--topics all):\n{self.listing(images)}"
                 )
             chosen = images[0]
         if not chosen.count:

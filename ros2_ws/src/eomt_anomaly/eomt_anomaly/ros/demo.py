@@ -93,12 +93,13 @@ def main(argv: list[str] | None = None, module: str = "eomt_anomaly.ros.detector
         for name in ("overlay.mp4", "report.html", "summary.json"):
             (args.output / name).unlink(missing_ok=True)  # an old report must not pass for this one's
         with measured(args, args.output, PICTURES, say, module) as result:
-            if not result.recording.judged:
+            recording = result.views[0].recording
+            if not recording.judged:
                 raise ReplayError(
-                    f"no frame came back from the detector: {result.recording.dropped}. See "
+                    f"no frame came back from the detector: {recording.dropped}. See "
                     f"{args.output / 'detector.log'}"
                 )
-            result.recording.notes += [*notes, *NOTES]
+            recording.notes += [*notes, *NOTES]
             write(result, args.output, say)
             print(report_lines(result.summary))
         print(f"\nopen {args.output / 'report.html'}", flush=True)
@@ -123,7 +124,7 @@ def sample_bag() -> Path:
 
 def write(result: Result, output: Path, say) -> None:
     """overlay.mp4, report.html and summary.json."""
-    recording, summary = result.recording, result.summary
+    recording, summary = result.views[0].recording, result.summary
     summary["notes"] = list(recording.notes)
     spans = summary["quality"]["obstacles"]["encounter_spans_s"] if summary["quality"] else []
     say("writing overlay.mp4")
@@ -139,7 +140,7 @@ def write(result: Result, output: Path, say) -> None:
     write_video(output / "overlay.mp4", views(), frame_rate(recording))
     say("writing report.html")
     (output / "report.html").write_text(
-        page(recording, summary, result.labels, "overlay.mp4", poster[0] if poster else None),
+        page(recording, summary, result.views[0].labels, "overlay.mp4", poster[0] if poster else None),
         encoding="utf-8",
     )
     write_json(output / "summary.json", summary)
@@ -147,9 +148,10 @@ def write(result: Result, output: Path, say) -> None:
 
 def _pictures(result: Result) -> Iterator[np.ndarray]:
     """The published pictures as RGB; grey where one cannot be decoded."""
-    wanted = {frame.source_ns for frame in result.recording.frames}
+    view = result.views[0]
+    wanted = {frame.source_ns for frame in view.recording.frames}
     last = np.full((360, 640, 3), 128, np.uint8)
-    for record in result.bag.records([result.topic.name]):
+    for record in result.bag.records([view.camera.topic.name]):
         if stamp_of(record.data) in wanted:
             try:
                 last = to_rgb(ros_message(record))

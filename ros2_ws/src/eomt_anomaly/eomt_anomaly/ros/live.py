@@ -15,13 +15,13 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import Trigger
 
-from ..report.recording import Recording
+from ..report.recording import LEVELS, UNKNOWN, Recording
 from .accounts import ReplayError, recording_of
-from .bag_io import Bag, Record, Topic
+from .bag_io import Bag, Record
 from .player import Player, Sent
 from .processes import Child, isolate
 from .recorder import Counters, Recorder
-from .start import Settings, published_as, start_detector
+from .start import Settings, start_detector
 
 NODE = "eomt_anomaly_replay"
 SETTLE_S = 1.5  # after the last frame's end, for the last messages and a fresh /diagnostics
@@ -31,23 +31,34 @@ Play = Callable[[float, Callable[[Sent], Any]], Any]
 
 
 class Live:
-    """The player's and the recorder's side; `detector` brings the other one. Made by `connect`."""
+    """The player and a recorder for each camera; `detector` brings the other side. Made by `connect`."""
 
     def __init__(
         self,
         settings: Settings,
         bag: Bag,
-        topic: Topic,
         node: Node,
-        recorder: Recorder,
+        recorders: dict[str, Recorder],
         say: Callable[[str], Any],
     ):
-        self.settings, self.bag, self.topic, self.recorder = settings, bag, topic, recorder
+        """`recorders` by the camera's name, in the order of `settings.cameras`."""
+        self.settings, self.bag, self.recorders = settings, bag, recorders
         self._node, self._say = node, say
-        self._info = bag.camera_info_of(topic.name)
-        names = [topic.name] + ([self._info.name] if self._info else [])
-        self.player = Player(node, bag, names, {topic.name: published_as(topic)}, stamped=names)
+        self._pictures = {camera.topic.name: camera.name for camera in settings.cameras}
+        self._infos = list(dict.fromkeys(c.info.name for c in settings.cameras if c.info))
+        names = [*self._pictures, *self._infos]
+        remap = {camera.topic.name: camera.published_as for camera in settings.cameras}
+        self.player = Player(node, bag, names, remap, stamped=names)
         self._child: Child | None = None
+
+    @property
+    def recorder(self) -> Recorder:
+        """The first camera's: what is not of a camera, each of them hears."""
+        return next(iter(self.recorders.values()))
+
+    def answers(self) -> int:
+        """How many pictures were answered so far, by an alert or a refusal."""
+        return sum(recorder.answers for recorder in self.recorders.values())
 
     @property
     def pid(self) -> int | None:
@@ -62,17 +73,16 @@ class Live:
         """
         with contextlib.ExitStack() as stack:
             if not self.settings.attach:
-                child = start_detector(self.settings, self.topic, self._info)
-                self._child = stack.enter_context(child)
+                self._child = stack.enter_context(start_detector(self.settings))
             self._wait_ready()
             yield
 
-    def run(self, play: Play, what: str, progress: bool = True) -> Recording:
+    def run(self, play: Play, what: str, progress: bool = True) -> dict[str, Recording]:
         """One measured run: `play(begin, on_sent)` publishes, and returns early once the player is stopped.
 
-        Raises ReplayError, ChildError, or what `play` raises.
+        Returns each camera's recording. Raises ReplayError, ChildError, or what `play` raises.
         """
-        before = self.recorder.counters
+        before = {name: recorder.counters for name, recorder in self.recorders.items()}
         sent: list[Sent] = []
         failure: list[BaseException] = []
         self._say(what)
@@ -99,22 +109,30 @@ class Live:
             thread.join()
         if failure:
             raise failure[0]
-        pictures = [s for s in sent if s.record.topic == self.topic.name]
-        if not pictures:
+        pictures: dict[str, list[Sent]] = {name: [] for name in self.recorders}
+        for one in sent:
+            if one.record.topic in self._pictures:
+                pictures[self._pictures[one.record.topic]].append(one)
+        last = max((each[-1].sent_s for each in pictures.values() if each), default=None)
+        if last is None:
             raise ReplayError(
-                f"no picture of {self.topic.name} was published: the bag has none after --start-offset"
+                f"no picture of {', '.join(self._pictures)} was published: the bag has none after "
+                "--start-offset"
             )
-        after = self._drain(begin + pictures[-1].sent_s)
-        return recording_of(self.recorder, pictures, begin, before, after)
+        after = self._drain(begin + last)
+        return {
+            name: recording_of(recorder, pictures[name], begin, before[name], after[name])
+            for name, recorder in self.recorders.items()
+        }
 
     def play_bag(self, begin: float, on_sent: Callable[[Sent], Any]) -> None:
         """For `run`: the bag as recorded, at the settings' rate."""
         self.player.play(self.settings.rate, self.settings.start_offset_s, on_sent, begin)
 
     def calibration(self) -> list[Record]:
-        """The bag's first CameraInfo message beside the pictures, if there is one."""
-        records = self.bag.records([self._info.name]) if self._info else iter(())
-        return [record for record in [next(records, None)] if record is not None]
+        """The bag's first CameraInfo message beside each camera's pictures, where there is one."""
+        first = (next(self.bag.records([name]), None) for name in self._infos)
+        return [record for record in first if record is not None]
 
     def reset(self) -> None:
         """Let the detector forget tracks, levels and durations. Raises ReplayError if it does not answer."""
@@ -143,28 +161,31 @@ class Live:
             self._child.check()
 
     def _wait_ready(self) -> None:
-        settings, recorder, child = self.settings, self.recorder, self._child
+        settings, child = self.settings, self._child
         begin = told = time.monotonic()
         self._say("waiting for the detector" + ("" if child is None else f" (its log: {child.log})"))
         while True:
             self._check()
-            if recorder.problem:
-                raise ReplayError(f"the detector says: {recorder.problem}")
-            heard = self.topic.name not in self.player.missing_subscribers()
-            if recorder.active and recorder.idle and heard:
+            if self.recorder.problem:
+                raise ReplayError(f"the detector says: {self.recorder.problem}")
+            missing = self.player.missing_subscribers()
+            late = next(
+                (c for c in settings.cameras if c.topic.name in missing or not self._ready(c.name)), None
+            )
+            if late is None:
                 self._say(f"the detector is active after {time.monotonic() - begin:.1f} s")
                 return
-            now = time.monotonic()
+            now, recorder = time.monotonic(), self.recorders[late.name]
             if now - begin > settings.startup_s:
                 state = (
                     "it publishes no alerts"
                     if not recorder.arrivals
-                    else f"it does not subscribe to {self.topic.name}"
+                    else f"it does not subscribe to {late.published_as}"
                     if recorder.active
                     else "it does not become active"
                 )
                 raise ReplayError(
-                    f"no detector {settings.detector} with camera {settings.camera} was ready after "
+                    f"no detector {settings.detector} with camera {late.name} was ready after "
                     f"{settings.startup_s:g} s: {state}"
                     + (f"\n{child.last_words()}" if child is not None else "")
                 )
@@ -173,22 +194,29 @@ class Live:
                 self._say(f"  still waiting, {now - begin:.0f} s")
             time.sleep(0.05)
 
+    def _ready(self, camera: str) -> bool:
+        recorder = self.recorders[camera]
+        return recorder.active and recorder.idle
+
     def _progress(self, sent: list[Sent], begin: float) -> None:
-        arrivals = list(self.recorder.arrivals)
-        published = sum(s.record.topic == self.topic.name for s in list(sent))
-        judged = sum(not a.message.heartbeat and a.received >= begin for a in arrivals)
-        level = arrivals[-1].message.level if arrivals else 0
-        word = ("UNKNOWN", "CLEAR", "CAUTION", "STOP")[level]
+        published = sum(s.record.topic in self._pictures for s in list(sent))
+        judged, words = 0, []
+        for name, recorder in self.recorders.items():
+            arrivals = list(recorder.arrivals)
+            judged += sum(not a.message.heartbeat and a.received >= begin for a in arrivals)
+            level = LEVELS[arrivals[-1].message.level if arrivals else UNKNOWN]
+            words.append(level if len(self.recorders) == 1 else f"{name} {level}")
         self._say(
-            f"  {time.monotonic() - begin:5.1f} s: {published} published, {judged} judged, level {word}"
+            f"  {time.monotonic() - begin:5.1f} s: {published} published, {judged} judged, "
+            f"level {', '.join(words)}"
         )
 
-    def _drain(self, last: float) -> Counters:
+    def _drain(self, last: float) -> dict[str, Counters]:
         """Wait until the detector has settled every frame; `last` is when the last picture was published."""
         end = last + self.settings.drain_s
         while True:
-            counters = self.recorder.counters
-            if counters.heard > last + SETTLE_S and not counters.pending:
+            counters = {name: recorder.counters for name, recorder in self.recorders.items()}
+            if all(c.heard > last + SETTLE_S and not c.pending for c in counters.values()):
                 return counters
             if time.monotonic() > end:
                 self._say(f"the detector was still busy {self.settings.drain_s:g} s after the last picture")
@@ -198,8 +226,8 @@ class Live:
 
 
 @contextlib.contextmanager
-def connect(settings: Settings, bag: Bag, topic: Topic, say: Callable[[str], Any] = print) -> Iterator[Live]:
-    """Join the ROS graph; the recorder's pictures are there until the context is left."""
+def connect(settings: Settings, bag: Bag, say: Callable[[str], Any] = print) -> Iterator[Live]:
+    """Join the ROS graph; the recorders' pictures are there until the context is left."""
     if not settings.attach:
         isolate(settings.domain_id)
     settings.output.mkdir(parents=True, exist_ok=True)
@@ -207,9 +235,12 @@ def connect(settings: Settings, bag: Bag, topic: Topic, say: Callable[[str], Any
     with contextlib.ExitStack() as stack:
         stack.callback(rclpy.try_shutdown)
         node, picture_node = (stack.enter_context(spinning(name)) for name in (NODE, NODE + "_pictures"))
-        recorder = Recorder(node, picture_node, settings.detector, settings.camera, settings.pictures)
-        stack.callback(recorder.close)
-        yield Live(settings, bag, topic, node, recorder, say)
+        recorders = {}
+        for camera in settings.cameras:
+            recorder = Recorder(node, picture_node, settings.detector, camera.name, settings.pictures)
+            recorders[camera.name] = recorder
+            stack.callback(recorder.close)
+        yield Live(settings, bag, node, recorders, say)
 
 
 @contextlib.contextmanager

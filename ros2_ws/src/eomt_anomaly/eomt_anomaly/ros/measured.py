@@ -17,9 +17,10 @@ import numpy as np
 
 from ..report import quality
 from ..report.origin import host
-from ..report.recording import Recording
-from ..report.statistics import summarize
+from ..report.recording import Recording, together
+from ..report.statistics import summarize_cameras
 from .accounts import ReplayError
+from .bag_cameras import Camera, truths_of
 from .bag_io import Bag, Topic
 from .describe import versions
 from .ground_truth import Labels
@@ -31,13 +32,20 @@ from .start import Settings
 
 
 @dataclass
+class View:
+    """One camera's part of a replay, with its ground truth by Frame.index."""
+
+    camera: Camera
+    recording: Recording
+    labels: Mapping[int, np.ndarray]
+
+
+@dataclass
 class Result:
     """A measured replay with everything that a report needs; `samples` are those of `resources.Sampler`."""
 
     bag: Bag
-    topic: Topic
-    recording: Recording
-    labels: Mapping[int, np.ndarray]
+    views: list[View]
     summary: dict
     samples: list[Sample]
 
@@ -51,42 +59,47 @@ def measured(
     Raises BagError, ReplayError or ChildError.
     """
     with Bag(args.bag) as bag:
-        topic = bag.choose_image_topic(args.topic)
         if not 0 <= args.start_offset < max(bag.duration_s, 1e-9):
             raise ReplayError(
                 f"--start-offset is {args.start_offset:g} s: {args.bag} lasts {bag.duration_s:.1f} s"
             )
-        truth = bag.ground_truth_of(topic.name)
-        settings, notes = settings_of(args, bag, topic, output, pictures, module)
+        settings, notes = settings_of(args, bag, output, pictures, module)
+        truths, untold = truths_of(bag, settings.cameras)
+        notes += untold
         started = now()
-        with replay(settings, bag, topic, say) as outcome:
-            recording = outcome.recording
-            labels, found, problems = _quality(bag, truth, recording, pictures, say)
-            recording.notes = notes + problems + _notes(recording)
-            recording.info = {
+        with replay(settings, bag, say) as outcome:
+            views, found = [], {}
+            for camera in settings.cameras:
+                recording = outcome.recordings[camera.name]
+                truth = truths.get(camera.name)
+                labels, found[camera.name], problems = _quality(bag, truth, recording, pictures, say)
+                views.append(View(camera, recording, labels))
+                notes += problems
+            whole = together([view.recording for view in views])
+            first = views[0].recording  # carries what is not of a camera
+            first.notes = notes + _notes(whole)
+            first.info = {
                 "stages_ms": outcome.stages,
-                "resources": outcome.sampler.summary(len(recording.judged)),
-                **provenance(args, settings, bag, topic, started),
-                "ground_truth": truth.name if truth else None,
+                "resources": outcome.sampler.summary(len(whole.judged)),
+                **provenance(args, settings, bag, started),
+                "ground_truth": ", ".join(topic.name for topic in truths.values()) or None,
                 "rate": args.rate,
                 **of_model(outcome.recorder),
                 "subscribed": ["alerts", *pictures],
             }
-            summary = summarize(recording, found)
-            yield Result(bag, topic, recording, labels, summary, outcome.sampler.samples)
+            summary = summarize_cameras(outcome.recordings, found)
+            yield Result(bag, views, summary, outcome.sampler.samples)
 
 
-def provenance(
-    args: argparse.Namespace, settings: Settings, bag: Bag, topic: Topic, started: str
-) -> dict[str, Any]:
+def provenance(args: argparse.Namespace, settings: Settings, bag: Bag, started: str) -> dict[str, Any]:
     """What was run on what, and where: stands in every summary. `started` is a time, ISO 8601."""
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": started,
         "bag": str(args.bag),
         "bag_sha256": bag.sha256(),
-        "topic": topic.name,
-        "camera": args.camera,
+        "topic": ", ".join(camera.topic.name for camera in settings.cameras),
+        "camera": ", ".join(camera.name for camera in settings.cameras),
         "host": host(),
         "versions": versions(),
         "parameters": settings.parameters,

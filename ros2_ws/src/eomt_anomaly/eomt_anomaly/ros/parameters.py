@@ -157,7 +157,7 @@ class Parameters:
         names = next(spec for spec in GENERAL if spec.name == "cameras")
         self.cameras = list(node.declare_parameter(names.name, names.default, names.descriptor()).value)
         distinct = len(set(self.cameras)) == len(self.cameras) > 0
-        if not distinct or not all(map(_is_name, self.cameras)):
+        if not distinct or not all(map(is_name, self.cameras)):
             raise ValueError(f"cameras is {self.cameras}: give at least one name, each once, of letters, "
                              "digits and underscores, beginning with a letter")
         self.specs = all_specs(self.cameras)
@@ -229,7 +229,8 @@ class Parameters:
                 raise ValueError(f"{name} is {list(size)}: give width and height in pixels, or [0, 0]")
 
 
-def _is_name(text: str) -> bool:
+def is_name(text: str) -> bool:
+    """May a camera be called so?"""
     return text.isidentifier() and text.isascii() and not text.startswith("_")
 
 

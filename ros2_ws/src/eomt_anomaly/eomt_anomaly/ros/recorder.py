@@ -61,7 +61,7 @@ class Recorder:
 
         Spin the two nodes in two threads: alerts must not queue behind pictures.
         """
-        self._node, self._detector, self._camera = node, detector.lstrip("/"), camera
+        self._node, self._detector, self.camera = node, detector.lstrip("/"), camera
         self._lock = threading.Lock()
         self._spool = tempfile.TemporaryFile()
         self._kept: dict[tuple[str, int], tuple[int, int]] = {}  # (name, stamp ns) → where in the spool
@@ -145,7 +145,7 @@ class Recorder:
         for status in message.status:
             if status.name == f"{self._detector}: engine":
                 self.engine = status
-            elif status.name == f"{self._detector}: {self._camera}":
+            elif status.name == f"{self._detector}: {self.camera}":
                 values = {item.key: item.value for item in status.values}
                 self._counters = Counters(
                     time.monotonic(),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..report.recording import Recording
-from .bag_io import Bag, Topic
+from .accounts import ReplayError
+from .bag_io import Bag
 from .live import connect
 from .recorder import Recorder
 from .resources import Sampler
@@ -18,10 +19,10 @@ from .start import Settings
 
 @dataclass
 class Outcome:
-    """`engine` are the detector's own words on its engine, `stages` its durations (ms, see `Live.stages`),
-    `sampler` what its process took; `recorder` holds the pictures."""
+    """`recordings` by camera; `engine` are the detector's own words on its engine, `stages` its durations
+    (ms, see `Live.stages`), `sampler` what its process took; `recorder` knows its model."""
 
-    recording: Recording
+    recordings: dict[str, Recording]
     engine: dict[str, str]
     stages: dict[str, dict[str, float]]
     sampler: Sampler
@@ -29,19 +30,22 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def replay(
-    settings: Settings, bag: Bag, topic: Topic, say: Callable[[str], Any] = print
-) -> Iterator[Outcome]:
+def replay(settings: Settings, bag: Bag, say: Callable[[str], Any] = print) -> Iterator[Outcome]:
     """Run it; the pictures are there until the context is left. Every process started here is ended here.
 
     Raises ReplayError, ChildError or BagError.
     """
-    with connect(settings, bag, topic, say) as live:
+    told = ", ".join(f"{c.topic.name}: {c.topic.count} pictures" for c in settings.cameras)
+    with connect(settings, bag, say) as live:
         with live.detector(), Sampler(live.pid) as sampler:
-            recording = live.run(
-                live.play_bag,
-                f"replaying {topic.name}: {topic.count} pictures, {bag.duration_s:.1f} s "
-                f"at {settings.rate:g}x",
+            recordings = live.run(
+                live.play_bag, f"replaying {told}, {bag.duration_s:.1f} s at {settings.rate:g}x"
             )
+            for camera in settings.cameras:
+                if not recordings[camera.name].frames:
+                    raise ReplayError(
+                        f"no picture of {camera.topic.name} was published: the bag has none after "
+                        "--start-offset"
+                    )
             engine, stages = live.recorder.engine_values(), live.stages()
-        yield Outcome(recording, engine, stages, sampler, live.recorder)
+        yield Outcome(recordings, engine, stages, sampler, live.recorder)

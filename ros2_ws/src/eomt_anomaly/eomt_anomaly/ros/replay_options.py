@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .accounts import ReplayError
+from .bag_cameras import ALL, ONE, Camera, cameras_of
 from .bag_io import Bag, BagError, Topic
 from .conversions import InvalidInput, to_rgb
 from .ground_truth import mounting
@@ -19,15 +20,25 @@ from .player import positive, ros_message
 from .start import Settings
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that the benchmark and the demo share."""
-    parser.add_argument("--topic", help="topic of the pictures, where the bag has several")
+def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """The options that the benchmark and the demo share; the benchmark takes `several` cameras."""
+    add = parser.add_argument
+    parser.set_defaults(several=several)
+    if several:
+        add("--topics", "--topic", nargs="+", default=[], metavar="TOPIC",
+            help=f"topics of the pictures, a camera each, raw and compressed; {ALL}: every one of the bag "
+            "(default: its only one)")  # fmt: skip
+        add("--cameras", "--camera", nargs="+", default=[], metavar="NAME",
+            help="names the detector gives the cameras, in the order of --topics (default: from the topics; "
+            f"one alone is {ONE})")  # fmt: skip
+    else:
+        add("--topic", dest="topics", nargs=1, default=[], metavar="TOPIC",
+            help="topic of the pictures, where the bag has several")  # fmt: skip
+        add("--camera", dest="cameras", nargs=1, default=[], metavar="NAME",
+            help=f"name the detector gives the camera (default {ONE})")  # fmt: skip
     parser.add_argument("--rate", type=positive, default=1.0, help="times the recorded speed (default 1)")
     parser.add_argument(
         "--start-offset", type=float, default=0.0, metavar="S", help="skip the first S seconds"
-    )
-    parser.add_argument(
-        "--camera", default="front", help="name the detector gives the camera (default front)"
     )
     parser.add_argument(
         "--checkpoint", default="", help="checkpoint folder (default: the one inside the package)"
@@ -41,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--short-side", type=int, default=0, help="px for the network (default: the checkpoint's)"
     )
     parser.add_argument(
-        "--height", type=float, help="m, camera above the ground (default: from the bag's /tf_static)"
+        "--height", type=float, help="m, each camera above the ground (default: from the bag's /tf_static)"
     )
     parser.add_argument(
-        "--pitch", type=float, help="degrees the camera looks down (default: from the bag's /tf_static)"
+        "--pitch", type=float, help="degrees each camera looks down (default: from the bag's /tf_static)"
     )
     parser.add_argument(
         "--param",
@@ -60,10 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(
-    args: argparse.Namespace, bag: Bag, topic: Topic, output: Path, pictures: tuple[str, ...], module: str
+    args: argparse.Namespace, bag: Bag, output: Path, pictures: tuple[str, ...], module: str
 ) -> tuple[Settings, list[str]]:
-    """The replay that the options ask for, and notes on what is not known of the camera."""
-    camera, notes = args.camera, []
+    """The replay that the options ask for, and notes on what is not known of the cameras.
+
+    Raises BagError or ReplayError.
+    """
+    cameras, notes = cameras_of(bag, args.topics, args.cameras, args.several), []
     parameters: dict[str, Any] = {
         "checkpoint": args.checkpoint and str(Path(args.checkpoint).resolve()),
         "backbone": args.backbone and str(Path(args.backbone).resolve()),
@@ -71,24 +85,12 @@ def settings_of(
         "precision": args.precision,
         "short_side": args.short_side,
     }
-    if (size := _picture_size(bag, topic)) is not None:
-        parameters[f"{camera}.warmup_size"] = list(size)
-    place = mounting(bag, topic)
-    height = args.height if args.height is not None else place[0] if place else None
-    pitch = args.pitch if args.pitch is not None else math.degrees(place[1]) if place else None
-    if bag.camera_info_of(topic.name) is None:
-        notes.append("The bag has no CameraInfo beside the pictures: positions and distances are unknown.")
-    elif height is None or height <= 0:
-        notes.append(
-            "The camera's height above the ground is unknown (no /tf_static in the bag; --height gives it): "
-            "positions and distances are unknown."
-        )
-    else:
-        parameters[f"{camera}.height_m"], parameters[f"{camera}.pitch_deg"] = (
-            float(height),
-            float(pitch or 0.0),
-        )
-    known = all_specs([camera])
+    for camera in cameras:
+        of, why = _of_camera(args, bag, camera)
+        parameters |= of
+        if why:
+            notes.append(why if len(cameras) == 1 else f"{camera.name}: {why}")
+    known = all_specs([camera.name for camera in cameras])
     for name, value in (_parameter(text) for text in args.param):
         if name not in known:  # ROS ignores what a node does not declare
             raise ReplayError(
@@ -98,10 +100,9 @@ def settings_of(
     return Settings(
         args.bag,
         output,
-        topic.name,
+        cameras,
         args.rate,
         args.start_offset,
-        camera,
         parameters,
         pictures,
         getattr(args, "attach", False),
@@ -119,6 +120,28 @@ def end_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def _of_camera(args: argparse.Namespace, bag: Bag, camera: Camera) -> tuple[dict[str, Any], str]:
+    """The camera's parameters, and why its positions are not known, or ""."""
+    parameters: dict[str, Any] = {}
+    if (size := _picture_size(bag, camera.topic)) is not None:
+        parameters[f"{camera.name}.warmup_size"] = list(size)
+    place = mounting(bag, camera.topic)
+    height = args.height if args.height is not None else place[0] if place else None
+    pitch = args.pitch if args.pitch is not None else math.degrees(place[1]) if place else None
+    if camera.info is None:
+        return parameters, (
+            "The bag has no CameraInfo beside the pictures: positions and distances are unknown."
+        )
+    if height is None or height <= 0:
+        return parameters, (
+            "The camera's height above the ground is unknown (no /tf_static in the bag; --height gives it): "
+            "positions and distances are unknown."
+        )
+    parameters[f"{camera.name}.height_m"] = float(height)
+    parameters[f"{camera.name}.pitch_deg"] = float(pitch or 0.0)
+    return parameters, ""
 
 
 def _picture_size(bag: Bag, topic: Topic) -> tuple[int, int] | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .bag_io import COMPRESSED, RAW, Topic
+from .bag_cameras import Camera
+from .bag_io import RAW
 from .processes import Child, write_parameters
 
 
@@ -17,10 +18,9 @@ class Settings:
 
     bag: Path
     output: Path  # folder for the detector's log and parameters
-    topic: str | None = None
+    cameras: tuple[Camera, ...]
     rate: float = 1.0
     start_offset_s: float = 0.0
-    camera: str = "front"
     parameters: dict[str, Any] = field(default_factory=dict)
     pictures: tuple[str, ...] = ()
     attach: bool = False  # to a running detector, in the ROS domain of the environment
@@ -31,28 +31,18 @@ class Settings:
     module: str = "eomt_anomaly.ros.detector"  # what is started
 
 
-def start_detector(settings: Settings, topic: Topic, info: Topic | None) -> Child:
+def start_detector(settings: Settings) -> Child:
     """A detector of its own process that listens to the replayed pictures and their CameraInfo."""
-    camera = settings.camera
-    parameters = {
-        "cameras": [camera],
-        f"{camera}.image_topic": published_as(topic),
-        f"{camera}.transport": "raw" if topic.msgtype == RAW else "compressed",
-        **({f"{camera}.camera_info_topic": info.name} if info else {}),
-        **settings.parameters,
-    }
+    parameters: dict[str, Any] = {"cameras": [camera.name for camera in settings.cameras]}
+    for camera in settings.cameras:
+        parameters[f"{camera.name}.image_topic"] = camera.published_as
+        parameters[f"{camera.name}.transport"] = "raw" if camera.topic.msgtype == RAW else "compressed"
+        if camera.info:
+            parameters[f"{camera.name}.camera_info_topic"] = camera.info.name
+    parameters |= settings.parameters
     file = settings.output / "detector.yaml"
     write_parameters(file, parameters)
     namespace, _, name = settings.detector.rpartition("/")
     remaps = ["-r", f"__node:={name}", "-r", f"__ns:={namespace or '/'}"]
     arguments = ["--ros-args", *remaps, "--params-file", str(file)]
     return Child(settings.module, arguments, settings.output / "detector.log")
-
-
-def published_as(topic: Topic) -> str:
-    """The name under which the pictures are replayed: compressed ones need /compressed at its end."""
-    return (
-        topic.name + "/compressed"
-        if topic.msgtype == COMPRESSED and not topic.name.endswith("/compressed")
-        else topic.name
-    )

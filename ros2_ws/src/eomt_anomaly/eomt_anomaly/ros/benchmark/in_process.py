@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,180 +17,231 @@ import numpy as np
 from ...alerts import CameraModel, Monitor
 from ...report.statistics import percentiles
 from ..accounts import ReplayError
+from ..bag_cameras import Camera
 from ..bag_io import Record
 from ..conversions import InvalidInput, to_rgb
 from ..engines import make_engine, rules
 from ..fallback import EngineSettings
 from ..mailbox import Drop
-from ..parameters import Parameters, all_specs
 from ..player import ros_message
 from ..refusals import explain
 from ..resources import Sample, Sampler, summarize
+from .load import Round
+from .values import Values
 
-WARM_FRAMES = 2
+WARM_ROUNDS = 2
 MakeEngine = Callable[[EngineSettings], Any]
 
 
-class Values(Parameters):
-    """The node's parameters without a node: the defaults, and what is given instead."""
+@dataclass
+class View:
+    """One camera of a contestant: its monitor, and what became of its pictures."""
 
-    def __init__(self, camera: str, given: Mapping[str, Any]):
-        """Raises ReplayError for a value that the node would refuse."""
-        self.cameras, self.specs = [camera], all_specs([camera])
-        self._values = {name: spec.default for name, spec in self.specs.items()} | dict(given)
-        changes: list[Any] = [SimpleNamespace(name=name, value=value) for name, value in given.items()]
-        try:
-            why = self.refusal(changes, configured=False)
-        except TypeError as error:
-            raise ReplayError(
-                f"a parameter has a value of the wrong type ({error}): {dict(given)}"
-            ) from error
-        if why:
-            raise ReplayError(why)
+    monitor: Monitor
+    model: CameraModel | None
+    frames_in: int = 0
+    dropped: Counter = field(default_factory=Counter)
+    totals: dict[int, float] = field(default_factory=dict)  # frame's index → s from its batch's begin
 
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
+    def fitting(self, image: Any) -> CameraModel | None:
+        """The camera's model where the picture has its size."""
+        model = self.model
+        return model if model is not None and (model.height, model.width) == image.shape[:2] else None
+
+    def summary(self) -> dict[str, Any]:
+        """Books and latency."""
+        latency = list(self.totals.values())
+        return {
+            "frames_in": self.frames_in,
+            "frames_out": len(latency),
+            "dropped": dict(self.dropped),
+            "loss": round(1 - len(latency) / self.frames_in, 5),
+            "latency_ms": percentiles(latency, 1e3),
+            "jitter_ms": percentiles(np.abs(np.diff(latency)), 1e3),
+        }
 
 
 @dataclass
 class Contestant:
-    """One engine with its monitor, and what it took on each frame."""
+    """One engine with a monitor for each topic, and what it took on each frame."""
 
     name: str
     engine: Any
-    monitor: Monitor
-    camera: CameraModel | None
+    views: dict[str, View]  # by the topic of the pictures
     stages: dict[str, list[float]] = field(default_factory=dict)  # s, one value a judged frame
-    totals: dict[int, float] = field(default_factory=dict)  # frame's index → s from bytes to level
-    dropped: Counter = field(default_factory=Counter)
-    frames_in: int = 0
+    course: list[tuple[float, float]] = field(default_factory=list)  # (s of work so far, ms) likewise
+    busy_s: float = 0.0  # in batches of which a frame was judged
 
-    def judge(self, record: Record, index: int) -> None:
-        """The way of one message from its bytes to the alert level; what is wrong with it is counted."""
-        clock, self.frames_in = time.perf_counter, self.frames_in + 1
-        t0 = clock()
+    def judge(self, batch: Round, index: int) -> None:
+        """The way of some messages from their bytes to the alert levels, in one pass of the network.
+
+        `index` is the first one's. What is wrong with a picture is counted, and costs no other picture.
+        """
+        begin, judged = time.perf_counter(), len(self.course)
+        admitted = []
+        for number, record in enumerate(batch, index):
+            taken = time.perf_counter()
+            view = self.views[record.topic]
+            view.frames_in += 1
+            try:
+                message = ros_message(record)
+                came = time.perf_counter()
+                image = to_rgb(message, self.engine.decode_jpeg)
+            except InvalidInput:
+                view.dropped[Drop.INVALID.value] += 1
+                continue
+            except Exception as error:
+                view.dropped[explain(error).drop.value] += 1
+                continue
+            spans = {"deserialize": came - taken, "decode": time.perf_counter() - came}
+            if len(self.views) > 1:  # for the pictures of the batch before it
+                spans["wait"] = taken - begin
+            admitted.append((number, record, image, spans))
+        self._infer(admitted, begin)
+        if len(self.course) > judged:
+            self.busy_s += time.perf_counter() - begin
+
+    def _infer(self, admitted: list[tuple[int, Record, Any, dict[str, float]]], begin: float) -> None:
+        """As `worker.Worker`: a batch that fails is run again frame by frame."""
+        if not admitted:
+            return
+        started = time.perf_counter()
         try:
-            message = ros_message(record)
-            t1 = clock()
-            image = to_rgb(message, self.engine.decode_jpeg)
-            t2 = clock()
-            prediction = self.engine.infer([image])[0]
-            t3 = clock()
-            self.monitor.update(
-                prediction.class_map, prediction.anomaly, record.time_ns / 1e9, self._fitting(image)
-            )
-            t4 = clock()
-        except InvalidInput:
-            self.dropped[Drop.INVALID.value] += 1
+            predictions = self.engine.infer([image for _, _, image, _ in admitted])
         except Exception as error:  # of the engine; sorted as the node sorts it
-            self.dropped[explain(error).drop.value] += 1
-        else:
-            spans = {"deserialize": t1 - t0, "decode": t2 - t1, "inference": t3 - t2, "alerts": t4 - t3}
-            engine = {f"engine_{name}": ms / 1e3 for name, ms in prediction.timings_ms.items()}
-            for name, seconds in {
-                **spans,
-                **engine,
-                "service": t4 - t0,
-                "overhead": t4 - t0 - (t3 - t2),
-            }.items():
+            if len(admitted) == 1:
+                self.views[admitted[0][1].topic].dropped[explain(error).drop.value] += 1
+                return
+            for one in admitted:
+                self._infer([one], begin)
+            return
+        inferred = time.perf_counter()
+        for (number, record, image, spans), prediction in zip(admitted, predictions):
+            view, seen = self.views[record.topic], time.perf_counter()
+            try:
+                view.monitor.update(
+                    prediction.class_map, prediction.anomaly, record.time_ns / 1e9, view.fitting(image)
+                )
+            except Exception as error:
+                view.dropped[explain(error).drop.value] += 1
+                continue
+            end = time.perf_counter()
+            view.totals[number] = total = end - begin
+            self.course.append((self.busy_s + total, 1e3 * total))
+            stages = spans | {"inference": inferred - started, "alerts": end - seen}
+            stages |= {f"engine_{name}": ms / 1e3 for name, ms in prediction.timings_ms.items()}
+            service = total - spans.get("wait", 0.0)
+            stages |= {"service": service, "overhead": service - stages["inference"]}
+            for name, seconds in stages.items():
                 self.stages.setdefault(name, []).append(seconds)
-            self.totals[index] = t4 - t0
-
-    def course(self) -> list[tuple[float, float]]:
-        """(s of work so far, ms) of each judged frame."""
-        times = list(self.totals.values())
-        return [(sofar, 1e3 * seconds) for sofar, seconds in zip(itertools.accumulate(times), times)]
 
     def forget(self) -> None:
         """Drop what was counted and tracked so far."""
-        self.stages, self.totals, self.dropped, self.frames_in = {}, {}, Counter(), 0
-        self.monitor.reset()
+        self.stages, self.course, self.busy_s = {}, [], 0.0
+        self.views = {topic: View(view.monitor, view.model) for topic, view in self.views.items()}
+        self.begin_anew()
 
-    def _fitting(self, image: Any) -> CameraModel | None:
-        camera = self.camera
-        return camera if camera is not None and (camera.height, camera.width) == image.shape[:2] else None
+    def begin_anew(self) -> None:
+        """The next pictures are the bag's first ones: forget what was tracked."""
+        for view in self.views.values():
+            view.monitor.reset()
 
-    def summary(self, samples: list[Sample]) -> dict[str, Any]:
-        """The numbers, named as in the runs of a live node. `latency_ms` is from bytes to level."""
-        engine, judged = self.engine, len(self.totals)
-        seconds = sum(self.totals.values())
-        latency = list(self.totals.values())
+    @property
+    def totals(self) -> dict[int, float]:
+        """Frame's index → s, of all cameras."""
+        return {index: s for view in self.views.values() for index, s in view.totals.items()}
+
+    def summary(self, samples: list[Sample], names: Mapping[str, str]) -> dict[str, Any]:
+        """The numbers, named as in the runs of a live node; `names` are the cameras' by topic.
+
+        `latency_ms` is from the batch's begin, when the bytes of all its pictures are there, to the level.
+        """
+        engine, each = self.engine, {names[topic]: view.summary() for topic, view in self.views.items()}
+        judged = sum(one["frames_out"] for one in each.values())
+        frames_in = sum(one["frames_in"] for one in each.values())
+        steps = [abs(d) for view in self.views.values() for d in np.diff(list(view.totals.values()))]
         return {
             "name": self.name,
-            "frames_in": self.frames_in,
+            "frames_in": frames_in,
             "frames_out": judged,
-            "dropped": dict(self.dropped),
-            "loss": round(1 - judged / self.frames_in, 5),
-            "fps": {"out": round(judged / seconds, 3) if seconds else None},
-            "duration_s": round(seconds, 3),
-            "latency_ms": percentiles(latency, 1e3),
-            "jitter_ms": percentiles(np.abs(np.diff(latency)), 1e3),
+            "dropped": dict(sum((view.dropped for view in self.views.values()), Counter())),
+            "loss": round(1 - judged / frames_in, 5),
+            "fps": {"out": round(judged / self.busy_s, 3) if self.busy_s else None},
+            "duration_s": round(self.busy_s, 3),
+            "latency_ms": percentiles(self.totals.values(), 1e3),
+            "jitter_ms": percentiles(steps, 1e3),
             "stages_ms": {name: percentiles(values, 1e3) for name, values in self.stages.items()},
             "resources": summarize(samples, judged),
             "model_id": engine.model_id,
             "checkpoint_sha256": engine.checkpoint_sha256,
             "device": str(engine.device),
             "precision": str(engine.precision),
+            **({"cameras": each} if len(each) > 1 else {}),
         }
 
 
 def contestant(
-    name: str, camera: str, given: Mapping[str, Any], info: Any, make: MakeEngine = make_engine
+    name: str, cameras: Sequence[tuple[Camera, Any]], values: Values, make: MakeEngine = make_engine
 ) -> Contestant:
-    """An engine and a monitor as the node would make them from these parameters.
+    """An engine and monitors as the node would make them from its parameters' `values`.
 
-    `info` is a CameraInfo or None. Raises ReplayError, which says why not.
+    `cameras` with their CameraInfo messages or None. Raises ReplayError, which says why not.
     """
-    values = Values(camera, given)
-    settings = EngineSettings.chosen(values)
+    sizes = {tuple(values[f"{camera.name}.warmup_size"]) for camera, _ in cameras}
+    shapes = [(height, width) for width, height in sorted(sizes) if width and height]
     try:
-        engine = make(settings)
-        monitor = Monitor(rules(engine, values))
-        width, height = values[f"{camera}.warmup_size"]
-        if width and height:
-            engine.warmup([(height, width)])
+        engine = make(EngineSettings.chosen(values, shapes))
+        views = {
+            camera.topic.name: View(Monitor(rules(engine, values)), _model(camera.name, values, info))
+            for camera, info in cameras
+        }
+        if shapes:
+            engine.warmup(shapes)
     except (ValueError, OSError, RuntimeError) as error:
         raise ReplayError(
             f"the engine for {name} cannot be built: {type(error).__name__}: {error}"
         ) from error
+    return Contestant(name, engine, views)
+
+
+def _model(camera: str, values: Values, info: Any) -> CameraModel | None:
     up = values[f"{camera}.height_m"]
-    model = None
-    if info is not None and up > 0:
-        pitch = math.radians(values[f"{camera}.pitch_deg"])
-        model = CameraModel.from_camera_info(
-            info, rectified=values[f"{camera}.rectified"], height_m=up, pitch_rad=pitch
-        )
-    return Contestant(name, engine, monitor, model)
+    if info is None or up <= 0:
+        return None
+    pitch = math.radians(values[f"{camera}.pitch_deg"])
+    return CameraModel.from_camera_info(
+        info, rectified=values[f"{camera}.rectified"], height_m=up, pitch_rad=pitch
+    )
 
 
-def take_turns(
-    contestants: Sequence[Contestant], records: Sequence[Record], seconds: float | None
-) -> Sampler:
-    """Every contestant judges every picture; who goes first changes with each. Returns the process's samples.
+def take_turns(contestants: Sequence[Contestant], rounds: Sequence[Round], seconds: float | None) -> Sampler:
+    """Every contestant judges every picture; who goes first changes with each round.
 
-    Once through the records, or over and over for `seconds` (at least once). The first frames are run before,
-    uncounted.
+    Once through the rounds, or over and over for `seconds` (at least once). The first ones are run before,
+    uncounted. Returns the process's samples.
     """
     for one in contestants:
-        for record in records[:WARM_FRAMES]:
-            one.judge(record, -1)
+        for batch in rounds[:WARM_ROUNDS]:
+            one.judge(batch, -len(batch))
         one.forget()
+    frame = 0
     with Sampler(os.getpid()) as sampler:
-        for index, record in _pictures(records, seconds):
+        for index, batch in _repeated(rounds, seconds):
             turn = index % len(contestants)
             for one in (*contestants[turn:], *contestants[:turn]):
-                if index and index % len(records) == 0:
-                    one.monitor.reset()  # the bag begins anew
-                one.judge(record, index)
+                if index and index % len(rounds) == 0:
+                    one.begin_anew()
+                one.judge(batch, frame)
+            frame += len(batch)
     return sampler
 
 
-def _pictures(records: Sequence[Record], seconds: float | None) -> Iterator[tuple[int, Record]]:
+def _repeated(rounds: Sequence[Round], seconds: float | None) -> Iterator[tuple[int, Round]]:
     if seconds is None:
-        yield from enumerate(records)
+        yield from enumerate(rounds)
         return
     end = time.monotonic() + seconds
-    for index, record in enumerate(itertools.cycle(records)):
-        if index >= len(records) and time.monotonic() > end:
+    for index, batch in enumerate(itertools.cycle(rounds)):
+        if index >= len(rounds) and time.monotonic() > end:
             return
-        yield index, record
+        yield index, batch

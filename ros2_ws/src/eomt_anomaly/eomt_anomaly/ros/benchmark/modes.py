@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..accounts import ReplayError
-from .bench import Bench, Run
+from .bench import Bench, Run, worst_loss
 from .listeners import Listeners
 from .search import search
 
 MAX_LOSS = 0.01
 AGE_IN_SERVICE_TIMES = 2.5
+FAIR = 0.8  # of what the best served camera gets, every other one gets (or all of its own)
 FREE_MS = 1.0  # outputs nobody listens to take less than this
 HIGHEST_HZ = 500.0
 LOWEST_HZ = 0.02
@@ -28,7 +29,7 @@ def at_rates(bench: Bench, rates: Sequence[float], seconds: float) -> tuple[Run,
 def find_rate(
     bench: Bench, seconds: float, most: int, max_loss: float = MAX_LOSS
 ) -> tuple[Run, dict[str, Any]]:
-    """The highest rate with a loss of at most `max_loss`, for any reason.
+    """The highest rate with a loss of at most `max_loss` of each camera's frames, for any reason.
 
     Raises ReplayError if no rate held.
     """
@@ -37,13 +38,13 @@ def find_rate(
 
     def probe(hz: float) -> tuple[bool, Run]:
         run = bench.at(hz, seconds, f"probe {hz:.3g} Hz")
-        return run.summary["loss"] <= max_loss and run.summary["offered"], run
+        return worst_loss(run.summary) <= max_loss and run.summary["offered"], run
 
     found = search(probe, start, most=most, lowest=LOWEST_HZ, highest=HIGHEST_HZ)
     if found.sustained is None:
         raise ReplayError(
-            f"no rate held: even at {found.failed:.3g} Hz more than {100 * max_loss:g} % of the frames were "
-            f"lost ({found.probes[-1][2].summary['dropped']})"
+            f"no rate held: even at {found.failed:.3g} Hz more than {100 * max_loss:g} % of the frames of a "
+            f"camera were lost ({found.probes[-1][2].summary['dropped']})"
         )
     best = next(run for hz, held, run in found.probes if held and hz == found.sustained)
     limit = next((run for hz, _, run in found.probes if hz == found.failed), None)
@@ -55,7 +56,8 @@ def find_rate(
         "limited_by": "nothing tried" if limit is None else "the replay" if by_replay else "the detector",
         "max_loss": max_loss,
         "probes": [
-            {"hz": round(hz, 3), "held": held, "loss": run.summary["loss"], "dropped": run.summary["dropped"]}
+            {"hz": round(hz, 3), "held": held, "loss": worst_loss(run.summary),
+             "dropped": run.summary["dropped"]}  # fmt: skip
             for hz, held, run in found.probes
         ],
     }
@@ -90,16 +92,34 @@ def checks(summary: dict[str, Any]) -> list[dict[str, Any]]:
     resources = summary["resources"]
     balance = summary["frames_in"] - summary["frames_out"] - sum(summary["dropped"].values())
     times = None if not service or age is None else round(age / service, 3)
+    share = fairness(summary.get("cameras", {}))
+    fair = [] if share is None else [
+        {"name": "judged of the worst served camera, of what the best served gets", "value": share,
+         "limit": FAIR, "met": share >= FAIR}]  # fmt: skip
     return [
         {"name": "p99 age, in service times", "value": times, "limit": AGE_IN_SERVICE_TIMES,
          "met": None if times is None else times <= AGE_IN_SERVICE_TIMES},
         {"name": "frames without an account", "value": balance, "limit": 0, "met": balance == 0},
-        {"name": "offered at the wanted rate", "value": summary["fps"]["in"], "limit": summary["wanted_hz"],
+        {"name": "offered at the wanted rate", "value": summary["offered_hz"], "limit": summary["wanted_hz"],
          "met": summary["offered"]},
         {"name": "growth of memory, MB", "value": resources and resources["rss_growth_mb"],
          "limit": resources and resources["rss_growth_limit_mb"],
          "met": resources and resources["memory_flat"]},
+        *fair,
     ]  # fmt: skip
+
+
+def fairness(cameras: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Judged frames of the worst served camera, as a share of its own or of the best served one's.
+
+    The fewer of the two count: a camera with few pictures has its due once all are judged (max-min fairness).
+    None for fewer than two cameras, or where no frame was judged.
+    """
+    seen = [camera for camera in cameras.values() if camera["frames_in"]]
+    best = max((camera["frames_out"] for camera in seen), default=0)
+    if len(seen) < 2 or not best:
+        return None
+    return round(min(camera["frames_out"] / min(camera["frames_in"], best) for camera in seen), 3)
 
 
 def outputs(

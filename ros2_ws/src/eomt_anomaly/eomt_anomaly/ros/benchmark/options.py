@@ -48,10 +48,13 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
         metavar=("A.json", "B.json"),
         help="the ratios of two summaries, instead of measuring",
     )
-    add_arguments(parser)
+    add_arguments(parser, several=True)
     load = parser.add_argument_group("load")
     load.add_argument(
-        "--hz", type=positive, nargs="+", help="even rates instead of the recorded times (ros, outputs)"
+        "--hz",
+        type=positive,
+        nargs="+",
+        help="even rates of each camera instead of the recorded times (ros, outputs)",
     )
     load.add_argument(
         "--seconds",

@@ -14,6 +14,8 @@ SHOWN = ("wait", "deserialize", "decode", "inference", "alerts", "publish", "out
 def report(summary: Mapping[str, Any]) -> str:
     """Runs, stages of the headline run and of the unloaded one, resources, checks."""
     text = [line(run) for run in summary["runs"]]
+    for camera, numbers in summary.get("cameras", {}).items():
+        text.append(f"{summary['name']}, camera " + line({"name": camera, **numbers}))
     shown = {run["name"]: run for run in summary["runs"] if run["name"] == "unloaded"} | {
         summary["name"]: summary
     }
