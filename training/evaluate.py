@@ -9,9 +9,9 @@
 
 ``--data drives`` (frames of render_drives.py) and ``generic_anomaly`` (SegmentMeIfYouCan, Fishyscapes, ...)
 hold outliers of their own; into others those of --stamps and --coco are pasted (give what training had: what
-resembles its objects is left out). Each command prints a table and,
-with --output, writes the same numbers as JSON. `semantic` and `anomaly` also take --degraded and --baseline,
-append their rows to --results, and write an HTML report with --report.
+resembles its objects is left out), or those of --cutouts, a folder of objects from elsewhere. Each command
+prints a table and, with --output, writes the same numbers as JSON. `semantic` and `anomaly` also take
+--degraded and --baseline, append their rows to --results, and write an HTML report with --report.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--split", default="val")
     add("--stamps", type=Path, help="anomaly: folder of RGBA cut-outs; its evaluation half is pasted")
     add("--coco", type=Path, help="anomaly: COCO 2017; its evaluation objects are pasted")
+    add("--cutouts", type=Path, help="anomaly: folder of RGBA .png from elsewhere; all are pasted; "
+        "--stamps and --coco then only tell which kinds training had")  # fmt: skip
     add("--left-out", nargs="+", default=[], metavar="CLASS", help="these classes' pixels are outliers")
     add("--every", type=int, default=1, help="use every n-th frame")
     add("--short-side", type=int, help="px; default: as trained")
@@ -239,20 +241,21 @@ def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tup
 
 
 def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
-    if args.data not in OWN_OUTLIERS and not (args.stamps or args.coco or args.left_out):
+    if args.data not in OWN_OUTLIERS and not (args.stamps or args.coco or args.cutouts or args.left_out):
         raise ValueError(
-            f"{args.data} has no outliers: give --stamps DIR or --coco DIR to paste unseen objects, or "
-            "--left-out a class that the network never learned"
+            f"{args.data} has no outliers: give --stamps, --coco or --cutouts DIR to paste unseen objects, "
+            "or --left-out a class that the network never learned"
         )
-    if args.stamps or args.coco:
+    if args.stamps or args.coco or args.cutouts:
         if args.data not in CLASSES:
             raise ValueError(
                 f"{args.data} has outliers of its own, and no classes that tell where an object could stand: "
-                "leave --stamps and --coco out"
+                "leave --stamps, --coco and --cutouts out"
             )
         checkpoints = [args.checkpoint, *(Path(text.rpartition("=")[2]) for text in args.baseline)]
         known = [label.name for label in predict.labels]
-        objects = unseen_objects(checkpoints, args.stamps, args.coco, known)
+        objects = unseen_objects(checkpoints, args.stamps, args.coco, known, args.cutouts)
+        print(f"{sum(map(len, objects))} cut-outs to paste")
         frames = pasted(frames, objects, args.seed, ground_ids(CLASSES[args.data]))
     drivable = [label.id for label in CLASSES.get(args.data, ()) if label.drivable]
     main_score = "eomt_ext" if "eomt_ext" in predict.scores else predict.scores[0]
@@ -272,7 +275,8 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
             seen.close()
 
     result = over_all(args, predict, frames, measure) | {"temperature": args.temperature}
-    result["pasted"] = [source for source in SOURCES if getattr(args, source)]
+    sources = ("cutouts",) if args.cutouts else SOURCES
+    result["pasted"] = [source for source in sources if getattr(args, source)]
     named = {"checkpoint": name_of(args.checkpoint)} | result
     print(
         "| model | frames | score | AuPRC % (95 % interval) | AUROC % | FPR95 % | F1* % |\n"

@@ -79,6 +79,27 @@ def load_cutouts(root: str, split: str, max_side: int = 320) -> dict[str, np.nda
     return found
 
 
+def load_folder(root: Path, taken: set[str], max_side: int = 320) -> dict[str, np.ndarray]:
+    """All RGBA pictures {path: uint8 [h,w,4]} below ``root``, as `load_cutouts` gives them.
+
+    taken: names that share one of these words are left out. Raises FileNotFoundError where nothing is left,
+    ValueError for a picture without transparency.
+    """
+    found: dict[str, np.ndarray] = {}
+    for path in sorted(root.rglob("*.png")):
+        if words(path) & taken:
+            continue
+        rgba = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if rgba is None or rgba.ndim != 3 or rgba.shape[2] != 4 or not 0 < (rgba[..., 3] > 127).mean() < 1:
+            raise ValueError(
+                f"{path} is no cut-out: it must be an RGBA picture, transparent around the object"
+            )
+        found[str(path.relative_to(root))] = fit_cutout(cv2.cvtColor(rgba, cv2.COLOR_BGRA2RGBA), max_side)
+    if not found:
+        raise FileNotFoundError(f"{root} holds no .png of an object of a kind that training did not have")
+    return found
+
+
 def fit_cutout(rgba: np.ndarray, max_side: int) -> np.ndarray:
     """RGBA uint8 [H,W,4] -> cropped to its content, premultiplied, longest side <= ``max_side`` px."""
     ys, xs = np.nonzero(rgba[..., 3] > 8)

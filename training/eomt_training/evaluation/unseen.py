@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ..data.coco_objects import CocoObjects, category_words
+from ..data.cutouts import load_cutouts, load_folder, words
 from ..data.outliers import load_outliers
+from ..data.synthetic.train_objects import TRAIN_KINDS
 
 SOURCES = ("stamps", "coco")
 
@@ -30,13 +33,59 @@ def trained_with(checkpoint: Path) -> set[str]:
 
 
 def unseen_objects(
-    checkpoints: Iterable[Path], stamps: Path | None, coco: Path | None, known: Iterable[str]
+    checkpoints: Sequence[Path],
+    stamps: Path | None,
+    coco: Path | None,
+    known: Sequence[str],
+    cutouts: Path | None = None,
 ) -> list[Sequence[np.ndarray]]:
-    """The evaluation objects of each folder given, as validation has them: see `load_outliers`.
+    """The evaluation objects of each folder given, as validation has them (see `load_outliers`); with
+    ``cutouts`` only those of this folder (see `unseen_cutouts`).
 
     known: names of the classes that were learned. Raises ValueError where a network was trained with a source
     that is not given (kinds of it could then be among the objects of the other), or where nothing is left.
     """
+    if cutouts:
+        return [list(unseen_cutouts(checkpoints, cutouts, stamps, coco, known).values())]
+    given = _given(checkpoints, stamps, coco)
+    found = load_outliers(str(stamps) if stamps else None, str(coco) if coco else None, "eval", known)
+    if len(found) < sum(folder is not None for folder in given.values()):
+        raise ValueError(f"every evaluation object of {stamps} resembles one that training has from {coco}")
+    return found
+
+
+def unseen_cutouts(
+    checkpoints: Sequence[Path], folder: Path, stamps: Path | None, coco: Path | None, known: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """All cut-outs of a folder that no training took objects from, {path: RGBA}: see `load_folder`.
+
+    stamps, coco: where the networks' outliers came from. Left out is what shares a word with their training
+    objects, with a kind of the rendered training drives, or with a class in ``known``. Raises ValueError
+    where it is not known what a network was trained with, or where the folder holds files of ``stamps``.
+    """
+    _given(checkpoints, stamps, coco)
+    unknown = [c for c in checkpoints if not (c.resolve().parent / "config.yaml").is_file()]
+    if unknown and not (stamps or coco):
+        raise ValueError(
+            f"what {unknown[0]} was trained with is not known (no config.yaml beside it): add --stamps DIR "
+            "or --coco DIR, so that kinds of object it has seen are left out; they are not pasted"
+        )
+    taken = set[str]().union(*map(category_words, (*known, *TRAIN_KINDS)))
+    if stamps:
+        theirs = {(p.name, p.stat().st_size) for p in stamps.rglob("*.png")}
+        if same := [p for p in folder.rglob("*.png") if (p.name, p.stat().st_size) in theirs]:
+            raise ValueError(
+                f"--cutouts {folder} is from the collection that training took objects from: {same[0].name} "
+                f"is in {stamps} too. Give objects of another source, or --stamps alone"
+            )
+        taken = taken.union(*(words(Path(p)) for p in load_cutouts(str(stamps), "train")))
+    if coco:
+        taken = taken.union(*map(category_words, CocoObjects(coco, "train", known).categories))
+    return load_folder(folder, taken)
+
+
+def _given(checkpoints: Iterable[Path], stamps: Path | None, coco: Path | None) -> dict[str, Path | None]:
+    """The folders by source. Raises ValueError where a network was trained with one that is not given."""
     given = {"stamps": stamps, "coco": coco}
     for checkpoint in checkpoints:
         for name in SOURCES:
@@ -45,7 +94,4 @@ def unseen_objects(
                     f"the outliers that {checkpoint} was trained with came from {name}: add --{name} DIR, so "
                     "that kinds of object it has seen are left out"
                 )
-    found = load_outliers(str(stamps) if stamps else None, str(coco) if coco else None, "eval", known)
-    if len(found) < sum(folder is not None for folder in given.values()):
-        raise ValueError(f"every evaluation object of {stamps} resembles one that training has from {coco}")
-    return found
+    return given

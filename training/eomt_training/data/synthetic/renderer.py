@@ -107,7 +107,45 @@ def pose(eye: np.ndarray, forward: np.ndarray, roll: float = 0.0) -> np.ndarray:
     return m
 
 
-def _mat4(m: np.ndarray) -> tuple[float, ...]:
+def context() -> moderngl.Context:
+    """A GL context without a screen. Raises NoOpenGL where EGL is missing."""
+    try:
+        return moderngl.create_context(
+            standalone=True,
+            backend="egl",  # type: ignore[arg-type]  # the stubs want a dict for each setting
+        )
+    except Exception as error:
+        raise NoOpenGL(f"no EGL context ({error}): install Debian's libegl1 and libgl1-mesa-dri") from error
+
+
+def upload(ctx: moderngl.Context, rgba: np.ndarray) -> moderngl.Texture:
+    """RGBA uint8 [H,W,4], top row first, as a texture with mipmaps."""
+    texture = ctx.texture((rgba.shape[1], rgba.shape[0]), 4, np.ascontiguousarray(rgba[::-1]).tobytes())
+    texture.build_mipmaps()
+    texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+    texture.anisotropy = 1.0  # more is very slow in software
+    return texture
+
+
+def set_view(program: moderngl.Program, camera: Camera, light: Light, label_pass: bool) -> None:
+    """The uniforms that all programs of `shaders` share."""
+    eye = -camera.world_to_camera[:3, :3].T @ camera.world_to_camera[:3, 3]
+    values: dict[str, float | tuple[float, ...]] = {
+        "clip": mat4(camera.clip()),
+        "eye": tuple(eye),
+        "label_pass": label_pass,
+        "fog": light.fog,
+        "fog_colour": light.horizon,
+        "sun": tuple(np.asarray(light.sun) / np.linalg.norm(light.sun)),
+        "sun_colour": light.sun_colour,
+        "ambient": light.ambient,
+    }
+    for name, value in values.items():
+        if name in program:
+            program[name] = value
+
+
+def mat4(m: np.ndarray) -> tuple[float, ...]:
     """[4,4] as GLSL takes it: column by column."""
     return tuple(m.T.ravel())
 
@@ -116,16 +154,7 @@ class Renderer:
     """One GL context, one track. Raises NoOpenGL where EGL is missing."""
 
     def __init__(self, size: tuple[int, int], supersample: int = 2):
-        self.size, self.scale = size, supersample
-        try:
-            self.ctx = moderngl.create_context(
-                standalone=True,
-                backend="egl",  # type: ignore[arg-type]  # the stubs want a dict for each setting
-            )
-        except Exception as error:
-            raise NoOpenGL(
-                f"no EGL context ({error}): install Debian's libegl1 and libgl1-mesa-dri"
-            ) from error
+        self.size, self.scale, self.ctx = size, supersample, context()
         big = (size[0] * supersample, size[1] * supersample)
         self.colour = self.ctx.framebuffer([self.ctx.texture(big, 3)], self.ctx.depth_renderbuffer(big))
         self.labels = self.ctx.framebuffer([self.ctx.texture(size, 1)], self.ctx.depth_renderbuffer(size))
@@ -146,14 +175,10 @@ class Renderer:
             noise = cv2.resize(rng.normal(0, 9, (64, 64)), (128, 128)) + rng.normal(0, 5, (128, 128))
             rgba = np.dstack([*(np.clip(c + noise, 0, 255) for c in plain), np.full((128, 128), 255)]).astype(
                 np.uint8
-            )
+            )[::-1]
         else:
-            rgba = images.rgba(path)[::-1]
-        texture = self.ctx.texture((rgba.shape[1], rgba.shape[0]), 4, np.ascontiguousarray(rgba).tobytes())
-        texture.build_mipmaps()
-        texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
-        texture.anisotropy = 1.0  # more is very slow in software
-        return texture
+            rgba = images.rgba(path)
+        return upload(self.ctx, rgba)
 
     def load(self, track: Track) -> None:
         """Uploads a track: one batch for each pair of textures."""
@@ -192,34 +217,18 @@ class Renderer:
             self.objects[key] = (vao, item.vertices)  # keeps the array alive: its id is the key
         return self.objects[key][0]
 
-    def _common(self, program: moderngl.Program, camera: Camera, light: Light, label_pass: bool) -> None:
-        eye = -camera.world_to_camera[:3, :3].T @ camera.world_to_camera[:3, 3]
-        values: dict[str, float | tuple[float, ...]] = {
-            "clip": _mat4(camera.clip()),
-            "eye": tuple(eye),
-            "label_pass": label_pass,
-            "fog": light.fog,
-            "fog_colour": light.horizon,
-            "sun": tuple(np.asarray(light.sun) / np.linalg.norm(light.sun)),
-            "sun_colour": light.sun_colour,
-            "ambient": light.ambient,
-        }
-        for name, value in values.items():
-            if name in program:
-                program[name] = value
-
     def _draw(self, camera: Camera, light: Light, items: list[Item], label_pass: bool) -> None:
         ctx = self.ctx
         ctx.clear(1.0, 1.0, 1.0)
         ctx.disable(moderngl.DEPTH_TEST | moderngl.BLEND | moderngl.CULL_FACE)
-        self._common(self.sky_prog, camera, light, label_pass)
-        self.sky_prog["unproject"] = _mat4(np.linalg.inv(camera.clip()))
+        set_view(self.sky_prog, camera, light, label_pass)
+        self.sky_prog["unproject"] = mat4(np.linalg.inv(camera.clip()))
         for name, value in (("zenith", light.zenith), ("clouds", light.clouds), ("seed", light.seed)):
             self.sky_prog[name] = value
         self.sky_prog["label_ids"] = (SKY / 255, TREE / 255, VOID / 255)
         self.sky.render(moderngl.TRIANGLE_STRIP)
         ctx.enable(moderngl.DEPTH_TEST)
-        self._common(self.track_prog, camera, light, label_pass)
+        set_view(self.track_prog, camera, light, label_pass)
         self.track_prog["base"], self.track_prog["shade"] = 0, 1
         for base, shade, shaded, low, high, vao in self.batches:
             base.use(0)
@@ -229,9 +238,9 @@ class Renderer:
             vao.render()
         if not label_pass:
             self._shadows(camera, light, items)
-        self._common(self.object_prog, camera, light, label_pass)
+        set_view(self.object_prog, camera, light, label_pass)
         for item in items:
-            self.object_prog["model"] = _mat4(item.model)
+            self.object_prog["model"] = mat4(item.model)
             self.object_prog["label"] = item.label / 255
             self._object(item).render()
 
@@ -239,12 +248,12 @@ class Renderer:
         """A soft dark ellipse under each object, over the ground only (it writes no depth, no label)."""
         self.ctx.enable(moderngl.BLEND)
         self.ctx.fbo.depth_mask = False
-        self._common(self.blob_prog, camera, light, False)
+        set_view(self.blob_prog, camera, light, False)
         self.blob_prog["strength"] = 0.75
         for item in items:
             grow = np.diag([item.shadow[0], 1.0, item.shadow[1], 1.0])
             grow[1, 3] = 0.025
-            self.blob_prog["model"] = _mat4(item.model @ grow)
+            self.blob_prog["model"] = mat4(item.model @ grow)
             self.blob.render(moderngl.TRIANGLE_STRIP)
         self.ctx.fbo.depth_mask = True
         self.ctx.disable(moderngl.BLEND)
