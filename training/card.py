@@ -272,6 +272,11 @@ def threshold(calibration: dict[str, Any]) -> str:
 {calibration["method"]}. On {calibration["dataset"]} ({calibration["frames"]} frames, short side {calibration["short_side"]}),
 {100 * rate:.3g} % of the normal pixels reach it. Calibrate on your own camera: `python training/evaluate.py calibrate`.
 """
+    for other in calibration.get("other_sizes", []):
+        text += (
+            f"\nAt short side {other['short_side']}: {other['threshold']:.4g}, chosen in the same way on {other['dataset']} "
+            f"({other['frames']} frames), {100 * other['calibration_rate']:.3g} %: {other['method']}. {other['guarantee']}.\n"
+        )
     if "guarantee" in calibration:
         text += (
             f"\nGuarantee (conformal risk control, Angelopoulos et al., 2022): {calibration['guarantee']}. Frames of "

@@ -31,7 +31,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
+from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256, for_size  # noqa: E402
 from eomt_training import evaluation, report  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
 from eomt_training.data.datasets import DATASETS  # noqa: E402
@@ -259,7 +259,7 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
         frames = pasted(frames, objects, args.seed, ground_ids(CLASSES[args.data]))
     drivable = [label.id for label in CLASSES.get(args.data, ()) if label.drivable]
     main_score = "eomt_ext" if "eomt_ext" in predict.scores else predict.scores[0]
-    alerts = calibrated(args.checkpoint)
+    alerts = calibrated(args.checkpoint, predict.short_side)
     figures: dict[str, report.AnomalyFigures] = {}
 
     def measure(model: str, predictor: Predicts, condition: str, seen_frames: Frames) -> dict[str, Any]:
@@ -295,19 +295,20 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
     return result, lambda complete: report.page(complete, figures, labels=predict.labels)
 
 
-def calibrated(checkpoint: Path) -> dict[str, float]:
-    """{score: threshold} of a checkpoint that was calibrated."""
+def calibrated(checkpoint: Path, short_side: int) -> dict[str, float]:
+    """{score: threshold} of a checkpoint that was calibrated, for this size if it was for this size."""
     path = checkpoint / CALIBRATION
     if not path.is_file():
         return {}
-    values = json.loads(path.read_text())
+    values = for_size(json.loads(path.read_text()), short_side)
     return {values["score"]: values["threshold"]}
 
 
 def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
     threshold = args.threshold
     if threshold is None:
-        threshold = json.loads((args.checkpoint / CALIBRATION).read_text())["threshold"]
+        calibrations = json.loads((args.checkpoint / CALIBRATION).read_text())
+        threshold = for_size(calibrations, predict.short_side)["threshold"]
     classes, tpr95 = CLASSES.get(args.data, ()), None
     if args.tpr95_of:
         measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})
@@ -344,11 +345,13 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
     result["made_with"] = "evaluate.py calibrate " + " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in how.items()
     )
-    (args.checkpoint / CALIBRATION).write_text(json.dumps(result, indent=2) + "\n")
+    path = args.checkpoint / CALIBRATION
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(evaluation.beside(before, result), indent=2) + "\n")
     print(
         f"threshold {result['threshold']:.4g}: on average {100 * result['calibration_rate']:.3g} % of a "
         f"frame's normal pixels on {result['dataset']} reach it. Guarantee: {result['guarantee']}.\n"
-        f"Written to {args.checkpoint / CALIBRATION}"
+        f"Written to {path}"
     )
     return result, None
 

@@ -20,6 +20,7 @@ import datetime
 import json
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from tqdm import tqdm  # noqa: E402
 
 from eomt_anomaly.alerts import MonitorParams  # noqa: E402
 from eomt_anomaly.alerts.ground_plane import CameraModel  # noqa: E402
-from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
+from eomt_anomaly.alerts.monitor import LookAgain  # noqa: E402
+from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256, for_size  # noqa: E402
+from eomt_anomaly.runtime import Engine  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
 from eomt_training.data.sequences import OBSTACLE, SPECK_PX, Sequence, open_sequences  # noqa: E402
 from eomt_training.evaluation import Predictor, sequence_quality  # noqa: E402
@@ -76,6 +79,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
             add("--scores", nargs="+", help="default: all of --scores-file")
             add("--threshold", type=float, help="default: the checkpoint's calibrated one")
             add("--set", nargs="+", default=[], metavar="NAME=VALUE", help="other MonitorParams")
+            add("--second-look", type=Path, metavar="DIR", help="its checkpoint; look again as the node does")
+            add("--backbone", help="as of `infer`, for --second-look")
             add("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
@@ -95,11 +100,12 @@ def infer_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
         raise ValueError(f"--every {args.every}: give 1 or more")
     network = open_predictor(args.checkpoint, args.backbone)
     predict = Predictor(network, args.short_side, DTYPES[args.precision], args.device)
-    calibration = args.checkpoint / CALIBRATION
+    path = args.checkpoint / CALIBRATION
+    calibration = for_size(json.loads(path.read_text()), predict.short_side) if path.is_file() else {}
     about = {
         "checkpoint": args.checkpoint.resolve().name,
         "weights_sha256": file_sha256(args.checkpoint / WEIGHTS),
-        "threshold": json.loads(calibration.read_text())["threshold"] if calibration.is_file() else None,
+        "threshold": calibration.get("threshold"),
         "drivable_ids": [label.id for label in predict.labels if label.drivable],
         "scores": list(predict.scores),
         "short_side": predict.short_side,
@@ -148,8 +154,9 @@ def replay_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
     )
     scores: dict[str, Any] = {}
     for name in names:
+        engine = second_look(args, about, name)
         drives = [
-            drive(s, Maps(args.maps, s.name), name, knots, params, about["every"])
+            drive(s, Maps(args.maps, s.name), name, knots, params, about["every"], engine)
             for s in tqdm(sequences, desc=name, unit="drive")
         ]
         scores[name] = sequence_quality.measure(drives, args.seed)
@@ -163,6 +170,7 @@ def replay_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
         "threshold": threshold,
         "pixel_fpr_tuning": rate_at(threshold, knots[REFERENCE]) if knots else None,
         "parameters": asdict(params),
+        "second_look": args.second_look is not None,
         "seed": args.seed,
         "targets": sequence_quality.verdicts(scores[names[0]]),
         "scores": scores,
@@ -179,6 +187,21 @@ def replay_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
             f"{f['first_alert']['0.5']['median_frames']} frames to the first alert"
         )
     print(f"written: {args.output / 'quality.json'}, {args.output / 'quality.html'}")
+
+
+def second_look(args: argparse.Namespace, about: dict[str, Any], score: str) -> Engine | None:
+    """The engine that looks again, as the one that made the maps; None without --second-look."""
+    if args.second_look is None:
+        return None
+    if file_sha256(args.second_look / WEIGHTS) != about["weights_sha256"]:
+        raise ValueError(f"--second-look {args.second_look} has other weights than those of {args.maps}")
+    return Engine(
+        args.second_look,
+        precision=about["precision"],
+        short_side=about["short_side"],
+        score=score,
+        backbone=args.backbone,
+    )
 
 
 def read_scores(path: Path, about: dict[str, Any]) -> dict[str, list[float]]:
@@ -203,7 +226,13 @@ def settings(texts: list[str]) -> dict[str, Any]:
 
 
 def drive(
-    s: Sequence, maps: Maps, score: str, knots: dict[str, list[float]], params: MonitorParams, every: int
+    s: Sequence,
+    maps: Maps,
+    score: str,
+    knots: dict[str, list[float]],
+    params: MonitorParams,
+    every: int,
+    engine: Engine | None = None,
 ) -> Replay:
     """One drive through the Monitor, with its camera's calibration."""
     camera = CameraModel(
@@ -214,9 +243,22 @@ def drive(
         pitch_rad=s.about["pitch_rad"],
     )
 
+    def scaled(values: np.ndarray) -> np.ndarray:
+        return values if score == REFERENCE else matched(values, knots[score], knots[REFERENCE])
+
     def read(i: int) -> tuple[np.ndarray, np.ndarray]:
         classes, values = maps.read(i, score)
-        return classes, values if score == REFERENCE else matched(values, knots[score], knots[REFERENCE])
+        return classes, scaled(values)
+
+    def look_again(i: int) -> LookAgain | None:
+        if engine is None:
+            return None
+
+        @cache  # the rules without memory ask about the same boxes
+        def look(boxes: tuple[tuple[int, int, int, int], ...]) -> np.ndarray:
+            return scaled(engine.look_again(s.image(i), maps.read(i, score)[1], boxes))
+
+        return lambda boxes: look(tuple(boxes))
 
     def truth(i: int) -> tuple[list, list]:
         labels, seen = s.labels(i), s.visible(i)
@@ -230,7 +272,7 @@ def drive(
 
     on_road = {o["id"]: o["on_road"] for o in s.about["obstacles"]}
     rate_hz, indices = s.about["rate_hz"] / every, range(0, len(s), every)
-    return replay(params, read, truth, camera, indices, rate_hz, s.name, on_road)
+    return replay(params, read, truth, camera, indices, rate_hz, s.name, on_road, look_again)
 
 
 COMMANDS = {"infer": infer_all, "match": match, "replay": replay_all}

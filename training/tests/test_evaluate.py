@@ -157,6 +157,21 @@ def test_calibrate_leaves_what_the_node_reads_and_where_it_came_from(evaluate, c
     (checkpoint / "calibration.json").unlink()
 
 
+def test_each_size_has_a_calibration_of_its_own_and_the_first_stays_the_first(evaluate, checkpoint):
+    own = evaluate("calibrate", "--fpr", 0.3)
+    small = evaluate("calibrate", "--fpr", 0.3, "--short-side", 28)
+    again = evaluate("calibrate", "--fpr", 0.4)
+    values = json.loads((checkpoint / "calibration.json").read_text())
+    assert (values["short_side"], values["false_positive_rate"]) == (own["short_side"], 0.4)
+    assert values["threshold"] == again["threshold"]
+    assert [one["threshold"] for one in values["other_sizes"]] == [small["threshold"]]
+    assert script.calibrated(checkpoint, 28) == {"eomt_ext": small["threshold"]}
+    assert script.calibrated(checkpoint, 42) == {"eomt_ext": again["threshold"]}
+    other = own | {"weights_sha256": "of others"}
+    assert script.evaluation.beside(other, again) == again, "other weights: nothing of it holds"
+    (checkpoint / "calibration.json").unlink()
+
+
 def test_too_few_frames_are_told_in_the_calibration():
     metrics = PixelMetrics()
     for frame in np.random.default_rng(0).random((10, 40, 40)).astype(np.float32):

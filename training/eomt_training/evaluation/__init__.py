@@ -2,7 +2,7 @@
 """How good a checkpoint is on labelled frames: classes, every anomaly score, controls, its threshold."""
 
 from .anomaly import Anomalies, evaluate_anomaly, summary
-from .calibration import calibration, normal_scores
+from .calibration import beside, calibration, normal_scores
 from .control import evaluate_control
 from .frames import anomaly_truth
 from .predictor import Predictor, Predicts
@@ -14,6 +14,7 @@ __all__ = [
     "Predicts",
     "Progress",
     "anomaly_truth",
+    "beside",
     "calibration",
     "class_colors",
     "evaluate_anomaly",

@@ -62,3 +62,15 @@ def calibration(metrics: PixelMetrics, rate: float) -> dict[str, Any]:
         "guarantee": promise,
         "frames": chosen.frames,
     }
+
+
+def beside(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The contents of calibration.json with a new calibration in the place of that of its short side.
+
+    The first one stays the first; those of other weights or another score are left out.
+    """
+    kept = [before, *before.get("other_sizes", [])] if before else []
+    kept = [one for one in kept if all(one.get(k) == new[k] for k in ("weights_sha256", "score"))]
+    sizes = {one["short_side"]: one for one in kept if "short_side" in one} | {new["short_side"]: new}
+    first, *others = ({k: v for k, v in one.items() if k != "other_sizes"} for one in sizes.values())
+    return first | ({"other_sizes": others} if others else {})

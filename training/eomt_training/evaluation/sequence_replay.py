@@ -10,6 +10,7 @@ import numpy as np
 
 from eomt_anomaly.alerts import Level, Monitor, MonitorParams, Track
 from eomt_anomaly.alerts.ground_plane import CameraModel
+from eomt_anomaly.alerts.monitor import LookAgain
 
 from ..data.sequences import Visible
 
@@ -80,17 +81,19 @@ def replay(
     rate_hz: float,
     name: str = "",
     on_road: dict[int, bool] | None = None,
+    look_again: Callable[[int], LookAgain | None] = lambda _: None,
 ) -> Replay:
     """Judge the frames `indices` of a drive, `rate_hz` of them a second, as the node would.
 
     maps(i): class map uint8 [H,W] and anomaly float32 [H,W] in [0,1]; truth(i): obstacles in view and
-    the boxes of those too small to be.
+    the boxes of those too small to be; look_again(i): the frame's second look, None for none.
     """
     monitor, alone = Monitor(params), Monitor(untracked(params))
     moments, levels = [], []
     for n, i in enumerate(indices):
         classes, anomaly = maps(i)
-        result = monitor.update(classes, anomaly, n / rate_hz, camera)
+        again = look_again(i)
+        result = monitor.update(classes, anomaly, n / rate_hz, camera, look_again=again)
         moments.append(moment(result.level, result.alerts, *truth(i)))
-        levels.append(alone.update(classes, anomaly, n / rate_hz, camera).level)
+        levels.append(alone.update(classes, anomaly, n / rate_hz, camera, look_again=again).level)
     return Replay(name, rate_hz, on_road or {}, moments, levels)

@@ -74,6 +74,9 @@ class FakeEngine:
     def decode_jpeg(self, data, swapped):
         return None
 
+    def look_again(self, image, anomaly, boxes):
+        return anomaly
+
     def infer(self, images):
         return [self._one(image) for image in images]
 

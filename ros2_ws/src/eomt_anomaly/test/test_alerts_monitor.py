@@ -500,3 +500,58 @@ class MonitorStates(RuleBasedStateMachine):
 
 MonitorStates.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestMonitorStates = MonitorStates.TestCase
+
+
+class Asked:
+    """A second look that gives the map it is made with, and remembers what it was asked."""
+
+    def __init__(self, anomaly):
+        self.anomaly, self.boxes = anomaly, []
+
+    def __call__(self, boxes):
+        self.boxes.append(list(boxes))
+        if isinstance(self.anomaly, Exception):
+            raise self.anomaly
+        return self.anomaly
+
+
+def test_what_the_second_look_does_not_see_raises_nothing():
+    class_map, anomaly = scene(IN_THE_WAY, BESIDE)
+    again = Asked(scene(BESIDE)[1])
+    drive = Drive(look_again=again)
+    drive(*scene(), times=N)
+    result = drive(class_map, anomaly)
+    assert again.boxes == [[IN_THE_WAY, BESIDE]], "once, the one in the corridor first"
+    assert (result.level, result.alerts) == (Level.CLEAR, [])
+    assert [a.box for a in drive(class_map, anomaly, times=2).alerts] == [BESIDE]
+
+
+def test_a_second_look_that_sees_it_too_changes_nothing_and_is_not_asked_about_what_is_confirmed():
+    maps = scene(IN_THE_WAY)
+    again = Asked(maps[1])
+    drive, plain = Drive(look_again=again), Drive()
+    for _ in range(6):
+        assert drive(*maps) == plain(*maps)
+    assert len(again.boxes) == PARAMS.confirm_hits
+
+
+def test_no_second_look_at_clean_or_weak_or_doubtful_frames():
+    again = Asked(None)
+    drive = Drive(look_again=again)
+    weak = scene(IN_THE_WAY, score=(PARAMS.threshold + PARAMS.leave_threshold) / 2)
+    for maps in (scene(), weak, night(), no_road(), broken(np.nan)):
+        drive(*maps)
+    assert not again.boxes
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("CUDA error"), np.full((HEIGHT, WIDTH), np.nan, np.float32)])
+def test_a_second_look_that_fails_is_never_clear(answer):
+    drive = Drive(look_again=Asked(answer))
+    drive(*scene(), times=N)
+    assert drive.monitor.level == Level.CLEAR
+    if isinstance(answer, Exception):
+        with pytest.raises(RuntimeError, match="CUDA error"):
+            drive(*scene(IN_THE_WAY))
+    else:
+        drive(*scene(IN_THE_WAY))
+    assert drive.monitor.level == Level.UNKNOWN

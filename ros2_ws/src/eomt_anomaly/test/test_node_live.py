@@ -358,13 +358,13 @@ def test_signals_end_it_cleanly_with_a_last_unknown(sign, moment):
 
 EARLY = """
 import os, signal, sys
-from eomt_anomaly.ros import detector
+from eomt_anomaly.ros import detector, node
 from node_rig import FakeEngine
-class Heartbeat(detector.Heartbeat):
+class Heartbeat(node.Heartbeat):
     def start(self):
         os.kill(os.getpid(), signal.%s)
         super().start()
-detector.Heartbeat = Heartbeat
+node.Heartbeat = Heartbeat
 sys.exit(detector.main(make_engine=FakeEngine))
 """
 

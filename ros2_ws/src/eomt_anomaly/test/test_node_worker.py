@@ -69,9 +69,11 @@ class Rig:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, "bad message")
         return np.full((4, 4, 3), frame.message, np.uint8)
 
-    def judge(self, frame, rgb, prediction, inference_s):
+    def judge(self, frame, rgb, prediction, inference_s, engine):
         if prediction.value == 99:
             raise KeyError("judging failed")
+        if prediction.value >= 200:
+            engine.infer([rgb])   # a second look
         self.judged.append((frame.camera, prediction.value))
 
     def refused(self, frame, why):
@@ -188,6 +190,37 @@ def test_out_of_memory_goes_down_the_rungs():
         assert rig.engines[-1].short_side == 267 and ("a", 4) in rig.judged
         assert "267 px" in rig.worker.degraded
         assert all(reason == Reason.INFERENCE_ERROR for _, _, reason, _ in rig.refusals)
+
+
+def test_out_of_memory_at_the_second_look_goes_down_the_rungs_too():
+    class Zoom(Engine):
+        def infer(self, images):
+            if self.batches[-1:] == [1] and images[0][0, 0, 0] == 200 and self.short_side > 300:
+                raise OutOfMemoryError("CUDA out of memory")
+            return super().infer(images)
+    with Rig(Zoom) as rig:
+        rig.feed(a=200)
+        assert rig.refusals[0][1:3] == (Drop.ERROR, Reason.INFERENCE_ERROR)
+        rig.feed(a=200)   # again, until it fits
+        rig.feed(a=201)
+        assert rig.engines[-1].short_side < 300 and ("a", 201) in rig.judged and rig.engines[0].closed
+
+
+def test_a_dead_gpu_at_the_second_look_leaves_no_frame_of_the_batch_without_an_account():
+    class AcceleratorError(RuntimeError):
+        pass
+
+    class Dying(Engine):
+        def infer(self, images):
+            if self.batches:
+                raise AcceleratorError("CUDA error: an illegal memory access was encountered")
+            return super().infer(images)
+    rig = Rig(Dying)
+    rig.worker.start()
+    assert rig.worker.settled.wait(5)
+    rig.feed(a=200, b=3)
+    wait(lambda: rig.worker.dead)
+    assert sorted(camera for camera, *_ in rig.refusals) == ["a", "b"] and not rig.judged
 
 
 class Memory:

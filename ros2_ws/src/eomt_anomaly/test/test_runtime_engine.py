@@ -214,9 +214,23 @@ def test_checkpoint_folder_identity_and_calibration(tmp_path):
         assert engine.threshold is None                # a threshold of another score would mean nothing
 
 
+def test_the_calibration_of_the_size_it_runs_at_counts(tmp_path):
+    MODEL.save_pretrained(tmp_path, dtype=torch.float32)
+    small = {"score": "eomt_ext", "threshold": 0.3, "short_side": 28}
+    large = {"score": "eomt_ext", "threshold": 0.4, "short_side": 56, "other_sizes": [small]}
+    (tmp_path / "calibration.json").write_text(json.dumps(large))
+    for short_side, threshold, made_at in ((None, 0.4, 56), (28, 0.3, 28), (42, 0.4, 56)):
+        with Engine(tmp_path, device="cpu", short_side=short_side) as engine:
+            assert (engine.threshold, engine.calibration["short_side"]) == (threshold, made_at)
+    with Engine(tmp_path, device="cpu", score="msp", short_side=28) as engine:
+        assert engine.threshold is None
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"score": "best", "threshold": 0.5}', '{"score": "rba"}',
                                   '{"score": "rba", "threshold": 1.5}', '{"score": "rba", "threshold": NaN}',
-                                  '{"score": "rba", "threshold": 0.5, "weights_sha256": "of another"}'])
+                                  '{"score": "rba", "threshold": 0.5, "weights_sha256": "of another"}',
+                                  '{"score": "rba", "threshold": 0.5, "other_sizes": {}}',
+                                  '{"score": "rba", "threshold": 0.5, "other_sizes": [{"threshold": 0.5}]}'])
 def test_a_bad_calibration_is_refused(tmp_path, text):
     MODEL.save_pretrained(tmp_path)
     (tmp_path / "calibration.json").write_text(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +16,20 @@ from .params import MonitorParams
 from .regions import Region, find_regions, scaled
 from .surface import Surface, drivable_surface
 from .tracks import Hypothesis, Track, Tracker
+
+# Boxes (x, y, width, height, px), the most important first -> the anomaly map after a second look at them.
+LookAgain = Callable[[Sequence[tuple[int, int, int, int]]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One frame's regions in pixels of the image, most important first, `complete` unless there are more;
+    the reasons not to judge the frame, and these in words."""
+
+    regions: list[Region]
+    complete: bool
+    doubts: Reason
+    why: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,13 +84,17 @@ class Monitor:
         return self._machine.level
 
     def update(self, class_map: np.ndarray, anomaly: np.ndarray, stamp_s: float,
-               camera: CameraModel | None = None, ignore_mask: np.ndarray | None = None) -> MonitorResult:
+               camera: CameraModel | None = None, ignore_mask: np.ndarray | None = None,
+               look_again: LookAgain | None = None) -> MonitorResult:
         """Judge one frame.
 
         class_map: uint8 [H, W], class ids. anomaly: float32 [H, W] in [0, 1].
         stamp_s: seconds, later than the last frame's. Where stamps go back, call `reset` first.
         camera: calibration for the positions and the corridor, or None.
         ignore_mask: bool or uint8 [H, W], True or nonzero where the vehicle itself is seen, or None.
+        look_again: asked once, if there are strong regions that no confirmed track accounts for, about these;
+        the frame is then judged by the map that it returns, float32 [H, W] in [0, 1]. What it raises passes
+        through, and the frame counts as one that could not be judged.
         Raises ValueError for arrays of a wrong type or shape and for a stamp that does not advance; the frame
         then counts as one that could not be judged, so `level` is never CLEAR after it.
         """
@@ -97,16 +115,23 @@ class Monitor:
         if camera is None and self.params.corridor.mode == "ground":
             details.append("no calibrated camera for the ground corridor: the whole picture counts as it")
         details += [problem] if problem else []
-        found, doubts, why = self._look(class_map, anomaly, camera, ignore)
-        details += why
-        regions = list(islice(found, self.params.max_regions))
-        complete = next(found, None) is None
-        if not complete:
-            details.append(f"more than max_regions = {len(regions)} anomalous regions, the rest is not "
+        seen = self._look(class_map, anomaly, camera, ignore)
+        unsure = [r.box for r in self._tracker.unaccounted(seen.regions) if r.strong]
+        if look_again and unsure and not seen.doubts:
+            try:
+                anomaly = look_again(unsure)
+            except Exception:
+                self._machine.update(Level.UNKNOWN, Reason.INFERENCE_ERROR)
+                raise
+            seen = self._look(class_map, anomaly, camera, ignore)
+        details += seen.why
+        if not seen.complete:
+            details.append(f"more than max_regions = {len(seen.regions)} anomalous regions, the rest is not "
                            f"followed: the scene is unlike the training data, or threshold is too low")
             reasons |= Reason.INVALID_OUTPUT
-        reasons |= doubts
-        hypotheses = self._tracker.update(regions, stamp_s, trusted=not doubts, complete=complete)
+        reasons |= seen.doubts
+        hypotheses = self._tracker.update(seen.regions, stamp_s, trusted=not seen.doubts,
+                                          complete=seen.complete)
         tracks = [self._track(h, stamp_s, camera) for h in hypotheses]
         large_px = self.params.caution_area_fraction * class_map.size
         alerts = sorted((t for t in tracks if self._raises(t, large_px)), key=_urgency)
@@ -131,12 +156,11 @@ class Monitor:
         return kept[2]
 
     def _look(self, class_map: np.ndarray, anomaly: np.ndarray, camera: CameraModel | None,
-              ignore: np.ndarray | None) -> tuple[Iterator[Region], Reason, list[str]]:
-        """Regions of the frame in pixels of the image, most important first, the reasons not to judge it, and
-        these in words."""
+              ignore: np.ndarray | None) -> Sight:
+        """What a frame's maps show, before anything is known of the frames before it."""
         if not (anomaly.min() >= 0 and anomaly.max() <= 1):  # NaN compares as False
             why = ["anomaly has values that are not finite or outside [0, 1]"]
-            return iter(()), Reason.INVALID_OUTPUT, why
+            return Sight([], True, Reason.INVALID_OUTPUT, why)
         p = self.params
         height, width = class_map.shape
         class_map, anomaly, ignore = _reduced(class_map, anomaly, ignore, p.process_width)
@@ -152,7 +176,8 @@ class Monitor:
         if camera and p.corridor.mode != "image" and corridor.all():
             why.append(f"the corridor fills the picture: check the camera's height ({camera.height_m:g} m) "
                        f"and pitch ({math.degrees(camera.pitch_rad):g} degrees, positive looks down)")
-        return (scaled(region, sx, sy) for region in regions), doubts, why
+        followed = [scaled(region, sx, sy) for region in islice(regions, p.max_regions)]
+        return Sight(followed, next(regions, None) is None, doubts, why)
 
     def _doubts(self, surface: Surface, anomaly: np.ndarray,
                 corridor: np.ndarray) -> tuple[Reason, list[str]]:

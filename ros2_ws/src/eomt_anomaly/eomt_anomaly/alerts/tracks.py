@@ -127,6 +127,12 @@ class Tracker:
                     self._start(region, stamp_s)
         return list(self.hypotheses)
 
+    def unaccounted(self, regions: list[Region]) -> list[Region]:
+        """Those of the next frame's regions that continue no confirmed hypothesis; nothing is changed."""
+        pairs = self._pairs([h for h in self.hypotheses if h.confirmed], regions)
+        taken = {id(region) for _, region in pairs}
+        return [region for region in regions if id(region) not in taken]
+
     def _pairs(self, known: list[Hypothesis], regions: list[Region]) -> list[tuple[Hypothesis, Region]]:
         scored = [(max(self._affinity(box, centroid, r) for box, centroid in _expected(h)), i, j)
                   for i, h in enumerate(known) for j, r in enumerate(regions)]

@@ -20,11 +20,12 @@ MEANING = {
     "deserialize": "bytes → message",
     "decode": "message → RGB",
     "inference": "the engine as a whole",
+    "second_look": "the engine again, from closer, in frames where something new appears (of these alone)",
     "alerts": "maps → tracks → level",
     "publish": "until the alert's publish returns",
     "outputs": "masks, heatmaps, overlay, …, after the alert; only what is subscribed to",
     "end_to_end": "arrival in the node → return of the alert's publish",
-    "overhead": "end_to_end − inference: what ROS and the alerts add",
+    "overhead": "end_to_end − inference − second_look: what ROS and the alerts add",
     "service": "the worker's time: without wait, with outputs",
     "age": "stamp → everything published",
 }

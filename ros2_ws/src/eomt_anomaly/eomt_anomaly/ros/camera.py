@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -166,8 +167,14 @@ class Camera:
         except InvalidInput as error:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
 
-    def judge(self, frame: Frame, rgb: Any, prediction: Any, look: Look) -> float:
+    def judge(self, frame: Frame, rgb: Any, prediction: Any, look: Look, engine: Any) -> float:
         """Draw the conclusions and publish them; return the seconds from stamp to publication."""
+        def again(boxes: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
+            started = time.monotonic()
+            prediction.anomaly = engine.look_again(rgb, prediction.anomaly, boxes)   # pictures show it too
+            frame.stages["second_look"] = time.monotonic() - started
+            return prediction.anomaly
+
         header, begun = frame.message.header, time.monotonic()
         with self._lock:
             self._refuse_outdated(frame)
@@ -179,7 +186,7 @@ class Camera:
         usable = model if model is not None and model.problem is None and \
             (model.height, model.width) == rgb.shape[:2] else None
         result = monitor.update(prediction.class_map, prediction.anomaly, stamp_ns(header) / 1e9, model,
-                                self._ignore)
+                                self._ignore, again if self._parameters["second_look"] else None)
         with self._lock:   # not held meanwhile: the heartbeat must never wait for the worker
             self._refuse_outdated(frame)
             now = time.monotonic()
@@ -192,7 +199,8 @@ class Camera:
         self._judged.publish(header)   # only here: it asserts that the worker lives
         self.outputs.publish(header, rgb, prediction, result, verdict, usable, look)
         done = time.monotonic()
-        frame.stages.update(alerts=decided - begun, publish=announced - decided, outputs=done - announced,
+        alerts = decided - begun - frame.stages.get("second_look", 0.0)
+        frame.stages.update(alerts=alerts, publish=announced - decided, outputs=done - announced,
                             end_to_end=announced - frame.received)
         return frame.age(done)
 

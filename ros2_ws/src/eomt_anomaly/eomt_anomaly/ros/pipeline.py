@@ -60,14 +60,15 @@ class Pipeline:
         frame.stages.update(wait=taken - frame.received, decode=time.monotonic() - taken)
         return rgb
 
-    def judge(self, frame: Frame, rgb: Any, prediction: Any, inference_s: float) -> None:
+    def judge(self, frame: Frame, rgb: Any, prediction: Any, inference_s: float, engine: Any) -> None:
         """Draw the conclusions from a prediction and publish them, or raise `Refused`."""
-        age = self._cameras[frame.camera].judge(frame, rgb, prediction, self.look)
+        age = self._cameras[frame.camera].judge(frame, rgb, prediction, self.look, engine)
         stages = frame.stages
-        engine = {f"engine_{name}": ms / 1e3 for name, ms in prediction.timings_ms.items()}
-        whole = {"inference": inference_s, "age": age, "overhead": stages["end_to_end"] - inference_s,
+        network_s = inference_s + stages.get("second_look", 0.0)
+        parts = {f"engine_{name}": ms / 1e3 for name, ms in prediction.timings_ms.items()}
+        whole = {"inference": inference_s, "age": age, "overhead": stages["end_to_end"] - network_s,
                  "service": stages["end_to_end"] + stages["outputs"] - stages["wait"]}
-        for kind, seconds in {**stages, **engine, **whole}.items():
+        for kind, seconds in {**stages, **parts, **whole}.items():
             self.durations.add(kind, seconds)
 
     def refused(self, frame: Frame, why: Refused) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,8 +23,8 @@ class Handler(Protocol):
     def admit(self, frame: Frame, engine: Any) -> Any:
         """The frame as uint8 [H,W,3] RGB, an array or the engine's own tensor, or raise `Refused`."""
 
-    def judge(self, frame: Frame, rgb: Any, prediction: Any, inference_s: float) -> None:
-        """Draw the conclusions and publish them, or raise `Refused`."""
+    def judge(self, frame: Frame, rgb: Any, prediction: Any, inference_s: float, engine: Any) -> None:
+        """Draw the conclusions and publish them, or raise `Refused`. It may ask the engine again."""
 
     def refused(self, frame: Frame, why: Refused) -> None:
         """A frame was not judged."""
@@ -181,12 +182,22 @@ class Worker:
             self._recover(frames, images, error)
             return
         inference_s, self.starved = time.monotonic() - started, False
-        for frame, image, prediction in zip(frames, images, predictions):
+        left = deque(zip(frames, images, predictions))
+        while left:
+            frame, image, prediction = left.popleft()
             try:
-                self._handler.judge(frame, image, prediction, inference_s)
+                self._handler.judge(frame, image, prediction, inference_s, self.engine)
                 self._mailbox.settle(frame)
-            except Exception as error:
+            except Exception as error:   # of the rules, of publishing, or of the engine's second look
+                clear_frames(error.__traceback__)
                 self._refuse(frame, error)
+                if is_fatal(error):
+                    for later, *_ in left:
+                        self._refuse(later, error)
+                    raise
+                if is_out_of_memory(error):
+                    self._ladder.ran_out()
+                    self._step_down()
 
     def _recover(self, frames: list[Frame], images: list[Any], error: Exception) -> None:
         """One bad image must not cost the others: a failed batch is run again frame by frame."""

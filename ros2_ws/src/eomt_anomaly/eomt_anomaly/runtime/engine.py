@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..model import EomtExt, patches
+from ..model.checkpoint import for_size
 from ..model.scores import SCORES
 from .backends import BACKENDS, SESSIONS, Graph, GraphPipeline, open_session
 from .checkpoints import EXPORT, EXPORT_COMMAND, Opened, default_checkpoint, open_checkpoint
@@ -26,6 +27,7 @@ from .jpeg import GpuJpeg
 from .network import DTYPES, choose_precision, compile_in_place, cpu_has_bf16, prepare
 from .pipeline import Picture, Pipeline, Prediction, Setup
 from .preprocess import MODES
+from .second_look import Box, look_again
 from .streams import CudaStreams
 
 
@@ -112,11 +114,12 @@ class Engine:
         self.labels = opened.config.labels
         self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
         self.grid = patches(self.short_side, opened.config.patch_size)   # patches along the short side
-        self.calibration = opened.calibration
+        self.aspect = opened.size[1] / opened.size[0] if opened.size else 1.0   # width / height of a crop
         self.score = score or opened.score or opened.calibration.get("score", opened.config.score)
         _one_of("score", self.score, SCORES)
-        calibrated = self.score == opened.calibration.get("score")
-        self.threshold: float | None = opened.calibration["threshold"] if calibrated else None
+        self.calibration = for_size(opened.calibration, self.short_side, self.score)
+        calibrated = self.score == self.calibration.get("score")
+        self.threshold: float | None = self.calibration["threshold"] if calibrated else None
         self.checkpoint_sha256, self.model_id = opened.sha256, opened.model_id
         setup = Setup(network, dtype, self.precision == "exact", self.score, self.short_side, mode,
                       max_tokens, opened.size, raw_pixels)
@@ -157,6 +160,14 @@ class Engine:
         for image in images:
             check_image(image)
         return Ticket(self._pipeline.submit(images))
+
+    def look_again(self, image: Picture, anomaly: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+        """The anomaly map of `infer` for this image after a second, closer look at boxes; see `second_look`.
+
+        anomaly: float32 [H,W], left as it is. boxes: (x, y, width, height), px, the most important first.
+        Raises as `infer`.
+        """
+        return look_again(self, image, anomaly, boxes)
 
     def decode_jpeg(self, data: Any, swapped: bool = False) -> Tensor | None:
         """A JPEG file as an image for `infer` that is on the GPU already; None: decode it on the host.

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...report.compare import lines as ratio_lines
 
-SHOWN = ("wait", "deserialize", "decode", "inference", "alerts", "publish", "outputs", "overhead", "service")
+SHOWN = ("wait", "deserialize", "decode", "inference", "second_look", "alerts", "publish", "outputs",
+         "overhead", "service")
 
 
 def report(summary: Mapping[str, Any]) -> str:

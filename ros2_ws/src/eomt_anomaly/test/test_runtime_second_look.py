@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""The second look: where its windows lie, and what it makes of the first one."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eomt_anomaly.runtime.second_look import MOST, STEPS, ZOOM, look_again, windows
+
+
+@st.composite
+def pictures_with_boxes(draw):
+    height, width = draw(st.integers(8, 800)), draw(st.integers(8, 800))
+    boxes = []
+    for _ in range(draw(st.integers(1, 8))):
+        x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        boxes.append((x, y, draw(st.integers(1, width - x)), draw(st.integers(1, height - y))))
+    return height, width, boxes, draw(st.sampled_from((1.0, 16 / 9, 0.75)))
+
+
+@given(pictures_with_boxes())
+def test_windows_lie_in_the_picture_and_boxes_in_windows(drawn):
+    height, width, boxes, aspect = drawn
+    found = windows(boxes, height, width, aspect)
+    largest = min(height, width / aspect)
+    assert 1 <= len(found) <= MOST
+    for x, y, w, h in found:
+        assert 0 <= x and 0 <= y and x + w <= width and y + h <= height and w > 0 and h > 0
+        assert int(largest / ZOOM) <= h <= largest and abs(w - h * aspect) <= 1 + aspect
+    assert len({h for *_, h in found}) <= STEPS
+    x, y, w, h = boxes[0]
+    if w <= int(int(largest / ZOOM) * aspect) and h <= int(largest / ZOOM):
+        assert any(a <= x and b <= y and x + w <= a + c and y + h <= b + d for a, b, c, d in found)
+
+
+def test_two_boxes_side_by_side_share_a_window():
+    assert len(windows([(100, 100, 10, 10), (120, 104, 10, 10)], 360, 640)) == 1
+    assert len(windows([(100, 100, 10, 10), (500, 104, 10, 10)], 360, 640)) == 2
+
+
+class Bright:
+    """An engine for which brightness is anomaly; it keeps the images it was given."""
+
+    aspect = 1.0
+
+    def __init__(self):
+        self.images = []
+
+    def infer(self, images):
+        self.images += images
+        return [SimpleNamespace(anomaly=np.asarray(image)[..., 0].astype(np.float32) / 255)
+                for image in images]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_inside_windows_the_looks_are_averaged_and_outside_the_first_stays(kind):
+    image = np.zeros((80, 160, 3), np.uint8)
+    image[30:40, 20:30] = 255
+    first = np.full((80, 160), 0.6, np.float32)
+    kept, engine = first.copy(), Bright()
+    box = (20, 30, 10, 10)
+    refined = look_again(engine, kind(image), first, [box])
+    (x, y, w, h), = windows([box], 80, 160)
+    assert [tuple(seen.shape) for seen in engine.images] == [(h, w, 3)]
+    assert refined.dtype == np.float32 and np.array_equal(first, kept)
+    expected = first.copy()
+    expected[y:y + h, x:x + w] = 0.3
+    expected[30:40, 20:30] = 0.8
+    assert np.allclose(refined, expected)
+
+
+def test_where_windows_overlap_the_higher_second_value_counts():
+    class Numbered(Bright):
+        def infer(self, images):
+            return [SimpleNamespace(anomaly=np.full(image.shape[:2], 0.2 * i, np.float32))
+                    for i, image in enumerate(images, 1)]
+    boxes = [(40, 30, 10, 10), (70, 30, 10, 10)]
+    one, two = windows(boxes, 80, 160)
+    refined = look_again(Numbered(), np.zeros((80, 160, 3), np.uint8), np.zeros((80, 160), np.float32), boxes)
+    assert one[0] + one[2] > two[0], "they overlap"
+    assert np.isclose(refined[40, two[0]], 0.2) and np.isclose(refined[40, one[0]], 0.1)
