@@ -40,7 +40,8 @@ class FakeEngine:
 
     Green pixels are road, blue ones sky; red ones are road with anomaly 0.9. A picture whose first pixel is
     (n, n, n) misbehaves: 1 raises, 2 hangs, 3 gives NaN (as the runtime reports it), 4 runs out of memory,
-    5 takes 0.3 s, 6 hangs with Python's lock held, 7 ends the thread. A checkpoint `missing` cannot be found,
+    5 takes 0.3 s, 6 hangs with Python's lock held, 7 ends the thread; 8 looks clean at the second look, and 9
+    raises there. A checkpoint `missing` cannot be found,
     `slow` never gets ready, `rebuild` does so only the first time, `exits` ends the thread that builds it,
     and a path with a slash must exist.
     """
@@ -52,7 +53,7 @@ class FakeEngine:
                    "date": "2026-01-02", "method": "quantile"}
     checkpoint_sha256, model_id, device = "0" * 64, "fake", "cpu"
     jpeg = choice = None
-    batched = True
+    batched, zoom = True, 2.0
     backend = "torch"
 
     def __init__(self, settings):
@@ -75,7 +76,10 @@ class FakeEngine:
         return None
 
     def look_again(self, image, anomaly, boxes):
-        return anomaly
+        trick = set(image[0, 0].tolist())
+        if trick == {9}:
+            raise RuntimeError("the engine was told to fail at the second look")
+        return np.full_like(anomaly, 0.01) if trick == {8} else anomaly
 
     def infer(self, images):
         return [self._one(image) for image in images]

@@ -57,7 +57,8 @@ def clear(client, **kwargs):
 def set_parameter(client, name, value):
     kinds = {float: ("double_value", ParameterType.PARAMETER_DOUBLE), str: ("string_value",
                                                                             ParameterType.PARAMETER_STRING),
-             int: ("integer_value", ParameterType.PARAMETER_INTEGER)}
+             int: ("integer_value", ParameterType.PARAMETER_INTEGER),
+             bool: ("bool_value", ParameterType.PARAMETER_BOOL)}
     field, kind = kinds[type(value)]
     parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
     return client.call(SetParameters, "/detector/set_parameters", parameters=[parameter]).results[0]
@@ -257,6 +258,27 @@ def test_wrong_parameters_are_refused_and_nothing_changes(node, name, value, wor
     _, client, _ = node
     result = set_parameter(client, name, value)
     assert not result.successful and words in result.reason
+
+
+def test_the_second_look_decides_and_can_be_switched_off(node):
+    _, client, _ = node
+    clear(client)
+    heat = client.listen("/detector/front/anomaly_heatmap", AnomalyHeatmap)
+    client.until(lambda: heat, meanwhile=lambda: client.send(picture(obstacle=True, trick=8)))
+    assert client.level(CLEAR).level == CLEAR
+    seen = np.frombuffer(heat[-1].heatmap.data, np.float32)
+    assert seen.max() < 0.1, "the heatmap shows what was decided on"
+    assert set_parameter(client, "second_look", False).successful
+    client.level(STOP, meanwhile=lambda: client.send(picture(obstacle=True, trick=8)))
+    assert set_parameter(client, "second_look", True).successful
+
+
+def test_a_second_look_that_fails_is_unknown(node):
+    _, client, _ = node
+    clear(client)
+    client.send(picture(obstacle=True, trick=9))
+    client.level(UNKNOWN, reasons=Reason.INFERENCE_ERROR)
+    clear(client)
 
 
 def test_every_frame_has_an_account(node):

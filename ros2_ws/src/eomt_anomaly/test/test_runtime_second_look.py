@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eomt_anomaly.runtime.second_look import MOST, STEPS, ZOOM, look_again, windows
+from eomt_anomaly.runtime.second_look import MOST, STEPS, ZOOM, look_again, windows, zoom
 
 
 @st.composite
@@ -25,7 +25,7 @@ def pictures_with_boxes(draw):
 @given(pictures_with_boxes())
 def test_windows_lie_in_the_picture_and_boxes_in_windows(drawn):
     height, width, boxes, aspect = drawn
-    found = windows(boxes, height, width, aspect)
+    found = windows(boxes, height, width, ZOOM, aspect)
     largest = min(height, width / aspect)
     assert 1 <= len(found) <= MOST
     for x, y, w, h in found:
@@ -45,7 +45,7 @@ def test_two_boxes_side_by_side_share_a_window():
 class Bright:
     """An engine for which brightness is anomaly; it keeps the images it was given."""
 
-    aspect = 1.0
+    aspect, zoom = 1.0, ZOOM
 
     def __init__(self):
         self.images = []
@@ -83,3 +83,13 @@ def test_where_windows_overlap_the_higher_second_value_counts():
     refined = look_again(Numbered(), np.zeros((80, 160, 3), np.uint8), np.zeros((80, 160), np.float32), boxes)
     assert one[0] + one[2] > two[0], "they overlap"
     assert np.isclose(refined[40, two[0]], 0.2) and np.isclose(refined[40, one[0]], 0.1)
+
+
+def test_a_network_that_runs_as_it_was_trained_has_no_second_look():
+    assert zoom(252, 476) == 2.0 and zoom(364, 476) == pytest.approx(1.25 * 476 / 364)
+    assert zoom(476, 476) == zoom(640, 476) == 1.0
+    engine = Bright()
+    engine.zoom = zoom(476, 476)
+    first = np.zeros((80, 160), np.float32)
+    assert look_again(engine, np.zeros((80, 160, 3), np.uint8), first, [(1, 1, 5, 5)]) is first
+    assert not engine.images

@@ -27,7 +27,7 @@ from .jpeg import GpuJpeg
 from .network import DTYPES, choose_precision, compile_in_place, cpu_has_bf16, prepare
 from .pipeline import Picture, Pipeline, Prediction, Setup
 from .preprocess import MODES
-from .second_look import Box, look_again
+from .second_look import Box, look_again, zoom
 from .streams import CudaStreams
 
 
@@ -114,7 +114,8 @@ class Engine:
         self.labels = opened.config.labels
         self.drivable_ids = tuple(label.id for label in self.labels if label.drivable)
         self.grid = patches(self.short_side, opened.config.patch_size)   # patches along the short side
-        self.aspect = opened.size[1] / opened.size[0] if opened.size else 1.0   # width / height of a crop
+        self.aspect = opened.size[1] / opened.size[0] if opened.size else 1.0   # width / height of a window
+        self.zoom = zoom(self.short_side, opened.config.image_size)   # of the second look; 1: there is none
         self.score = score or opened.score or opened.calibration.get("score", opened.config.score)
         _one_of("score", self.score, SCORES)
         self.calibration = for_size(opened.calibration, self.short_side, self.score)

@@ -2,7 +2,8 @@
 """A second look: the network sees once more, from closer, what is about to raise an alert.
 
 Where the first look is wrong, the second, with other patches over other surroundings, is seldom wrong in the
-same way; what both see stays. What that does to alerts is measured in docs/alerts.md.
+same way; what both see stays. It helps a network that runs smaller than it was trained: from closer it sees
+things at the size they had in training. What that does to alerts is measured in docs/alerts.md.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from .pipeline import Picture
 
 ZOOM = 2.0    # how much closer it looks, at most
+BEYOND = 1.25  # how much larger than in training it may see things; for no more than that it does not look
 MARGIN = 2.0  # a window is so many times as large as what it is about
 MOST = 4      # windows of an image; what is in none keeps its first value
 STEPS = 8     # heights of windows are multiples of the largest / STEPS: the engine meets few sizes
@@ -23,13 +25,22 @@ STEPS = 8     # heights of windows are multiples of the largest / STEPS: the eng
 Box = tuple[int, int, int, int]   # x, y, width, height, px
 
 
+def zoom(short_side: int, trained_side: int) -> float:
+    """How much closer the second look is for a network that runs at one short side (px) and was trained at
+    another; 1.0: there is none."""
+    closer = min(ZOOM, BEYOND * trained_side / short_side)
+    return closer if closer > BEYOND else 1.0
+
+
 def look_again(engine: Any, image: Picture, anomaly: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
     """The anomaly map float32 [H,W], averaged in a window around each box with what the network sees there.
 
     engine: `Engine`. image: uint8 [H,W,3], the one that `anomaly` [H,W] is of; both stay as they are.
-    boxes: px, the most important first. Raises as `Engine.infer`.
+    boxes: px, the most important first. Raises as `Engine.infer`. The same map where `engine.zoom` is 1.
     """
-    places = windows(boxes, anomaly.shape[0], anomaly.shape[1], engine.aspect)
+    if engine.zoom == 1.0:
+        return anomaly
+    places = windows(boxes, anomaly.shape[0], anomaly.shape[1], engine.zoom, engine.aspect)
     crops = [image[y:y + height, x:x + width] for x, y, width, height in places]
     crops = [np.ascontiguousarray(crop) if isinstance(crop, np.ndarray) else crop.contiguous()
              for crop in crops]
@@ -40,10 +51,11 @@ def look_again(engine: Any, image: Picture, anomaly: np.ndarray, boxes: Sequence
     return np.where(again < 0, anomaly, (anomaly + again) / 2)
 
 
-def windows(boxes: Sequence[Box], height: int, width: int, aspect: float = 1.0) -> list[Box]:
+def windows(boxes: Sequence[Box], height: int, width: int, closer: float = ZOOM,
+            aspect: float = 1.0) -> list[Box]:
     """At most `MOST` windows of an image of `height` x `width` px, each box inside one of them.
 
-    aspect: width / height of a window. It is `MARGIN` times as large as its box, at least 1 / `ZOOM` of the
+    aspect: width / height of a window. It is `MARGIN` times as large as its box, at least 1 / `closer` of the
     largest that the image has room for, and at most that one: then a box may reach out of it.
     """
     largest = min(height, width / aspect)                 # height of a window, px
@@ -52,7 +64,7 @@ def windows(boxes: Sequence[Box], height: int, width: int, aspect: float = 1.0) 
         if len(found) == MOST or any(_inside(box, window) for window in found):
             continue
         x, y, w, h = box
-        wanted = max(largest / ZOOM, MARGIN * max(h, w / aspect))
+        wanted = max(largest / closer, MARGIN * max(h, w / aspect))
         high = min(largest, math.ceil(STEPS * wanted / largest) * largest / STEPS)
         size = max(1, int(high * aspect)), max(1, int(high))
         left, top = (max(0, min(round(start + (extent - side) / 2), end - side))
