@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
 
-from node_rig import FakeEngine, picture
+from node_rig import SIZE, FakeEngine, picture
 from rclpy.clock import Clock
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
@@ -28,7 +28,7 @@ from eomt_anomaly.ros.pipeline import Pipeline
 from eomt_anomaly.ros.publishers import DENSE, Look
 from eomt_anomaly.ros.worker import Batching, Worker
 
-PARAMETERS = {"heartbeat_rate": 10.0, "stale_timeout": 10.0, "max_age": 10.0,
+PARAMETERS = {"heartbeat_rate": 10.0, "stale_timeout": 10.0, "max_age": 10.0, "second_look": True,
               "front.image_topic": "front/image_raw", "front.transport": "auto",
               "front.camera_info_topic": "", "front.ignore_mask": ""}
 PLAIN = sorted(DENSE.keys() - {"markers", "obstacles"})   # the outputs that need no calibration
@@ -54,7 +54,9 @@ class Node:
         return self.clock
 
     def get_logger(self):
-        return SimpleNamespace(warning=lambda text, **_: self.warnings.append(text))
+        log = SimpleNamespace(warning=lambda text, **_: self.warnings.append(text))
+        log.get_child = lambda name: log
+        return log
 
 
 class OnGpu:
@@ -84,6 +86,9 @@ class GpuEngine(FakeEngine):
 
     def infer(self, images):
         return super().infer([image.pixels if isinstance(image, OnGpu) else image for image in images])
+
+    def look_again(self, image, anomaly, boxes):
+        return super().look_again(image.pixels if isinstance(image, OnGpu) else image, anomaly, boxes)
 
 
 class Rig:
@@ -124,9 +129,9 @@ class Rig:
         """Let `do()` happen while the next frame is being judged."""
         monitor, update = self.camera._monitor, self.camera._monitor.update
 
-        def interrupted(*args):
+        def interrupted(*args, **kwargs):
             monitor.update = update
-            result = update(*args)
+            result = update(*args, **kwargs)
             do()
             return result
         monitor.update = interrupted
@@ -282,3 +287,15 @@ def test_a_frame_that_could_not_be_judged_sends_no_cloud_though_the_level_is_hel
         alert = rig.work()
     assert alert.level == Level.STOP and alert.reasons & Reason.NO_DRIVABLE_SURFACE
     assert len(rig.node.published["obstacles"]) == 3
+
+
+def test_an_ignore_mask_of_another_size_is_told_with_both_sizes_before_inference(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((30, 40), np.uint8))
+    monkeypatch.setitem(PARAMETERS, "front.ignore_mask", str(tmp_path / "mask.png"))
+    rig = Rig()
+    rig.worker.engine.infer = None   # nobody may call it
+    rig.arrive()
+    told = rig.work()
+    height, width = SIZE
+    assert f"ignore_mask is 40x30 px, but the picture is {width}x{height}" in rig.node.warnings[-1]
+    assert told.level == Level.UNKNOWN and told.reasons & Reason.INVALID_INPUT

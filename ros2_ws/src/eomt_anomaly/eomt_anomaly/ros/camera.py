@@ -41,6 +41,7 @@ class Camera:
         self._judged = node.create_publisher(Header, f"~/{name}/judged",
                                              qos.judged(parameters["stale_timeout"]))
         self._node, self._parameters, self._mailbox, self._gate = node, parameters, mailbox, gate
+        self._log = node.get_logger().get_child(name)   # each throttled for itself
         self._lock = threading.RLock()
         self._subscriptions: list[Any] = []
         self._monitor: Monitor | None = None
@@ -163,9 +164,14 @@ class Camera:
                           f"max_age {self._parameters['max_age']:g} s" + (
                               "; its stamps are of another clock: set use_sim_time" if age > 3600 else ""))
         try:
-            return to_rgb(frame.message, engine.decode_jpeg)
+            rgb = to_rgb(frame.message, engine.decode_jpeg)
         except InvalidInput as error:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
+        if self._ignore is not None and self._ignore.shape != rgb.shape[:2]:
+            mask, picture = ("x".join(map(str, shape[1::-1])) for shape in (self._ignore.shape, rgb.shape))
+            raise Refused(Drop.INVALID, Reason.INVALID_INPUT, f"ignore_mask is {mask} px, but the picture is "
+                          f"{picture}: give one of the picture's size")
+        return rgb
 
     def judge(self, frame: Frame, rgb: Any, prediction: Any, look: Look, engine: Any) -> float:
         """Draw the conclusions and publish them; return the seconds from stamp to publication."""
@@ -245,7 +251,7 @@ class Camera:
     def _fault(self, reason: Reason, text: str) -> None:
         self.health.failed(reason, text)
         self._missed |= reason
-        self._node.get_logger().warning(f"{self.name}: {text}", throttle_duration_sec=5.0)
+        self._log.warning(f"{self.name}: {text}", throttle_duration_sec=5.0)
         self.announce()
 
 

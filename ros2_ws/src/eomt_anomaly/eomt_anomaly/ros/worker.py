@@ -16,6 +16,8 @@ from .fallback import EngineSettings, Ladder, lower_rung
 from .mailbox import Frame, Mailbox
 from .refusals import Refused, explain, is_fatal, is_out_of_memory
 
+ANY_SIZE = [(48, 64)]   # height, width: where no camera names one, what does not depend on it is made ready
+
 
 class Handler(Protocol):
     """What the worker asks of the node; all three run in the worker's thread."""
@@ -130,8 +132,7 @@ class Worker:
             engine = self._make_engine(self._ladder.rung.settings)
             self._side = getattr(engine, "short_side", None)
             try:
-                if self._shapes:
-                    engine.warmup(self._shapes)
+                engine.warmup(self._shapes or ANY_SIZE)
             except BaseException:
                 engine.close()
                 raise
