@@ -9,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_anomaly.runtime import Engine
 from eomt_anomaly.runtime.second_look import MOST, STEPS, ZOOM, look_again, windows, zoom
 
 
@@ -93,3 +95,20 @@ def test_a_network_that_runs_as_it_was_trained_has_no_second_look():
     first = np.zeros((80, 160), np.float32)
     assert look_again(engine, np.zeros((80, 160, 3), np.uint8), first, [(1, 1, 5, 5)]) is first
     assert not engine.images
+
+
+def test_the_engine_sees_the_window_as_an_image_of_its_own():
+    torch.manual_seed(0)
+    model = EomtExt(EomtExtConfig.preset("tiny", image_size=56)).eval()
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    box = (50, 40, 8, 8)
+    with Engine(model, device="cpu", precision="fp32", short_side=28) as engine:
+        first = engine.infer([image])[0].anomaly
+        refined = engine.look_again(image, first, [box])
+        (x, y, w, h), = windows([box], 90, 120, engine.zoom)
+        inside = np.s_[y:y + h, x:x + w]
+        window = engine.infer([np.ascontiguousarray(image[inside])])[0].anomaly
+    assert engine.zoom == 2.0 and (w, h) == (45, 45)
+    assert np.array_equal(refined[inside], (first[inside] + window) / 2)
+    refined[inside] = first[inside]
+    assert np.array_equal(refined, first)
