@@ -42,7 +42,8 @@ class EngineSettings:
 
     def describe(self) -> str:
         """The settings a fallback changes, in words."""
-        return f"short side {self.short_side} px on {self.device}"
+        where = "" if self.device == "auto" else f" on {self.device}"   # auto: where it was before
+        return f"short side {self.short_side} px{where}"
 
 
 def lower_rung(settings: EngineSettings, short_side: int | None) -> EngineSettings | None:

@@ -16,11 +16,11 @@ import numpy as np
 
 from .pipeline import Picture
 
-ZOOM = 2.0    # how much closer it looks, at most
+ZOOM = 2.0     # how much closer it looks, at most
 BEYOND = 1.25  # how much larger than in training it may see things; for no more than that it does not look
-MARGIN = 2.0  # a window is so many times as large as what it is about
-MOST = 4      # windows of an image; what is in none keeps its first value
-STEPS = 8     # heights of windows are multiples of the largest / STEPS: the engine meets few sizes
+MARGIN = 2.0   # a window is so many times as large as what it is about
+MOST = 4       # windows of an image; what is in none keeps its first value
+STEPS = 8      # heights of windows are multiples of the largest / STEPS: the engine meets few sizes
 
 Box = tuple[int, int, int, int]   # x, y, width, height, px
 
