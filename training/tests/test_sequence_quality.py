@@ -174,6 +174,7 @@ def write_drive(root, maps, name, obstacle, frames=20, fires=True):
     """A flat road with, perhaps, a box on it; the score fires there, and nowhere else."""
     folder = root / name
     (folder / "labels").mkdir(parents=True)
+    (folder / "images").mkdir()
     (maps / name).mkdir(parents=True)
     for i in range(frames):
         labels = np.zeros((90, 160), np.uint8)
@@ -183,6 +184,7 @@ def write_drive(root, maps, name, obstacle, frames=20, fires=True):
             labels[55:70, 70:90] = 200
             score[55:70, 70:90] = 2.0 if fires else 0.0
         cv2.imwrite(str(folder / "labels" / f"{i:05d}.png"), labels)
+        cv2.imwrite(str(folder / "images" / f"{i:05d}.jpg"), labels)
         classes = np.where(labels == 200, 3, labels).astype(np.uint8)
         noise = np.random.default_rng(i).random((90, 160)).astype(np.float16)
         np.savez(maps / name / f"{i:05d}.npz", classes=classes, eomt_ext=score, rba=noise)
@@ -226,6 +228,31 @@ def test_parameters_of_the_monitor_can_be_tried(drives, tmp_path):
     result = json.loads((tmp_path / "out" / "quality.json").read_text())
     assert result["scores"]["eomt_ext"]["first_alert"]["1"]["median_frames"] == 4
     assert result["parameters"]["leave_ratio"] == 0.7
+
+
+class Again:
+    """A second look that sees nothing where it looks; it keeps what it was asked."""
+
+    def __init__(self, *given, **options):
+        self.options, self.asked = options, []
+
+    def look_again(self, image, anomaly, boxes):
+        self.asked.append((image.shape, tuple(boxes)))
+        return np.zeros_like(anomaly)
+
+
+def test_the_second_look_is_asked_about_the_same_picture_and_decides(drives, tmp_path, monkeypatch):
+    engines = []
+    monkeypatch.setattr(script, "Engine", lambda *a, **k: engines.append(Again(*a, **k)) or engines[-1])
+    monkeypatch.setattr(script, "file_sha256", lambda path: "0" if "right" in str(path) else "1")
+    look = ["--second-look", str(tmp_path / "right")]
+    assert script.main(["replay", *drives, *look, "--output", str(tmp_path / "out")]) == 0
+    result = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert result["second_look"] and result["scores"]["eomt_ext"]["recall_by_share"]["1"]["found"] == 0
+    assert engines[0].options["short_side"] == 224 and engines[0].options["score"] == "eomt_ext"
+    assert engines[0].asked and {shape for shape, _ in engines[0].asked} == {(90, 160, 3)}
+    other = ["--second-look", str(tmp_path / "wrong")]
+    assert script.main(["replay", *drives, *other, "--output", str(tmp_path / "out")]) == 1
 
 
 @pytest.mark.parametrize(

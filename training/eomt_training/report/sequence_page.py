@@ -27,6 +27,7 @@ ORIGIN = (
     "precision",
     "threshold",
     "pixel_fpr_tuning",
+    "second_look",
     "parameters",
     "seed",
 )
