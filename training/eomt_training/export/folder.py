@@ -15,7 +15,7 @@ import onnx
 import torch
 
 from eomt_anomaly.model import patches
-from eomt_anomaly.model.checkpoint import CALIBRATION, CONFIG, WEIGHTS, file_sha256
+from eomt_anomaly.model.checkpoint import CALIBRATION, CONFIG, WEIGHTS, file_sha256, for_size
 from eomt_anomaly.runtime.backends import SESSIONS
 from eomt_anomaly.runtime.checkpoints import EXPORT, default_checkpoint, open_checkpoint
 from eomt_anomaly.runtime.exported import FORMAT, GRAPH
@@ -68,7 +68,7 @@ def export_folder(
         folder.mkdir()
         say(f"exporting {opened.model_id} at {size[0]}x{size[1]} px")
         write_graph(graph, size, folder / GRAPH)
-        calibrated_at = opened.calibration.get("short_side", min(size))
+        calibrated_at = for_size(opened.calibration, min(size)).get("short_side", min(size))
         if calibrated_at != min(size):
             say(
                 f"note: the alert threshold was calibrated at a short side of {calibrated_at} px; "
