@@ -275,7 +275,7 @@ def threshold(calibration: dict[str, Any]) -> str:
     for other in calibration.get("other_sizes", []):
         text += (
             f"\nAt short side {other['short_side']}: {other['threshold']:.4g}, chosen in the same way on {other['dataset']} "
-            f"({other['frames']} frames), {100 * other['calibration_rate']:.3g} %: {other['method']}. {other['guarantee']}.\n"
+            f"({other['frames']} frames), {100 * other['calibration_rate']:.3g} % of the normal pixels reach it. Guarantee: {other['guarantee']}.\n"
         )
     if "guarantee" in calibration:
         text += (
