@@ -16,7 +16,7 @@ from eomt_anomaly.alerts import Reason
 from eomt_anomaly.ros.fallback import LONGEST_S, EngineSettings, Ladder, Rung, lower_rung
 from eomt_anomaly.ros.mailbox import Drop, Frame, Mailbox
 from eomt_anomaly.ros.refusals import Refused
-from eomt_anomaly.ros.worker import ANY_SIZE, Batching, Worker
+from eomt_anomaly.ros.worker import Batching, Worker
 
 SETTINGS = EngineSettings("here", device="cuda", short_side=476)
 
@@ -258,13 +258,6 @@ def test_nothing_of_the_old_engine_is_held_when_the_smaller_one_is_built():
         for number in (3, 4):
             rig.feed(a=number)
         assert ("a", 4) in rig.judged and held == [0, 0, 0]
-
-
-def test_without_sizes_what_depends_on_none_is_made_ready_before_the_first_frame():
-    rig = Rig()
-    rig.worker._shapes = []
-    with rig:
-        assert rig.engines[0].warmed == ANY_SIZE
 
 
 def test_an_engine_that_fails_to_warm_up_is_closed_before_the_next_one_is_built():

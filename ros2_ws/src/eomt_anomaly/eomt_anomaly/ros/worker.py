@@ -16,8 +16,6 @@ from .fallback import EngineSettings, Ladder, lower_rung
 from .mailbox import Frame, Mailbox
 from .refusals import Refused, explain, is_fatal, is_out_of_memory
 
-ANY_SIZE = [(48, 64)]   # height, width: where no camera names one, what does not depend on it is made ready
-
 
 class Handler(Protocol):
     """What the worker asks of the node; all three run in the worker's thread."""
@@ -132,7 +130,8 @@ class Worker:
             engine = self._make_engine(self._ladder.rung.settings)
             self._side = getattr(engine, "short_side", None)
             try:
-                engine.warmup(self._shapes or ANY_SIZE)
+                if self._shapes:
+                    engine.warmup(self._shapes)
             except BaseException:
                 engine.close()
                 raise
