@@ -116,8 +116,8 @@ class Monitor:
             details.append("no calibrated camera for the ground corridor: the whole picture counts as it")
         details += [problem] if problem else []
         seen = self._look(class_map, anomaly, camera, ignore)
-        unsure = [r.box for r in self._tracker.unaccounted(seen.regions) if r.strong]
-        if look_again and unsure and not seen.doubts:
+        if look_again and not seen.doubts and (
+                unsure := [r.box for r in self._tracker.unaccounted(seen.regions) if r.strong]):
             try:
                 anomaly = look_again(unsure)
             except Exception:

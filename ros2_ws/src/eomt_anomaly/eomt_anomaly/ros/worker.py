@@ -190,14 +190,11 @@ class Worker:
                 self._mailbox.settle(frame)
             except Exception as error:   # of the rules, of publishing, or of the engine's second look
                 clear_frames(error.__traceback__)
-                self._refuse(frame, error)
                 if is_fatal(error):
-                    for later, *_ in left:
-                        self._refuse(later, error)
+                    for lost in (frame, *(later for later, *_ in left)):
+                        self._refuse(lost, error)
                     raise
-                if is_out_of_memory(error):
-                    self._ladder.ran_out()
-                    self._step_down()
+                self._give_up(frame, error)
 
     def _recover(self, frames: list[Frame], images: list[Any], error: Exception) -> None:
         """One bad image must not cost the others: a failed batch is run again frame by frame."""
@@ -208,7 +205,11 @@ class Worker:
             for frame, image in zip(frames, images):
                 self._infer([frame], [image])
             return
-        self._refuse(frames[0], error)
+        self._give_up(frames[0], error)
+
+    def _give_up(self, frame: Frame, error: Exception) -> None:
+        """Refuse a frame, and build a smaller engine where memory ran out over it."""
+        self._refuse(frame, error)
         if is_out_of_memory(error):
             self._ladder.ran_out()
             self._step_down()
