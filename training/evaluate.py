@@ -34,20 +34,18 @@ from tqdm import tqdm  # noqa: E402
 from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256, for_size  # noqa: E402
 from eomt_training import evaluation, report  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
-from eomt_training.data.datasets import DATASETS  # noqa: E402
-from eomt_training.data.folders import drives  # noqa: E402
 from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
 from eomt_training.data.left_out import LeftOut  # noqa: E402
-from eomt_training.evaluation import Predictor, Predicts, results  # noqa: E402
+from eomt_training.evaluation import Predictor, Predicts, labelled, results  # noqa: E402
 from eomt_training.evaluation.frames import Frames, degraded, every, pasted  # noqa: E402
+from eomt_training.evaluation.labelled import CLASSES  # noqa: E402  # generic_anomaly has none
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
 from eomt_training.evaluation.unseen import SOURCES, unseen_objects  # noqa: E402
-from eomt_training.labels import LABELS, control_ids, ground_ids, require_classes  # noqa: E402
+from eomt_training.labels import control_ids, ground_ids, require_classes  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
 from eomt_training.targets import OUTLIER  # noqa: E402
 
-DATA: dict[str, Callable[..., Frames]] = {**DATASETS, "drives": drives, "generic_anomaly": generic_anomaly}
-CLASSES = {**LABELS, "drives": LABELS["camvid"]}  # generic_anomaly has none
+DATA: dict[str, Callable[..., Frames]] = {**labelled.DATA, "generic_anomaly": generic_anomaly}
 OWN_OUTLIERS = ("drives", "generic_anomaly")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
