@@ -35,6 +35,8 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 ARGUMENTS = (
     ("cameras", "", "NAME or NAME=TOPIC, comma separated (a topic ending in /compressed is compressed); "
      "empty: what params_file says, or front"),
+    ("mounting", "", "NAME=HEIGHT or NAME=HEIGHT/PITCH, comma separated: m above the ground and degrees that "
+     "the camera looks down, for positions; empty: what params_file says"),
     ("checkpoint", "", "checkpoint folder; empty: what params_file says, or the one inside the package"),
     ("backbone", "", "file or folder of the frozen backbone; empty: as in params_file, or the usual places"),
     ("device", "", "auto, cpu, cuda, cuda:0, …; empty: what params_file says"),

@@ -15,6 +15,7 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
+    SetLaunchConfiguration,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -23,13 +24,14 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
 
-from eomt_anomaly.ros.launch_helpers import is_true
+from eomt_anomaly.ros.launch_helpers import bag_mounting, is_true, parse_cameras
 
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
 ARGUMENTS = (
     ("bag", None, "rosbag2 folder, or an .mcap or .db3 file"),
     ("cameras", "front=/camera/front/image_raw/compressed",
      "as in detector.launch.py; the topics are the bag's"),
+    ("mounting", "", "as in detector.launch.py; empty: from the bag's /tf_static where it has one"),
     ("rate", "1.0", "times the recorded speed"),
     ("loop", "false", "true: begin again at the end"),
     ("rviz", "true", "true: open RViz"),
@@ -38,20 +40,22 @@ ARGUMENTS = (
 
 
 def play(context):
-    """The bag's player, now that the arguments are known."""
+    """The bag's player and what the bag says of the cameras, now that the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    mounting = given["mounting"] or bag_mounting(given["bag"], parse_cameras(given["cameras"]))
     options = ["--clock", "--rate", given["rate"]] + ["--loop"] * is_true(given["loop"])
     player = Node(package="eomt_anomaly", executable="bag_player", name="bag_player", output="screen",
                   arguments=[given["bag"], *options])
     done = OnProcessExit(target_action=player,
                          on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
     ready = OnStateTransition(goal_state="active", entities=[player], handle_once=True)
-    return [RegisterEventHandler(done), RegisterEventHandler(ready)]
+    return [RegisterEventHandler(done), RegisterEventHandler(ready),
+            SetLaunchConfiguration("mounting", mounting)]
 
 
 def generate_launch_description():
-    """Declare the arguments, include the detector on the bag's clock, and start the player."""
-    shared = {name: LaunchConfiguration(name) for name in ("cameras", "rviz", "respawn")}
+    """Declare the arguments, prepare the player, and include the detector on the bag's clock."""
+    shared = {name: LaunchConfiguration(name) for name in ("cameras", "mounting", "rviz", "respawn")}
     detector = PythonLaunchDescriptionSource(str(SHARE / "launch" / "detector.launch.py"))
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=meaning) for name, default,

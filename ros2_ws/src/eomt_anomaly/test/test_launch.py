@@ -2,6 +2,7 @@
 """The launch files: what their arguments mean and, where `launch` is installed, real launches."""
 
 import ast
+import math
 import os
 import signal
 import subprocess
@@ -16,19 +17,21 @@ import yaml
 
 from eomt_anomaly.alerts import Reason
 from eomt_anomaly.ros.launch_helpers import (
+    bag_mounting,
     camera_parameters,
     file_cameras,
     full_name,
     node_parameters,
     parse_cameras,
+    parse_mounting,
 )
 
 PACKAGE = Path(__file__).parents[1]
 LAUNCH = next(place for place in (PACKAGE / "launch", PACKAGE.parents[2] / "launch") if place.is_dir())
 PROMISED = {"detector": {"cameras", "checkpoint", "backbone", "device", "backend", "params_file", "rviz",
-                         "use_sim_time", "namespace",
+                         "use_sim_time", "namespace", "mounting",
                          "log_level", "respawn"},
-            "replay": {"bag", "cameras", "rate", "loop", "rviz", "respawn"}}
+            "replay": {"bag", "cameras", "mounting", "rate", "loop", "rviz", "respawn"}}
 
 
 def rows(name):
@@ -72,6 +75,30 @@ def test_an_argument_that_is_not_given_leaves_the_parameter_file_its_word():
         "use_sim_time": True, "device": "cuda", "cameras": ["a"], "a.image_topic": "/b"}
     assert node_parameters(silent | {"use_sim_time": "false"}) == {"use_sim_time": False}
     assert default("detector", "use_sim_time") == ""
+
+
+def test_the_mounting_is_height_and_perhaps_pitch_of_each_camera():
+    values = {"front.height_m": 1.4, "front.pitch_deg": -3.0, "rear.height_m": 1.0}
+    assert parse_mounting("front = 1.4/-3, rear=1") == values and parse_mounting(" ") == {}
+    silent = dict.fromkeys(declared("detector"), "")
+    assert node_parameters(silent | {"mounting": "front=1.4/-3,rear=1"}) == values
+
+
+@pytest.mark.parametrize("text", ["1.4", "front", "front=", "=1", "front=a", "front=1/2/3", "front=nan", ","])
+def test_a_wrong_mounting_is_refused(text):
+    with pytest.raises(ValueError, match="NAME=HEIGHT"):
+        parse_mounting(text)
+
+
+def test_the_sample_bag_says_how_its_camera_is_mounted():
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    bag = PACKAGE.parents[2] / "bags" / "sample_drive"
+    if not bag.is_dir():
+        pytest.skip("the sample bag is not beside the workspace")
+    topic = default("replay", "cameras").partition("=")[2]
+    found = parse_mounting(bag_mounting(str(bag), {"front": topic, "rear": "/not/there"}))
+    assert found == {"front.height_m": pytest.approx(1.45, abs=1e-3),
+                     "front.pitch_deg": pytest.approx(math.degrees(0.06), abs=1e-2)}
 
 
 PARAMETERS = """
@@ -198,7 +225,7 @@ def test_the_detector_launches_with_its_arguments_and_ends_cleanly(launched, che
     from rcl_interfaces.srv import GetParameters
 
     process, log, client = launched("detector", cameras="left,right=/cams/right/image_raw/compressed",
-                                    namespace="robot",
+                                    namespace="robot", mounting="left=1.5/-2.5",
                                     checkpoint=checkpoint, device="cpu", respawn="false", log_level="debug")
     left, right = "/robot/detector/left/alerts", "/robot/detector/right/alerts"
     client.listen(left), client.listen(right)
@@ -210,9 +237,11 @@ def test_the_detector_launches_with_its_arguments_and_ends_cleanly(launched, che
                  120,
                  meanwhile=feed, every=0.2)
     values = client.call(GetParameters, "/robot/detector/get_parameters",
-                         names=["checkpoint", "device", "use_sim_time"]).values
+                         names=["checkpoint", "device", "use_sim_time", "left.height_m",
+                                "left.pitch_deg"]).values
     assert (values[0].string_value, values[1].string_value, values[2].bool_value) == (str(checkpoint), "cpu",
                                                                                       False)
+    assert [value.double_value for value in values[3:]] == [1.5, -2.5]
     detector, = children(process.pid)
     for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
         assert Path(environment(detector)[variable]).name == "fastdds_shm.xml"

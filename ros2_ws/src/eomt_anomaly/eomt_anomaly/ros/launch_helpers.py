@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +27,37 @@ def parse_cameras(text: str) -> dict[str, str]:
     return cameras
 
 
+def parse_mounting(text: str) -> dict[str, object]:
+    """`front=1.4/3, rear=1.1` → {"front.height_m": 1.4, "front.pitch_deg": 3.0, "rear.height_m": 1.1}.
+
+    An empty text says nothing. Raises ValueError for what is no NAME=HEIGHT or NAME=HEIGHT/PITCH.
+    """
+    parameters: dict[str, object] = {}
+    for item in text.split(",") if text.strip() else ():
+        name, _, numbers = (part.strip() for part in item.partition("="))
+        try:
+            values = [float(number) for number in numbers.split("/")]
+        except ValueError:
+            values = []
+        if not name or len(values) not in (1, 2) or not all(map(math.isfinite, values)):
+            raise ValueError(f"mounting is {text!r}: give NAME=HEIGHT or NAME=HEIGHT/PITCH (m, degrees), "
+                             "comma separated")
+        parameters |= {f"{name}.{key}": value for key, value in zip(("height_m", "pitch_deg"), values)}
+    return parameters
+
+
+def bag_mounting(path: str, cameras: Mapping[str, str]) -> str:
+    """What the /tf_static of a bag says of the cameras (name → topic), for `parse_mounting`."""
+    from .bag_io import Bag
+    from .ground_truth import mounting
+
+    with Bag(path) as bag:
+        places = {name: mounting(bag, bag.topics[topic]) for name, topic in cameras.items()
+                  if topic in bag.topics}
+    return ", ".join(f"{name}={place[0]:.4f}/{math.degrees(place[1]):.3f}" for name, place in places.items()
+                     if place and place[0] > 0)
+
+
 def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
     """The node's parameters; without cameras, and of a camera without a topic, the params file's stand."""
     return {**({"cameras": list(cameras)} if cameras else {}),
@@ -34,7 +66,7 @@ def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
 
 def node_parameters(given: Mapping[str, str]) -> dict[str, object]:
     """What the arguments of detector.launch.py set; where one is empty, the params file's word stands."""
-    parameters = camera_parameters(parse_cameras(given["cameras"]))
+    parameters = camera_parameters(parse_cameras(given["cameras"])) | parse_mounting(given["mounting"])
     if given["use_sim_time"]:
         parameters["use_sim_time"] = is_true(given["use_sim_time"])
     return parameters | {name: given[name] for name in ("checkpoint", "backbone", "device", "backend")
