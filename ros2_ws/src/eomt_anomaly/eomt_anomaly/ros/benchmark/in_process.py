@@ -32,6 +32,7 @@ from .values import Values
 
 WARM_ROUNDS = 2
 MakeEngine = Callable[[EngineSettings], Any]
+Admitted = tuple[int, Record, Any, dict[str, float]]  # index, message, image, s by stage so far
 
 
 @dataclass
@@ -75,12 +76,21 @@ class Contestant:
     busy_s: float = 0.0  # in batches of which a frame was judged
 
     def judge(self, batch: Round, index: int) -> None:
-        """The way of some messages from their bytes to the alert levels, in one pass of the network.
+        """The way of some messages from their bytes to the alert levels, in one pass of the network; one by
+        one where the engine gains nothing from more, as in the node.
 
         `index` is the first one's. What is wrong with a picture is counted, and costs no other picture.
         """
         begin, judged = time.perf_counter(), len(self.course)
-        admitted = []
+        size = len(batch) if self.engine.batched else 1
+        for first in range(0, len(batch), size):
+            self._infer(self._admit(batch[first : first + size], index + first, begin), begin)
+        if len(self.course) > judged:
+            self.busy_s += time.perf_counter() - begin
+
+    def _admit(self, batch: Round, index: int, begin: float) -> list[Admitted]:
+        """What can be judged; the rest is counted."""
+        admitted: list[Admitted] = []
         for number, record in enumerate(batch, index):
             taken = time.perf_counter()
             view = self.views[record.topic]
@@ -99,11 +109,9 @@ class Contestant:
             if len(self.views) > 1:  # for the pictures of the batch before it
                 spans["wait"] = taken - begin
             admitted.append((number, record, image, spans))
-        self._infer(admitted, begin)
-        if len(self.course) > judged:
-            self.busy_s += time.perf_counter() - begin
+        return admitted
 
-    def _infer(self, admitted: list[tuple[int, Record, Any, dict[str, float]]], begin: float) -> None:
+    def _infer(self, admitted: list[Admitted], begin: float) -> None:
         """As `worker.Worker`: a batch that fails is run again frame by frame."""
         if not admitted:
             return
