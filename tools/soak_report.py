@@ -29,8 +29,9 @@ def books(
 ) -> dict[str, dict[str, Any]]:
     """Each camera's frames after the drain, and `wrong`: what in them does not balance ("" if all does).
 
-    Exact: sent = in + lost in transport (0 or more), in = judged + dropped by reason, nothing pending, and an
-    alert for every judged frame but those that a gap in the sequence shows to be lost on the way here.
+    Exact: sent = in + outside (before the first one the node took, after the last), in = judged + dropped by
+    reason (transport is one), nothing pending, and an alert for every judged frame, except as many as gaps in
+    the alerts' sequence show to be lost on the way here.
     """
     found = {}
     for name, number in sent.items():
@@ -54,7 +55,8 @@ def books(
         ]
         found[name] = {
             "sent": number,
-            "lost_in_transport": number - got,
+            "lost_in_transport": number - got + dropped.get("transport", 0),
+            "outside": number - got,
             "received": got,
             "judged": judged,
             "dropped": {reason: count for reason, count in dropped.items() if count},
@@ -92,7 +94,7 @@ def judge(
         cameras[name]["served_share"] = round(judged / max(1, min(came, most)), 3)
     total = {
         key: sum(camera.get(key, 0) for camera in cameras.values())
-        for key in ("sent", "received", "judged", "lost_in_transport", "sequence_gaps")
+        for key in ("sent", "outside", "received", "judged", "lost_in_transport", "sequence_gaps")
     }
     checks = {
         "enough frames": total["received"] >= wanted,
@@ -117,7 +119,7 @@ def judge(
 
 def table(summary: dict[str, Any]) -> str:
     """Each camera in a line."""
-    keys = ("sent", "lost_in_transport", "received", "judged", "sequence_gaps", "served_share")
+    keys = ("sent", "outside", "lost_in_transport", "received", "judged", "sequence_gaps", "served_share")
     lines = [f"{'camera':12}" + "".join(f"{key:>18}" for key in keys)]
     for name, camera in summary["cameras"].items():
         cells = "".join(f"{camera.get(key, '–'):>18}" for key in keys)

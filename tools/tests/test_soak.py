@@ -13,9 +13,9 @@ from soak_report import books, judge, theil_sen
 SOAK = Path(__file__).resolve().parents[1] / "soak.py"
 
 
-def account(came=1000, judged=900, overwritten=100, pending=0):
+def account(came=1000, judged=900, overwritten=100, pending=0, transport=0):
     counted = {"frames_in": came, "frames_out": judged, "frames_pending": pending}
-    return counted | {"dropped_overwritten": overwritten}
+    return counted | {"dropped_overwritten": overwritten, "dropped_transport": transport}
 
 
 def heard(frames=900, gaps=0):
@@ -40,7 +40,12 @@ def test_the_books_of_a_camera_balance_exactly_or_say_what_is_wrong(sent, of_nod
     found = books({"a": sent}, {"a": of_node} if of_node else {}, {"a": alerts})["a"]
     assert (words in found["wrong"]) if words else not found["wrong"]
     if not words:
-        assert found["lost_in_transport"] == sent - 1000
+        assert found["outside"] == found["lost_in_transport"] == sent - 1000
+
+
+def test_what_the_node_saw_lost_in_transport_is_in_its_books():
+    found = books({"a": 1005}, {"a": account(overwritten=60, transport=40)}, {"a": heard()})["a"]
+    assert not found["wrong"] and (found["outside"], found["lost_in_transport"]) == (5, 45)
 
 
 def course(rss=lambda i: 500.0, second=1.0):
@@ -101,7 +106,7 @@ def test_a_short_run_sends_drains_and_balances(tmp_path):
     assert checks["enough frames"] and checks["books balance"], done.stdout + done.stderr
     assert checks["overlays and masks came"] and (tmp_path / "soak.png").stat().st_size > 10_000
     for camera in summary["cameras"].values():
-        assert camera["sent"] == camera["lost_in_transport"] + camera["received"]
+        assert camera["sent"] == camera["outside"] + camera["received"]
         assert camera["received"] == camera["judged"] + sum(camera["dropped"].values())
         assert 0 < camera["alerts_on_frames"] <= camera["judged"] and "invalid" not in camera["dropped"]
     assert done.returncode == (0 if summary["passed"] else 1)

@@ -50,6 +50,12 @@ class Node:
     def create_subscription(self, *_, **__):
         return None
 
+    def resolve_topic_name(self, topic):
+        return topic
+
+    def get_publishers_info_by_topic(self, topic):
+        return []
+
     def get_clock(self):
         return self.clock
 
@@ -106,19 +112,23 @@ class Rig:
         self.worker.engine = engine(EngineSettings(checkpoint=""))
         self.alerts = self.node.published["alerts"]
 
+    def receive(self, message):
+        """The callback of the subscription."""
+        self.camera._on_image(message, {"publication_sequence_number": None})
+
     def arrive(self, pixels=None, **fields):
         """A picture (by default without an obstacle) comes, with fields of its message replaced."""
         header = Header(frame_id="optical", stamp=self.node.clock.now().to_msg())
         message = image_message(picture() if pixels is None else pixels, "rgb8", header)
         for name, value in fields.items():
             setattr(message, name, value)
-        self.camera._on_image(message)
+        self.receive(message)
 
     def arrive_compressed(self, fmt="jpeg", extension=".jpg", damage=lambda data: data):
         """A compressed picture comes."""
         header = Header(frame_id="optical", stamp=self.node.clock.now().to_msg())
         data = damage(cv2.imencode(extension, picture(obstacle=True)[..., ::-1])[1].tobytes())
-        self.camera._on_image(CompressedImage(header=header, format=fmt, data=data))
+        self.receive(CompressedImage(header=header, format=fmt, data=data))
 
     def work(self):
         """The worker's turn."""

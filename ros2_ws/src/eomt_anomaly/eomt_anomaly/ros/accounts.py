@@ -61,10 +61,11 @@ def _dropped(camera: str, frames: list[Frame], before: Counters, after: Counters
     """Where the frames without an alert went, by the detector's counters; zero counts are left out."""
     judged = sum(frame.judged for frame in frames)
     lost = {reason: count - before.dropped.get(reason, 0) for reason, count in after.dropped.items()}
-    lost["transport"] = len(frames) - (after.frames_in - before.frames_in)
+    unseen = len(frames) - (after.frames_in - before.frames_in)   # the last ones, after which none came
+    lost["transport"] = lost.get("transport", 0) + unseen
     lost["alert_lost"] = after.frames_out - before.frames_out - judged
     lost["unfinished"] = after.pending
-    if min(lost.values()) < 0 or judged + sum(lost.values()) != len(frames):
+    if min(unseen, *lost.values()) < 0 or judged + sum(lost.values()) != len(frames):
         raise ReplayError(
             f"camera {camera}: {len(frames)} pictures were published and {judged} alerts came, but the "
             f"detector counted {after.frames_in - before.frames_in} in and {lost} dropped: something else "

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -22,6 +22,7 @@ from ..alerts import CameraModel, Monitor, MonitorParams, Reason
 from . import qos
 from .alert_messages import alert, alert_array
 from .conversions import InvalidInput, check, to_rgb
+from .gaps import Gaps
 from .gate import Gate
 from .health import Health, Verdict
 from .mailbox import Drop, Frame, Mailbox
@@ -75,6 +76,9 @@ class Camera:
             topic += "/compressed"
         info = own["camera_info_topic"] or camera_info_topic(topic)
         self.outputs.open()
+        resolved = self._node.resolve_topic_name(topic)
+        self._gaps = Gaps(lambda: {tuple(publisher.endpoint_gid) for publisher
+                                   in self._node.get_publishers_info_by_topic(resolved)})
         override = QoSOverridingOptions.with_default_policies()
         for kind, name, callback in ((CompressedImage if compressed else Image, topic, self._on_image),
                                      (CameraInfo, info, self._on_info)):
@@ -103,8 +107,10 @@ class Camera:
 
     # ---- messages in ----
 
-    def _on_image(self, msg: Image | CompressedImage) -> None:
+    def _on_image(self, msg: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         now = time.monotonic()
+        if lost := self._gaps.before(info.get("publication_sequence_number")):
+            self._mailbox.refuse(self.name, Drop.TRANSPORT, lost)
         if (shut := self._gate.drop()) is not None:
             self._mailbox.refuse(self.name, shut)
             return

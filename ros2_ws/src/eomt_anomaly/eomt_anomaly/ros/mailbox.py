@@ -21,6 +21,7 @@ class Drop(str, Enum):
     INACTIVE = "inactive"         # the node was not active
     DISABLED = "disabled"         # switched off with the service ~/enable
     ERROR = "error"               # inference or what follows it failed
+    TRANSPORT = "transport"       # lost in DDS before the node could take it (gaps.py)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Frame:
 
 @dataclass
 class Counts:
-    """What became of the frames of one camera; `received == judged + sum(dropped.values()) + pending`."""
+    """What became of the frames of one camera; `received == judged + sum(dropped.values()) + pending`, where
+    `received` holds those, too, that were seen to be lost on the way here."""
 
     received: int = 0
     judged: int = 0
@@ -76,12 +78,12 @@ class Mailbox:
             self._slots[frame.camera] = frame
             self._changed.notify_all()
 
-    def refuse(self, camera: str, reason: Drop) -> None:
-        """Count a frame that never came as far as the slot."""
+    def refuse(self, camera: str, reason: Drop, number: int = 1) -> None:
+        """Count frames that never came as far as the slot."""
         with self._changed:
             counts = self._counts[camera]
-            counts.received += 1
-            counts.dropped[reason.value] += 1
+            counts.received += number
+            counts.dropped[reason.value] += number
 
     def take(self, limit: int, window: float, timeout: float) -> list[Frame]:
         """Take at most `limit` frames, the camera that has waited longest for its turn first.
