@@ -111,6 +111,7 @@ def test_the_engine_gives_what_torch_gives(plain, checkpoint, backend, precision
         engine.warmup([(112, 168)])
         agree(engine.infer([image])[0], want)
         assert (engine.device, engine.precision, engine.short_side) == ("cpu", precision, 56)
+        assert engine.zoom == 1, "it knows no other size to look again at"
         assert (engine.threshold, engine.score) == (0.25, "eomt_ext") and engine.drivable_ids == (2,)
         assert engine.checkpoint_sha256 == identity and engine.model_id == f"plain-{identity[:8]}"
     with pytest.raises(RuntimeError, match="closed"):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The second look: where its windows lie, and what it makes of the first one."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from runtime_reference import picture, tiny_model
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.runtime import Engine
-from eomt_anomaly.runtime.second_look import MOST, STEPS, ZOOM, look_again, windows, zoom
+from eomt_anomaly.runtime.cuda import CudaPipeline
+from eomt_anomaly.runtime.network import prepare
+from eomt_anomaly.runtime.second_look import FARTHER, MOST, STEPS, ZOOM, look_again, windows, zoom
+from eomt_anomaly.runtime.streams import InlineStreams
 
 
 @st.composite
@@ -87,14 +92,60 @@ def test_where_windows_overlap_the_higher_second_value_counts():
     assert np.isclose(refined[40, two[0]], 0.2) and np.isclose(refined[40, one[0]], 0.1)
 
 
-def test_a_network_that_runs_as_it_was_trained_has_no_second_look():
+def test_a_network_looks_from_closer_until_things_are_as_large_as_in_training_and_else_from_farther():
     assert zoom(252, 476) == 2.0 and zoom(364, 476) == pytest.approx(1.25 * 476 / 364)
-    assert zoom(476, 476) == zoom(640, 476) == 1.0
-    engine = Bright()
-    engine.zoom = zoom(476, 476)
-    first = np.zeros((80, 160), np.float32)
+    assert zoom(476, 476) == zoom(640, 476) == FARTHER
+
+
+def test_from_farther_only_the_boxes_and_what_is_around_them_is_averaged():
+    class Distant(Bright):
+        zoom = FARTHER
+
+        def infer_farther(self, image):
+            return self.infer([image])[0]
+
+    image, engine = np.full((80, 160, 3), 51, np.uint8), Distant()
+    first = np.full((80, 160), 0.6, np.float32)
+    kept = first.copy()
+    refined = look_again(engine, image, first, [(20, 30, 10, 20), (150, 70, 10, 10)])
+    expected = first.copy()
+    expected[20:60, 15:35] = expected[65:80, 145:160] = 0.4      # twice the boxes, where there is room
+    assert refined.dtype == np.float32 and np.allclose(refined, expected) and np.array_equal(first, kept)
+    assert len(engine.images) == 1, "one look for all boxes"
+
+
+def test_what_can_look_from_nowhere_else_gives_the_first_map_back():
+    engine, first = Bright(), np.zeros((80, 160), np.float32)
+    engine.zoom = 1.0
     assert look_again(engine, np.zeros((80, 160, 3), np.uint8), first, [(1, 1, 5, 5)]) is first
     assert not engine.images
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda twin"])
+def test_from_farther_the_engine_is_one_of_half_the_size(device):
+    model, image = tiny_model(), picture(90, 120)
+    with Engine(model, device="cpu", precision="fp32", short_side=28) as small:
+        expected = small.infer([image])[0].anomaly
+    with Engine(model, device="cpu", precision="fp32") as engine:
+        if device != "cpu":
+            network = prepare(model, "fp32", torch.device("cpu"))
+            setup = replace(engine._pipeline.setup, network=network, raw_pixels=False)
+            engine._pipeline = CudaPipeline(setup, InlineStreams())
+            engine._farther = engine._pipeline.at(30)
+        first = engine.infer([image])[0].anomaly
+        for _ in range(3):                                       # eager, captured, replayed
+            refined = engine.look_again(image, first, [(0, 0, 120, 90)])
+            np.testing.assert_allclose(refined, (first + expected) / 2, atol=3e-3)
+        assert engine.zoom == FARTHER and np.abs(first - expected).max() > 0.02
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.infer_farther(image)
+
+
+def test_an_engine_that_looks_from_closer_says_that_it_cannot_from_farther():
+    model = EomtExt(EomtExtConfig.preset("tiny", image_size=56))
+    with Engine(model, device="cpu", precision="fp32", short_side=28) as engine, \
+            pytest.raises(ValueError, match="zoom is 2"):
+        engine.infer_farther(np.zeros((9, 9, 3), np.uint8))
 
 
 def test_the_engine_sees_the_window_as_an_image_of_its_own():

@@ -20,7 +20,7 @@ MEANING = {
     "deserialize": "bytes → message",
     "decode": "message → RGB",
     "inference": "the engine as a whole",
-    "second_look": "the engine again, from closer, in frames where something new appears (of these alone)",
+    "second_look": "the engine again, at another scale, where something new appears (of these frames alone)",
     "alerts": "maps → tracks → level",
     "publish": "until the alert's publish returns",
     "outputs": "masks, heatmaps, overlay, …, after the alert; only what is subscribed to",

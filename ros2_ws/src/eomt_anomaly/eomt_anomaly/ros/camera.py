@@ -195,7 +195,7 @@ class Camera:
             missed, self._missed = self._missed, Reason.NONE
         if missed:
             monitor.unjudged(missed)
-        twice = self._parameters["second_look"] and engine.zoom > 1
+        twice = self._parameters["second_look"] and engine.zoom != 1
         usable = model if model is not None and model.problem is None and \
             (model.height, model.width) == rgb.shape[:2] else None
         result = monitor.update(prediction.class_map, prediction.anomaly, stamp_ns(header) / 1e9, model,

@@ -85,9 +85,8 @@ GENERAL = (
          -1.0, 1.0, when=LIVE),
     Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"]: the checkpoint's",
          when=LIVE),
-    Spec("second_look", True, "before something new raises an alert, a network that runs smaller than it "
-         "was trained looks at it again from closer, and both looks are averaged: fewer false alerts",
-         when=LIVE),
+    Spec("second_look", True, "before something new raises an alert, the network looks at it again at "
+         "another scale, and both looks are averaged: fewer false alerts", when=LIVE),
     Spec("max_age", 0.5, "s; frames older than this are dropped before inference", 0.01, 60.0, when=LIVE),
     Spec("stale_timeout", 1.0, "s; a judgement of an older frame is worth UNKNOWN", 0.05, 120.0, when=LIVE),
     Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there (on CUDA)", 0.0, 1.0,

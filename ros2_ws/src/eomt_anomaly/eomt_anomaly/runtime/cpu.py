@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,12 @@ class CpuPipeline:
     def result(self, handle: Future[list[Prediction]]) -> list[Prediction]:
         """Wait; see `Pipeline`."""
         return handle.result()
+
+    def at(self, short_side: int) -> CpuPipeline:
+        """On the same thread; see `Pipeline`."""
+        other = copy.copy(self)
+        other.setup = replace(self.setup, short_side=short_side)
+        return other
 
     def close(self) -> None:
         """Finish what is queued, end the thread and drop the network."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,13 @@ class CudaPipeline:
                 if batch.error is not None:
                     raise batch.error
             return [batch.predictions[place] for batch, place in handle]
+
+    def at(self, short_side: int) -> CudaPipeline:
+        """On the same streams, with one slot of its own; see `Pipeline`."""
+        setup, graphs = replace(self.setup, short_side=short_side), isinstance(self._run, Graphs)
+        other = CudaPipeline(setup, self.streams, slots=1, graphs=graphs)
+        other._lock = self._lock                            # a stream that is captured takes no other work
+        return other
 
     def replayed(self) -> list[tuple[int, ...]]:
         """The shapes of batches, [B,H,W,3], that are replayed as a CUDA graph."""

@@ -116,6 +116,8 @@ class Engine:
         self.grid = patches(self.short_side, opened.config.patch_size)   # patches along the short side
         self.aspect = opened.size[1] / opened.size[0] if opened.size else 1.0   # width / height of a window
         self.zoom = zoom(self.short_side, opened.config.image_size)   # of the second look; 1: there is none
+        if opened.size:                                               # an export knows no other size
+            self.zoom = max(1.0, self.zoom)
         self.score = score or opened.score or opened.calibration.get("score", opened.config.score)
         _one_of("score", self.score, SCORES)
         self.calibration = for_size(opened.calibration, self.short_side, self.score)
@@ -133,14 +135,21 @@ class Engine:
         else:
             streams = CudaStreams(self._device)
             self._pipeline = CudaPipeline(setup, streams, graphs=cuda_graphs)
+        self._farther: Pipeline | None = None
+        if self.zoom < 1:
+            self._farther = self._pipeline.at(round(self.zoom * self.short_side))
         self.jpeg = GpuJpeg(streams) if gpu_jpeg else None
         self._closed = False
 
     def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
-        """Run a grey image of each (height, width), so that the first real one is as fast as the rest."""
+        """Run a grey image of each (height, width), so that the first real one is as fast as the rest, also
+        where a second look sees it from farther."""
         for height, width in shapes:
+            image = np.full((height, width, 3), 114, np.uint8)
             for _ in range(2 if self._device.type == "cuda" else 1):      # the second captures a graph
-                self.infer([np.full((height, width, 3), 114, np.uint8)])
+                self.infer([image])
+                if self._farther:
+                    self.infer_farther(image)
 
     def infer(self, images: Sequence[Picture]) -> list[Prediction]:
         """One prediction for each image (uint8 [H,W,3] RGB, sizes may differ), in order.
@@ -156,14 +165,18 @@ class Engine:
 
     def submit(self, images: Sequence[Picture]) -> Ticket:
         """Begin to work on images (see `infer`); leave them unchanged until `result` returns."""
-        if self._closed:
-            raise RuntimeError("the engine is closed: make a new one")
-        for image in images:
-            check_image(image)
+        self._check(*images)
         return Ticket(self._pipeline.submit(images))
 
+    def infer_farther(self, image: Picture) -> Prediction:
+        """What the network sees of an image at `zoom` times its `short_side`, where `zoom` is below 1."""
+        if self._farther is None:
+            raise ValueError(f"zoom is {self.zoom:g}: this engine does not look from farther")
+        self._check(image)
+        return self._farther.result(self._farther.submit([image]))[0]
+
     def look_again(self, image: Picture, anomaly: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
-        """The anomaly map of `infer` for this image after a second, closer look at boxes; see `second_look`.
+        """The anomaly map of `infer` for this image after a second look at boxes; see `second_look`.
 
         anomaly: float32 [H,W], left as it is. boxes: (x, y, width, height), px, the most important first.
         Raises as `infer`.
@@ -189,11 +202,19 @@ class Engine:
         """
         if not self._closed:
             self._closed = True
+            if self._farther:
+                self._farther.close()
             self._pipeline.close()
             gc.collect()
             if self._device.type == "cuda":
                 torch._C._cuda_clearCublasWorkspaces()    # one for each stream, and else kept for ever
                 torch.cuda.empty_cache()
+
+    def _check(self, *images: Picture) -> None:
+        if self._closed:
+            raise RuntimeError("the engine is closed: make a new one")
+        for image in images:
+            check_image(image)
 
     def __enter__(self) -> Engine:
         return self

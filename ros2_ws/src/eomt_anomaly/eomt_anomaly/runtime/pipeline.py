@@ -38,6 +38,9 @@ class Pipeline(Protocol):
     def result(self, handle: Any) -> list[Prediction]:
         """Wait for a submission: one prediction for each image, in order. Raises what the work raised."""
 
+    def at(self, short_side: int) -> Pipeline:
+        """The same network on the same device for another short side, px. Close it before this one."""
+
     def close(self) -> None:
         """Wait for work under way and free what is held, the network too. Call it once."""
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""A second look: the network sees once more, from closer, what is about to raise an alert.
+"""A second look: the network sees once more, at another scale, what is about to raise an alert.
 
 Where the first look is wrong, the second, with other patches over other surroundings, is seldom wrong in the
-same way; what both see stays. It helps a network that runs smaller than it was trained: from closer it sees
-things at the size they had in training. What that does to alerts is measured in docs/alerts.md.
+same way; what both see stays. A network that runs smaller than it was trained looks from closer, where things
+have the size they had in training; one that runs as trained looks from farther, for they could only be larger
+than that. What this does to alerts is measured in docs/alerts.md.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ import numpy as np
 
 from .pipeline import Picture
 
-ZOOM = 2.0     # how much closer it looks, at most
-BEYOND = 1.25  # how much larger than in training it may see things; for no more than that it does not look
-MARGIN = 2.0   # a window is so many times as large as what it is about
-MOST = 4       # windows of an image; what is in none keeps its first value
-STEPS = 8      # heights of windows are multiples of the largest / STEPS: the engine meets few sizes
+ZOOM = 2.0      # how much closer it looks, at most
+BEYOND = 1.25   # how much larger than in training it may see things; no closer than so much is not worth it
+FARTHER = 0.53  # then it sees the whole image this much smaller: at 252 px where it runs at 476
+MARGIN = 2.0    # a window is so many times as large as what it is about
+MOST = 4        # windows from closer of an image; what is in none keeps its first value
+STEPS = 8       # their heights are multiples of the largest / STEPS: the engine meets few sizes
 
 Box = tuple[int, int, int, int]   # x, y, width, height, px
 
 
 def zoom(short_side: int, trained_side: int) -> float:
-    """How much closer the second look is for a network that runs at one short side (px) and was trained at
-    another; 1.0: there is none."""
+    """How much larger the second look sees things, for a network that runs at one short side (px) and was
+    trained at another: above 1 from closer, below 1 from farther."""
     closer = min(ZOOM, BEYOND * trained_side / short_side)
-    return closer if closer > BEYOND else 1.0
+    return closer if closer > BEYOND else FARTHER
 
 
 def look_again(engine: Any, image: Picture, anomaly: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
@@ -40,15 +42,30 @@ def look_again(engine: Any, image: Picture, anomaly: np.ndarray, boxes: Sequence
     """
     if engine.zoom == 1.0:
         return anomaly
-    places = windows(boxes, anomaly.shape[0], anomaly.shape[1], engine.zoom, engine.aspect)
-    crops = [image[y:y + height, x:x + width] for x, y, width, height in places]
+    look = _from_closer if engine.zoom > 1.0 else _from_farther
+    again = look(engine, image, boxes, *anomaly.shape)    # [H,W], -1 where it did not look
+    return np.where(again < 0, anomaly, (anomaly + again) / 2)
+
+
+def _from_closer(engine: Any, image: Picture, boxes: Sequence[Box], height: int, width: int) -> np.ndarray:
+    places = windows(boxes, height, width, engine.zoom, engine.aspect)
+    crops = [image[y:y + h, x:x + w] for x, y, w, h in places]
     crops = [np.ascontiguousarray(crop) if isinstance(crop, np.ndarray) else crop.contiguous()
              for crop in crops]
-    again = np.full(anomaly.shape, -1.0, np.float32)      # [H,W], -1 where it did not look
-    for (x, y, width, height), prediction in zip(places, engine.infer(crops)):
-        part = again[y:y + height, x:x + width]
+    again = np.full((height, width), -1.0, np.float32)
+    for (x, y, w, h), prediction in zip(places, engine.infer(crops)):
+        part = again[y:y + h, x:x + w]
         np.maximum(part, prediction.anomaly, out=part)    # two windows over a pixel: the higher one
-    return np.where(again < 0, anomaly, (anomaly + again) / 2)
+    return again
+
+
+def _from_farther(engine: Any, image: Picture, boxes: Sequence[Box], height: int, width: int) -> np.ndarray:
+    again, seen = np.full((height, width), -1.0, np.float32), engine.infer_farther(image).anomaly
+    for x, y, w, h in boxes:
+        right, down = (round((MARGIN - 1) / 2 * extent) for extent in (w, h))
+        around = np.s_[max(0, y - down):y + h + down, max(0, x - right):x + w + right]
+        again[around] = seen[around]
+    return again
 
 
 def windows(boxes: Sequence[Box], height: int, width: int, closer: float = ZOOM,

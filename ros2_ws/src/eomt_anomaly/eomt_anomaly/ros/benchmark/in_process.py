@@ -135,7 +135,7 @@ class Contestant:
                     prediction.anomaly,
                     record.time_ns / 1e9,
                     view.fitting(image),
-                    look_again=look if self.second_look and self.engine.zoom > 1 else None,
+                    look_again=look if self.second_look and self.engine.zoom != 1 else None,
                 )
             except Exception as error:
                 view.dropped[explain(error).drop.value] += 1
