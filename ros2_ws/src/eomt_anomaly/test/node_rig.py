@@ -214,6 +214,7 @@ class Client:
 @contextlib.contextmanager
 def detector(*args, fake=True, namespace="", environment=None, **parameters):
     """Run a detector; yields (process, client, log file). The process is always ended, by its id."""
+    parameters = {"frozen_timeout": 0.0} | parameters      # most tests send one picture again and again
     domain = next_domain()
     program = [str(HERE / "node_rig.py")] if fake else ["-m", "eomt_anomaly.ros.detector"]
     command = [sys.executable, *program]

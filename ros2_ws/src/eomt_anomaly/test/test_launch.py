@@ -299,7 +299,6 @@ def test_a_bag_is_replayed_through_the_detector(launched, checkpoint, tmp_path):
     store = get_typestore(Stores.ROS2_JAZZY)
     types = {name: store.types[name] for name in ("sensor_msgs/msg/CompressedImage", "std_msgs/msg/Header",
                                                   "builtin_interfaces/msg/Time")}
-    data = cv2.imencode(".jpg", np.full((60, 80, 3), 90, np.uint8))[1].ravel()
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection("/camera/front/image_raw/compressed",
                                            "sensor_msgs/msg/CompressedImage", typestore=store)
@@ -307,6 +306,7 @@ def test_a_bag_is_replayed_through_the_detector(launched, checkpoint, tmp_path):
             stamp = types["builtin_interfaces/msg/Time"](sec=1000 + number // 10,
                                                          nanosec=number % 10 * 100_000_000)
             header = types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+            data = cv2.imencode(".jpg", np.full((60, 80, 3), 90 + number, np.uint8))[1].ravel()
             message = types["sensor_msgs/msg/CompressedImage"](header=header, format="jpeg", data=data)
             writer.write(connection, 1000_000_000_000 + number * 100_000_000,
                          store.serialize_cdr(message, message.__msgtype__))

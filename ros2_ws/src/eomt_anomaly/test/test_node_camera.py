@@ -29,6 +29,7 @@ from eomt_anomaly.ros.publishers import DENSE, Look
 from eomt_anomaly.ros.worker import Batching, Worker
 
 PARAMETERS = {"heartbeat_rate": 10.0, "stale_timeout": 10.0, "max_age": 10.0, "second_look": True,
+              "frozen_timeout": 0.0,
               "front.image_topic": "front/image_raw", "front.transport": "auto",
               "front.camera_info_topic": "", "front.ignore_mask": ""}
 PLAIN = sorted(DENSE.keys() - {"markers", "obstacles"})   # the outputs that need no calibration

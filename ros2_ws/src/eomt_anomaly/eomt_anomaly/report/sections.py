@@ -13,6 +13,7 @@ REASONS = {
     "overwritten": "a newer picture came before the detector was free: it takes the newest and never queues",
     "stale": "the picture was already too old when the detector reached it (parameter max_age)",
     "invalid": "the message or its stamp was wrong",
+    "frozen": "the camera sent the same picture for longer than frozen_timeout",
     "inactive": "the node was not active",
     "disabled": "the detector was switched off",
     "error": "inference failed",

@@ -22,6 +22,7 @@ from ..alerts import CameraModel, Monitor, MonitorParams, Reason
 from . import qos
 from .alert_messages import alert, alert_array
 from .conversions import InvalidInput, check, to_rgb
+from .frozen import Unchanged
 from .gaps import Gaps
 from .gate import Gate
 from .health import Health, Verdict
@@ -47,6 +48,7 @@ class Camera:
         self._subscriptions: list[Any] = []
         self._monitor: Monitor | None = None
         self._ignore: np.ndarray | None = None
+        self._unchanged = Unchanged()
         self._epoch = 0
         self._missed = Reason.NONE              # why frames since the last judged one were not
         self._last_stamp: int | None = None     # ns, of the newest good message
@@ -102,6 +104,7 @@ class Camera:
             self._monitor = None if params is None else Monitor(params)   # the worker may use the old one
             self._epoch += 1
             self._last_stamp, self._missed = None, fault
+            self._unchanged.reset()
             self.health.reset(fault, text)
             self._header, self._alerts, self.detail = Header(), [], ""
 
@@ -122,6 +125,13 @@ class Camera:
             except InvalidInput as error:
                 self._mailbox.refuse(self.name, Drop.INVALID)
                 self._fault(Reason.INVALID_INPUT, str(error))
+                return
+            limit = self._parameters["frozen_timeout"]
+            if limit and (still := self._unchanged.seconds(msg.data, now)) > limit:
+                self._mailbox.refuse(self.name, Drop.FROZEN)
+                self._fault(Reason.STALE_INPUT, "pictures have not changed in a single byte for "
+                            f"{still:.1f} s: the camera hangs; where it has no noise (a simulator), set "
+                            "frozen_timeout to 0")
                 return
             self._mailbox.put(Frame(self.name, msg, now, age, self._epoch))
 

@@ -21,6 +21,7 @@ class Drop(str, Enum):
     INACTIVE = "inactive"         # the node was not active
     DISABLED = "disabled"         # switched off with the service ~/enable
     ERROR = "error"               # inference or what follows it failed
+    FROZEN = "frozen"             # like those before it to the last byte, for frozen_timeout
     TRANSPORT = "transport"       # lost in DDS before the node could take it (gaps.py)
 
 

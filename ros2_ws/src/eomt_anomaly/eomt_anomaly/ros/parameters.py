@@ -89,6 +89,9 @@ GENERAL = (
          "another scale, and both looks are averaged: fewer false alerts", when=LIVE),
     Spec("max_age", 0.5, "s; frames older than this are dropped before inference", 0.01, 60.0, when=LIVE),
     Spec("stale_timeout", 1.0, "s; a judgement of an older frame is worth UNKNOWN", 0.05, 120.0, when=LIVE),
+    Spec("frozen_timeout", 2.0, "s; pictures that do not change in a single byte for so long are a frozen "
+         "camera's, and worth UNKNOWN; 0: never (a simulator without noise, a still picture)", 0.0, 3600.0,
+         when=LIVE),
     Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there (on CUDA)", 0.0, 1.0,
          when=LIVE),
     Spec("max_batch", 4, "most frames in one pass of the network, on CUDA; a CPU takes them one by one", 1,
