@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -16,7 +16,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from eomt_anomaly_msgs.msg import ObstacleAlert
+from eomt_anomaly_msgs.msg import ObstacleAlert, ObstacleAlertArray
 
 from ..alerts import CameraModel, Monitor, MonitorParams, Reason
 from . import qos
@@ -37,12 +37,15 @@ JUMP_S = 1.0   # stamps that go back by less are old or repeated frames; by more
 class Camera:
     """Callbacks run in the executor's thread, `admit` and `judge` in the worker's, `announce` in any."""
 
-    def __init__(self, node: LifecycleNode, name: str, parameters: Parameters, mailbox: Mailbox, gate: Gate):
+    def __init__(self, node: LifecycleNode, name: str, parameters: Parameters, mailbox: Mailbox, gate: Gate,
+                 told: Callable[[ObstacleAlertArray], Any] = lambda _: None):
+        """`told` hears every alert that was published, perhaps with this camera's lock held."""
         self.name, self.health = name, Health()
         self.outputs = Outputs(node, name, 1.0 / parameters["heartbeat_rate"])
         self._judged = node.create_publisher(Header, f"~/{name}/judged",
                                              qos.judged(parameters["stale_timeout"]))
         self._node, self._parameters, self._mailbox, self._gate = node, parameters, mailbox, gate
+        self._told = told
         self._log = node.get_logger().get_child(name)   # each throttled for itself
         self._lock = threading.RLock()
         self._subscriptions: list[Any] = []
@@ -243,7 +246,7 @@ class Camera:
 
     def announce(self, received: float | None = None) -> Verdict:
         """Publish the alerts as they stand: of the frame that came at `received`, or as a heartbeat."""
-        def message(sequence: int):
+        def message(sequence: int) -> ObstacleAlertArray:
             header = self._header
             if self.health.judged is None:
                 header = Header(stamp=self._node.get_clock().now().to_msg())
@@ -256,7 +259,7 @@ class Camera:
         with self._lock:
             now = time.monotonic()
             verdict = self.verdict(now)
-            self.outputs.alert(message)
+            self._told(self.outputs.alert(message))
         return verdict
 
     def verdict(self, now: float) -> Verdict:

@@ -25,6 +25,7 @@ from .fallback import EngineSettings
 from .gate import Gate
 from .heartbeat import Heartbeat
 from .mailbox import Drop, Mailbox
+from .overall import Overall
 from .parameters import Parameters
 from .pipeline import Pipeline
 from .reaction import worst_case
@@ -57,8 +58,9 @@ class Detector(LifecycleNode):
         self._worker: Worker | None = None
         self._gate = Gate(self._worker_reasons)
         self._mailbox = Mailbox(self.parameters.cameras)
-        self._cameras = {name: Camera(self, name, self.parameters, self._mailbox, self._gate)
-                         for name in self.parameters.cameras}
+        self._overall = Overall(self, self.parameters.cameras)
+        self._cameras = {name: Camera(self, name, self.parameters, self._mailbox, self._gate,
+                                      self._overall.hear) for name in self.parameters.cameras}
         self._pipeline = Pipeline(self._cameras)
         self._rules = Rules(self, self.parameters, self._cameras, self._pipeline)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
@@ -249,7 +251,8 @@ class Detector(LifecycleNode):
     def _beat(self) -> None:
         """Each duty by itself: what fails in one must not cost the others."""
         duties: list[Callable[[], Any]] = [camera.announce for camera in self._cameras.values()]
-        duties += [self._diagnose, self._follow_engine, self._watch.end_if_hung, self._watch.guard]
+        duties += [self._overall.beat, self._diagnose, self._follow_engine, self._watch.end_if_hung,
+                   self._watch.guard]
         for duty in duties:
             try:
                 duty()

@@ -65,11 +65,13 @@ class Outputs:
         while self._dense:
             self._node.destroy_lifecycle_publisher(self._dense.popitem()[1])
 
-    def alert(self, make) -> None:
-        """Publish `make(sequence)`; sequence numbers rise by one in the order of publication."""
+    def alert(self, make: Callable[[int], ObstacleAlertArray]) -> ObstacleAlertArray:
+        """Publish and return `make(sequence)`; sequence numbers rise by one in the order of publication."""
         with self._lock:
-            self._alerts.publish(make(self._sequence))
+            message = make(self._sequence)
+            self._alerts.publish(message)
             self._sequence += 1
+        return message
 
     def publish(self, header: Header, rgb: Any, prediction: Any, result: MonitorResult,
                 verdict: Verdict,
