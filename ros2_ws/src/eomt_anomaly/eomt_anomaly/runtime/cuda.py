@@ -70,13 +70,17 @@ class CudaPipeline:
         self._lock = threading.RLock()
 
     def submit(self, images: Sequence[Picture]) -> list[tuple[Batch, int]]:
-        """Copy the images (free at once) and start. Returns each image's batch and place in it."""
+        """Copy the images (free at once) and start. Returns each image's batch and place in it.
+
+        The caller's inference mode and autocast do not reach the work.
+        """
         sizes: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             height, width = image.shape[:2]
             sizes.setdefault((height, width), []).append(i)
         handle: list[Any] = [None] * len(images)
-        with self._lock:
+        plain = torch.autocast(self.streams.device.type, enabled=False)
+        with self._lock, torch.inference_mode(), plain:
             for members in sizes.values():
                 batch = self._launch([images[i] for i in members])
                 for place, i in enumerate(members):
@@ -130,7 +134,7 @@ class CudaPipeline:
                     row.copy_(copy, non_blocking=True)
         batch.marks.append(streams.mark("copy_in"))
         streams.wait("compute", batch.marks[-1])
-        with streams.on("compute"), torch.inference_mode():
+        with streams.on("compute"):
             packed = self._run(device)                                                # [5*B*H*W+1] uint8
         streams.keep(device, "compute")
         batch.marks.append(streams.mark("compute"))
