@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Replaying the work of a shape: the same answers, answers that last, and the eager way without a graph."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from runtime_reference import picture, tiny_model
 from eomt_anomaly.runtime import Engine
 from eomt_anomaly.runtime.cuda import CudaPipeline, agree
 from eomt_anomaly.runtime.graphs import KEPT, Graphs
-from eomt_anomaly.runtime.network import DTYPES, prepare
+from eomt_anomaly.runtime.network import DTYPES, GRIDS_KEPT, prepare
 from eomt_anomaly.runtime.pipeline import Setup
 from eomt_anomaly.runtime.streams import InlineStreams
 
@@ -76,6 +79,28 @@ def test_a_graph_with_another_answer_is_not_used(caplog):
     for i in range(4):
         assert graphs(torch.tensor([float(i)])).item() == 2 * i
     assert graphs.replayed() == [] and "not the eager one" in caplog.text
+
+
+def test_a_graph_holds_the_position_embeddings_whose_memory_it_reads():
+    """The network's cache drops a grid that it is not asked for, and a replay does not ask."""
+    class Frozen(InlineStreams):
+        def capture(self, queue, work):
+            output = work()
+            return lambda: output
+
+    pipeline, image = twin(True, Frozen()), picture(60, 80)
+    for _ in range(2):
+        pipeline.result(pipeline.submit([image]))
+    positions = pipeline.setup.network.backbone.positions
+    read = weakref.ref(positions((4, 5)))                             # 56 px on the short side, patches of 14
+    assert positions.cache_info().misses == 1, "the grid of this image"
+    for columns in range(6, 7 + GRIDS_KEPT):
+        positions((4, columns))
+    gc.collect()
+    assert read() is not None and pipeline.replayed()
+    pipeline.close()
+    gc.collect()
+    assert read() is None
 
 
 def test_only_the_shapes_used_last_are_kept():

@@ -64,7 +64,7 @@ class CudaPipeline:
         self._normalize = Normalizer(config.pixel_mean, config.pixel_std, setup.dtype, streams.device)
         self._run: Callable[[Tensor], Tensor] = self._maps
         if graphs:
-            self._run = Graphs(self._maps, agree, streams, "compute")
+            self._run = Graphs(self._maps, agree, streams, "compute", self._positions)
         self._ring = [Slot() for _ in range(slots)]
         self._next = 0
         self._lock = threading.RLock()
@@ -169,6 +169,11 @@ class CudaPipeline:
             maps = fuse(output, setup.score)                                          # [B*n,C+1,h,w]
             pairs = [finish_on_device(m, plan, setup.score) for m in maps.split(count)]
         return torch.stack([a for _, a in pairs]), torch.stack([c for c, _ in pairs]), ok
+
+    def _positions(self, shape: torch.Size) -> Tensor:
+        """The position embeddings that images [B,H,W,3] of this shape get; the network caches them by grid."""
+        patch, window = self.setup.network.config.patch_size, self.setup.plan(*shape[1:3]).window
+        return self.setup.network.backbone.positions((window[0] // patch, window[1] // patch))
 
     def network_input(self, images: Tensor, plan: Plan) -> Tensor:
         """uint8 [B,H,W,3] -> normalised [B*n,3,h,w], the plan's n windows of each image, on its device."""
