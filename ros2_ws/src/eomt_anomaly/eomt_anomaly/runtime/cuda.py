@@ -123,6 +123,8 @@ class CudaPipeline:
         for row, image in zip(host.numpy(), images):
             if isinstance(image, np.ndarray):
                 np.copyto(row, image)
+        if any(isinstance(image, Tensor) for image in images):
+            streams.follow("copy_in")                   # a part of a picture may still be in the making
         batch.marks.append(streams.mark("copy_in"))
         with streams.on("copy_in"):
             device = torch.empty(host.shape, dtype=torch.uint8, device=streams.device)    # [B,H,W,3]
@@ -171,7 +173,7 @@ class CudaPipeline:
         return torch.stack([a for _, a in pairs]), torch.stack([c for c, _ in pairs]), ok
 
     def _positions(self, shape: torch.Size) -> Tensor:
-        """The position embeddings that images [B,H,W,3] of this shape get; the network caches them by grid."""
+        """The position embeddings of images [B,H,W,3]; the network caches them by grid."""
         patch, window = self.setup.network.config.patch_size, self.setup.plan(*shape[1:3]).window
         return self.setup.network.backbone.positions((window[0] // patch, window[1] // patch))
 

@@ -32,6 +32,9 @@ class Streams(Protocol):
     def wait(self, queue: str, event: Any) -> None:
         """The queue goes on only after the event; the host does not wait."""
 
+    def follow(self, queue: str) -> None:
+        """The queue goes on only after what the caller's own stream was given so far."""
+
     def finish(self, event: Any) -> None:
         """The host waits for the event."""
 
@@ -70,6 +73,9 @@ class CudaStreams:
 
     def wait(self, queue: str, event: torch.cuda.Event) -> None:
         self._queues[queue].wait_event(event)
+
+    def follow(self, queue: str) -> None:
+        self._queues[queue].wait_stream(torch.cuda.current_stream(self.device))
 
     def finish(self, event: torch.cuda.Event) -> None:
         event.synchronize()
@@ -112,6 +118,9 @@ class InlineStreams:
         return time.perf_counter()
 
     def wait(self, queue: str, event: float) -> None:
+        pass
+
+    def follow(self, queue: str) -> None:
         pass
 
     def finish(self, event: float) -> None:
