@@ -155,6 +155,22 @@ def test_an_uncalibrated_camera_info_is_a_problem_not_an_error():
         assert CameraModel.from_camera_info(info, rectified=rectified, height_m=1.5).problem
 
 
+@pytest.mark.parametrize("model, D", [
+    ("plumb_bob", [-0.4, 0.2, 0, 0, -0.05]), ("plumb_bob", [-0.3, 0.08, 0.001, 0.001, -0.01]),
+    ("rational_polynomial", [-0.25, 0, 0, 0, 0, 0, 0, 0]), ("equidistant", [-0.2, 0.015, 0, 0])])
+def test_where_the_lens_model_folds_back_there_is_no_position(model, D):
+    """A wide picture's corners may lie beyond what the polynomial was fitted to: there it puts rays of the
+    picture's other side, or from behind."""
+    wide = camera(K=[[450, 0, 640], [0, 450, 360], [0, 0, 1]], D=D, distortion_model=model, pitch_rad=0.2)
+    v, u = np.mgrid[:720:6, :1280:6]
+    found = wide.ground_points(np.stack([u, v], -1).reshape(-1, 2)).reshape(*v.shape, 3)
+    assert np.isnan(found[v < 200]).all(), "the sky"
+    there = ~np.isnan(found[..., 0])
+    assert there[v > 400].mean() > 0.3 and (found[..., 1] * (640 - u) >= 0)[there].all(), "left stays left"
+    assert found[there][:, 0].min() > -1, "nothing in this picture is far behind the camera"
+    assert not Corridor(mode="ground", half_width_m=3).mask((720, 1280), wide)[:200].any()
+
+
 def test_ground_corridor_is_the_rectangle_on_the_road():
     lens = camera(D=LENSES["plumb_bob"], pitch_rad=math.radians(3))
     mask = Corridor(mode="ground", half_width_m=1.5, length_m=20).mask((360, 640), lens)

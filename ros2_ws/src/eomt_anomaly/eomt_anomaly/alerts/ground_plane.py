@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.polynomial import Polynomial
 
 # Accepted lengths of D for each distortion model of sensor_msgs/CameraInfo.
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8, 12, 14), "equidistant": (0, 4)}
@@ -178,7 +179,8 @@ def _unit(plane: np.ndarray) -> np.ndarray:
 def _polynomial_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
     """Invert plumb_bob or rational_polynomial; what does not project back onto its pixel becomes NaN.
 
-    OpenCV's five iterations give the start; Newton's method goes on where these are not enough.
+    OpenCV's five iterations give the start; Newton's method goes on where these are not enough. So does a ray
+    from where the lens model has folded back: it may meet a pixel on the picture's other side.
     """
     plane = cv2.undistortPoints(pixels[:, None], K, D)[:, 0]
     error = pixels - _project(plane, K, D)  # [N, 2], px
@@ -198,8 +200,27 @@ def _polynomial_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.nda
             plane[rough] = here + np.c_[dx, dy]
             error[rough] = pixels[rough] - _project(plane[rough], K, D)
     rays = _unit(plane)
-    rays[~(np.linalg.norm(error, axis=1) <= MAX_REPROJECTION_PX)] = np.nan
+    found = np.linalg.norm(error, axis=1) <= MAX_REPROJECTION_PX
+    rays[~(found & (np.linalg.norm(plane, axis=1) < _fold(D)))] = np.nan
     return rays
+
+
+def _fold(D: np.ndarray) -> float:
+    """Where on the plane one metre ahead a lens model's distortion stops growing with the radius; inf: never.
+
+    Radially, r (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6); beyond it or the first pole
+    there are no true pixels.
+    """
+    k1, k2, _, _, k3, k4, k5, k6 = np.r_[D, np.zeros(8)][:8]
+    above, below, square = Polynomial([1, k1, k2, k3]), Polynomial([1, k4, k5, k6]), Polynomial([0, 1])
+    slope = (above + 2 * square * above.deriv()) * below - 2 * square * above * below.deriv()  # its sign
+    return math.sqrt(min(_first_root(slope), _first_root(below)))
+
+
+def _first_root(polynomial: Polynomial) -> float:
+    """The smallest real root above 0, or inf."""
+    roots = polynomial.trim().roots()
+    return min((x.real for x in roots if abs(x.imag) < 1e-9 * abs(x) and x.real > 0), default=math.inf)
 
 
 def _project(plane: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
@@ -214,6 +235,7 @@ def _fisheye_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarra
     radius = np.linalg.norm(plane, axis=1)
     powers = np.array([1, 3, 5, 7, 9])
     weights = np.r_[1, D]
+    fold = math.sqrt(_first_root(Polynomial(weights * powers)))  # in θ²: from there on r falls again
     theta = np.minimum(radius, np.pi / 2)
     with np.errstate(all="ignore"):
         for _ in range(20):
@@ -221,8 +243,7 @@ def _fisheye_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarra
             slope = (weights * powers * theta[:, None] ** (powers - 1)).sum(1)
             theta = theta - error / slope
         error = (weights * theta[:, None] ** powers).sum(1) - radius
-        slope = (weights * powers * theta[:, None] ** (powers - 1)).sum(1)
-        good = (abs(error) * K[0, 0] <= MAX_REPROJECTION_PX) & (slope > 0) & (theta >= 0) & (theta <= np.pi)
+        good = (abs(error) * K[0, 0] <= MAX_REPROJECTION_PX) & (theta >= 0) & (theta < min(fold, np.pi))
         direction = np.where(radius[:, None] > 1e-12, plane / radius[:, None], 0)
         rays = np.c_[np.sin(theta)[:, None] * direction, np.cos(theta)]
     rays[~good] = np.nan
