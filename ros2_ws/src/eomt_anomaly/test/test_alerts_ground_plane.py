@@ -148,6 +148,16 @@ def test_camera_info_with_binning_and_region_of_interest():
     assert model.ground_point(u, v) == pytest.approx((10, 1, 0), rel=1e-6)
 
 
+def test_a_region_of_interest_need_not_hold_the_optical_axis():
+    """A camera that leaves the sky out sends rows from below the horizon on: its axis is above them."""
+    roi = SimpleNamespace(x_offset=0, y_offset=400, width=1280, height=320)
+    model = CameraModel.from_camera_info(camera_info(roi=roi, d=[]), rectified=False, height_m=1.5)
+    u, v = project([[10, 1, 0]], 1.5, 0)[0] - (0, 400)
+    assert model.problem is None and model.ground_point(u, v) == pytest.approx((10, 1, 0), rel=1e-6)
+    wrong = camera_info(roi=roi, d=[], k=(K * [[1, 1, 3], [1, 1, 1], [1, 1, 1]]).ravel())  # a larger camera's
+    assert "1280x720" in CameraModel.from_camera_info(wrong, rectified=False, height_m=1.5).problem
+
+
 def test_an_uncalibrated_camera_info_is_a_problem_not_an_error():
     info = camera_info(width=0, height=0, k=np.zeros(9), d=[], p=np.zeros(12), r=np.zeros(9),
                        distortion_model="")

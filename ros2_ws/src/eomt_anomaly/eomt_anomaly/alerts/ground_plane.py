@@ -28,6 +28,8 @@ class CameraModel:
     R: 3x3 rectification rotation (camera to rectified frame), used when `rectified`; identity for a single
         camera.
     height_m: the camera's height above the ground, metres, > 0.
+    whole: left, top, right and bottom edge, in these images' pixels, of the picture that they are a part of
+        (a region of interest); None: they are the whole. The optical axis must lie in it.
     pitch_rad: downward tilt of the optical axis, radians; positive looks down (rotation about y left,
         REP 103).
 
@@ -45,6 +47,7 @@ class CameraModel:
     distortion_model: str = "plumb_bob"
     rectified: bool = False
     R: np.ndarray = field(default_factory=lambda: np.eye(3))
+    whole: tuple[float, float, float, float] | None = None
     height_m: float = 0.0
     pitch_rad: float = 0.0
     problem: str | None = field(init=False, default=None)
@@ -66,14 +69,16 @@ class CameraModel:
         intrinsic = np.array(info.p if rectified else info.k, dtype=float)
         K = intrinsic.reshape(3, -1)[:, :3].copy() if intrinsic.size in (9, 12) else intrinsic
         across, down = max(1, info.binning_x), max(1, info.binning_y)
+        left, top = info.roi.x_offset, info.roi.y_offset
         if K.shape == (3, 3):
-            K[0, 2] -= info.roi.x_offset
-            K[1, 2] -= info.roi.y_offset
+            K[0, 2] -= left
+            K[1, 2] -= top
             K[0] /= across
             K[1] /= down
         return cls(
             width=(info.roi.width or info.width) // across, height=(info.roi.height or info.height) // down,
             K=K, D=info.d, R=info.r if rectified and np.any(info.r) else np.eye(3), rectified=rectified,
+            whole=(-left / across, -top / down, (info.width - left) / across, (info.height - top) / down),
             distortion_model=info.distortion_model, height_m=height_m, pitch_rad=pitch_rad)
 
     def same_as(self, other: CameraModel | None) -> bool:
@@ -126,8 +131,9 @@ class CameraModel:
             return "K is not an intrinsic matrix (its last row must be 0 0 1); calibrate the camera"
         if not (self.width > 0 and self.height > 0):
             return f"image size is {self.width}x{self.height}; CameraInfo must carry the images' size"
-        if not (0 <= cx <= self.width and 0 <= cy <= self.height):
-            return f"principal point ({cx:g}, {cy:g}) is outside {self.width}x{self.height}: wrong K"
+        left, top, right, bottom = self.whole or (0, 0, self.width, self.height)
+        if not (left <= cx <= right and top <= cy <= bottom):
+            return f"principal point ({cx:g}, {cy:g}) is outside {right - left:g}x{bottom - top:g}: wrong K"
         if self.R.shape != (3, 3) or not np.allclose(self.R @ self.R.T, np.eye(3), atol=1e-3):
             return f"R is not a rotation: {self.R.tolist()}; calibrate the camera"
         if not self.rectified and (self.distortion_model or self.D.any()):
