@@ -148,11 +148,37 @@ def test_camera_info_with_binning_and_region_of_interest():
     assert model.ground_point(u, v) == pytest.approx((10, 1, 0), rel=1e-6)
 
 
+def test_a_region_of_interest_need_not_hold_the_optical_axis():
+    """A camera that leaves the sky out sends rows from below the horizon on: its axis is above them."""
+    roi = SimpleNamespace(x_offset=0, y_offset=400, width=1280, height=320)
+    model = CameraModel.from_camera_info(camera_info(roi=roi, d=[]), rectified=False, height_m=1.5)
+    u, v = project([[10, 1, 0]], 1.5, 0)[0] - (0, 400)
+    assert model.problem is None and model.ground_point(u, v) == pytest.approx((10, 1, 0), rel=1e-6)
+    wrong = camera_info(roi=roi, d=[], k=(K * [[1, 1, 3], [1, 1, 1], [1, 1, 1]]).ravel())  # a larger camera's
+    assert "1280x720" in CameraModel.from_camera_info(wrong, rectified=False, height_m=1.5).problem
+
+
 def test_an_uncalibrated_camera_info_is_a_problem_not_an_error():
     info = camera_info(width=0, height=0, k=np.zeros(9), d=[], p=np.zeros(12), r=np.zeros(9),
                        distortion_model="")
     for rectified in (False, True):
         assert CameraModel.from_camera_info(info, rectified=rectified, height_m=1.5).problem
+
+
+@pytest.mark.parametrize("model, D", [
+    ("plumb_bob", [-0.4, 0.2, 0, 0, -0.05]), ("plumb_bob", [-0.3, 0.08, 0.001, 0.001, -0.01]),
+    ("rational_polynomial", [-0.25, 0, 0, 0, 0, 0, 0, 0]), ("equidistant", [-0.2, 0.015, 0, 0])])
+def test_where_the_lens_model_folds_back_there_is_no_position(model, D):
+    """A wide picture's corners may lie beyond what the polynomial was fitted to: there it puts rays of the
+    picture's other side, or from behind."""
+    wide = camera(K=[[450, 0, 640], [0, 450, 360], [0, 0, 1]], D=D, distortion_model=model, pitch_rad=0.2)
+    v, u = np.mgrid[:720:6, :1280:6]
+    found = wide.ground_points(np.stack([u, v], -1).reshape(-1, 2)).reshape(*v.shape, 3)
+    assert np.isnan(found[v < 200]).all(), "the sky"
+    there = ~np.isnan(found[..., 0])
+    assert there[v > 400].mean() > 0.3 and (found[..., 1] * (640 - u) >= 0)[there].all(), "left stays left"
+    assert found[there][:, 0].min() > -1, "nothing in this picture is far behind the camera"
+    assert not Corridor(mode="ground", half_width_m=3).mask((720, 1280), wide)[:200].any()
 
 
 def test_ground_corridor_is_the_rectangle_on_the_road():

@@ -45,8 +45,9 @@ def test_a_single_flicker_is_never_confirmed_and_soon_forgotten():
     assert feed(tracks, []) == []
 
 
-def test_flicker_all_over_the_place_confirms_nothing():
-    tracks = tracker()
+@pytest.mark.parametrize("min_iou", [0.1, 0.0])
+def test_flicker_all_over_the_place_confirms_nothing(min_iou):
+    tracks = tracker(min_iou=min_iou)
     for i in range(30):
         assert not any(h.confirmed for h in tracks.update([region((37 * i) % 500)], 0.1 * i))
 

@@ -237,6 +237,11 @@ def test_memory_is_of_a_process_of_its_own(tmp_path):
         memory.peak("ours fp16", TINY, tmp_path)
 
 
+def test_a_memory_measurement_that_never_ends_is_not_the_end_of_the_run(tmp_path):
+    with pytest.raises(memory.Failed, match="not done after 0.01 s"):
+        memory.peak("ours fp32", TINY, tmp_path, timeout_s=0.01)
+
+
 def test_the_command_stores_every_field_and_the_page(tmp_path, capsys, monkeypatch):
     pytest.importorskip("transformers")
 

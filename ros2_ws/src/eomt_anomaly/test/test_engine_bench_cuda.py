@@ -2,6 +2,7 @@
 """What `runtime.bench` measures of the CUDA pipeline, through its twin on the CPU: logic, no speed."""
 
 import time
+import weakref
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -98,6 +99,23 @@ def test_no_capture_falls_into_what_is_timed(model, monkeypatch):
     captured = [start != end for start, end in zip(seen[::2], seen[1::2])]
     latencies, of_one, of_two = captured[:2], captured[2:5], captured[5:]  # warm-up, pipelined, forward only
     assert not any(latencies) and not any(of_one) and of_two == [True, False, False]
+
+
+def test_not_all_maps_are_held_at_once(model):
+    """200 batches of eight images of 1024x2048 px have 17 GB of maps."""
+    pipeline, seen, most = pipeline_of(model, InlineStreams()), [], []
+    collect = pipeline.result
+
+    def counted(handle):
+        found = collect(handle)
+        seen.extend(weakref.ref(prediction) for prediction in found)
+        most.append(sum(one() is not None for one in seen))
+        return found
+
+    pipeline.result = counted
+    found = throughput.measure(pipeline, TINY.images()[:1], frames=throughput.COMPARED + 2, batch=1)
+    assert found["same_maps"]["overlapping, batch 1"]["classes_percent"] > 99.9
+    assert max(most) < throughput.COMPARED
 
 
 def test_a_pipeline_that_fails_is_told_and_costs_no_other_figure(monkeypatch, result):

@@ -233,6 +233,9 @@ def test_presets_are_the_dinov2_sizes():
         ("score", "magic"),
         ("pixel_std", (1.0, 0.0, 1.0)),
         ("labels", (Label(0, "a", (0, 0, 256)), Label(1, "b", (0, 0, 0)))),
+        ("labels", (Label(0, "a", (0, 0, 0), drivable="false"), Label(1, "b", (0, 0, 0)))),
+        ("labels", (Label(0, "a", (0, 0, 0), thing=1), Label(1, "b", (0, 0, 0)))),
+        ("labels", (Label(0, None, (0, 0, 0)), Label(1, "b", (0, 0, 0)))),
     ],
 )
 def test_impossible_values_are_refused_by_name(field, value):

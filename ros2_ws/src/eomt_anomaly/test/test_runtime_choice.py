@@ -18,16 +18,20 @@ CANDIDATES = {"torch": "auto", "onnxruntime": "auto", "openvino": "bf16"}
 SIZE, CAMERA = (40, 60), (40, 90)      # the export's, and one of another aspect
 
 
+class LibraryError(Exception):
+    """As ONNX Runtime's `Fail` and `RuntimeException`: derived from nothing more special."""
+
+
 class Machine:
     """Stand-in engines, and the clock that they move: seconds of a pass, by backend or (backend, size)."""
 
-    def __init__(self, seconds, precision="bf16", answers=None, failing=(), refusing=None):
+    def __init__(self, seconds, precision="bf16", answers=None, failing=None, refusing=None):
         self.seconds, self.precision, self.answers = seconds, precision, answers or {}
-        self.failing, self.refusing, self.now, self.open = failing, refusing, 0.0, 0
+        self.failing, self.refusing, self.now, self.open = failing or {}, refusing, 0.0, 0
 
     def start(self, backend, precision):
         if backend in self.failing:
-            raise ImportError(f"{backend} is not installed")
+            raise self.failing[backend](f"{backend} is not installed")
         self.open += 1
         assert self.open == 1, "memory must hold one engine at a time"
         return Running(self, backend)
@@ -48,6 +52,8 @@ class Running:
         assert image.shape == (*size, 3) and image.dtype == np.uint8 and image.std() > 20
         if (self.backend, size) == machine.refusing:
             raise InvalidImage("the image needs two windows")
+        if machine.seconds[self.backend] is None:
+            raise LibraryError("the graph's version is not supported")
         passes = machine.seconds.get((self.backend, size), machine.seconds[self.backend])
         machine.now += passes if self.runs[size] else 100.0
         self.runs[size] += 1
@@ -105,10 +111,12 @@ def test_rounding_that_bf16_explains_is_none_of_fp32():
 
 def test_what_cannot_be_opened_is_left_out_with_its_reason():
     seconds = dict.fromkeys(CANDIDATES, 0.1)
-    choice = Machine(seconds, failing=("torch", "openvino")).choose()
+    choice = Machine(seconds, failing={"torch": LibraryError, "openvino": ImportError}).choose()
     assert choice.backend == "onnxruntime" and choice.left_out["torch"] == "torch is not installed"
+    choice = Machine({**seconds, "onnxruntime": None}).choose()
+    assert choice.left_out == {"onnxruntime": "it does not run: the graph's version is not supported"}
     with pytest.raises(ValueError, match="none that runs: torch: .*onnxruntime: .*openvino is not installed"):
-        Machine(seconds, failing=CANDIDATES).choose()
+        Machine(seconds, failing=dict.fromkeys(CANDIDATES, ImportError)).choose()
 
 
 def test_a_plain_checkpoint_runs_in_torch_and_says_why(tmp_path):

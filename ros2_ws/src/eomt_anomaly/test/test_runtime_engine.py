@@ -183,6 +183,17 @@ def test_cuda_pipeline_gives_what_the_cpu_pipeline_gives(precision, tolerance, m
             assert set(got.timings_ms) == {"upload", "compute", "download", "total"}
 
 
+def test_modes_of_the_caller_do_not_reach_the_cuda_pipeline():
+    """Its work runs in the caller's thread, where torch keeps them; that of a CPU has a thread of its own."""
+    image, twin = picture(60, 80), cuda_twin()
+    want = cuda_twin().result(cuda_twin().submit([image]))[0]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        inside = [twin.result(twin.submit([image]))[0] for _ in range(3)]     # eager, captured, replayed
+    outside = [twin.result(twin.submit([image]))[0] for _ in range(3)]        # the same buffers once more
+    for got in inside + outside:
+        assert np.array_equal(got.class_map, want.class_map) and np.array_equal(got.anomaly, want.anomaly)
+
+
 def test_cuda_ring_is_reused_and_results_outlive_it():
     twin = cuda_twin(slots=2)
     images = [picture(20 + 9 * i, 50, seed=i) for i in range(6)]

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Replaying the work of a shape: the same answers, answers that last, and the eager way without a graph."""
 
+import contextlib
+import gc
+import threading
+import time
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +15,9 @@ from runtime_reference import picture, tiny_model
 from eomt_anomaly.runtime import Engine
 from eomt_anomaly.runtime.cuda import CudaPipeline, agree
 from eomt_anomaly.runtime.graphs import KEPT, Graphs
-from eomt_anomaly.runtime.network import DTYPES, prepare
+from eomt_anomaly.runtime.network import DTYPES, GRIDS_KEPT, prepare
 from eomt_anomaly.runtime.pipeline import Setup
-from eomt_anomaly.runtime.streams import InlineStreams
+from eomt_anomaly.runtime.streams import CudaStreams, InlineStreams
 
 MODEL = tiny_model()
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -78,6 +84,28 @@ def test_a_graph_with_another_answer_is_not_used(caplog):
     assert graphs.replayed() == [] and "not the eager one" in caplog.text
 
 
+def test_a_graph_holds_the_position_embeddings_whose_memory_it_reads():
+    """The network's cache drops a grid that it is not asked for, and a replay does not ask."""
+    class Frozen(InlineStreams):
+        def capture(self, queue, work):
+            output = work()
+            return lambda: output
+
+    pipeline, image = twin(True, Frozen()), picture(60, 80)
+    for _ in range(2):
+        pipeline.result(pipeline.submit([image]))
+    positions = pipeline.setup.network.backbone.positions
+    read = weakref.ref(positions((4, 5)))                             # 56 px on the short side, patches of 14
+    assert positions.cache_info().misses == 1, "the grid of this image"
+    for columns in range(6, 7 + GRIDS_KEPT):
+        positions((4, columns))
+    gc.collect()
+    assert read() is not None and pipeline.replayed()
+    pipeline.close()
+    gc.collect()
+    assert read() is None
+
+
 def test_only_the_shapes_used_last_are_kept():
     graphs = doubled()
     for n in range(1, KEPT + 3):
@@ -98,6 +126,36 @@ def test_agreement_is_up_to_rounding(change, same):
     other = anomaly.clone(), classes.clone()
     change(*other)
     assert agree(packed(anomaly, classes), packed(*other)) is same
+
+
+def test_graphs_are_recorded_one_at_a_time_on_a_stream_of_their_own(monkeypatch):
+    """What cuBLAS keeps for a stream that also runs eagerly is freed by whoever closes an engine."""
+    open_now, most, seen = [], [], []
+
+    class Recording(contextlib.AbstractContextManager):
+        def __init__(self, graph, pool, stream, capture_error_mode):
+            seen.append((pool, stream))
+
+        def __enter__(self):
+            open_now.append(self)
+            most.append(len(open_now))
+
+        def __exit__(self, *_):
+            open_now.remove(self)
+
+    for name, fake in {"Stream": lambda device: object(), "CUDAGraph": object, "graph": Recording,
+                       "graph_pool_handle": object, "device": contextlib.nullcontext}.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    engines = [CudaStreams(torch.device("cuda")) for _ in range(2)]
+    threads = [threading.Thread(target=streams.capture, args=("compute", lambda: time.sleep(0.05)))
+               for streams in (*engines, *engines)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1] and len(set(seen)) == 2              # a pool and a stream for each engine
+    queues = {id(stream) for streams in engines for stream in streams._queues.values()}
+    assert not queues & {id(stream) for _, stream in seen}
 
 
 @NO_GPU

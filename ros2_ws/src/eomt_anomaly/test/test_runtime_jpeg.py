@@ -43,11 +43,18 @@ def stand_in(file, device):
 
 
 class Watched(InlineStreams):
-    """Remembers which memory was held for which queue."""
+    """Remembers which memory was held for which queue, and the order of what `copy_in` was told."""
 
     def __init__(self):
         super().__init__()
-        self.kept = []
+        self.kept, self.told = [], []
+
+    def follow(self, queue):
+        self.told.append((queue, "follow"))
+
+    def on(self, queue):
+        self.told.append((queue, "work"))
+        return super().on(queue)
 
     def keep(self, tensor, queue):
         self.kept.append((tensor.data_ptr(), queue))
@@ -75,6 +82,16 @@ def test_a_jpeg_decoded_on_the_device_gives_the_maps_of_its_pixels(twin):
             for a in (got, other):
                 assert np.array_equal(a.class_map, want.class_map) and np.array_equal(a.anomaly, want.anomaly)
     assert {(image.data_ptr(), "copy_in") for image in images} <= set(twin._pipeline.streams.kept)
+
+
+def test_a_part_of_a_decoded_picture_is_read_once_it_is_made(twin):
+    """The second look cuts parts out on the caller's stream; the pipeline's do not wait for that one."""
+    image = twin.decode_jpeg(encoded(picture(60, 80)))
+    part, told = image[10:40, 20:60].contiguous(), twin._pipeline.streams.told
+    told.clear()
+    got = twin.infer([part])[0]
+    assert [what for queue, what in told if queue == "copy_in"] == ["follow", "work"]
+    assert np.array_equal(got.anomaly, twin.infer([part.numpy()])[0].anomaly)
 
 
 def test_red_and_blue_swapped_before_compression_are_swapped_back(twin):

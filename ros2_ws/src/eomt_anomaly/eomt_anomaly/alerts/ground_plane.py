@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.polynomial import Polynomial
 
 # Accepted lengths of D for each distortion model of sensor_msgs/CameraInfo.
 COEFFICIENTS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8, 12, 14), "equidistant": (0, 4)}
@@ -27,6 +28,8 @@ class CameraModel:
     R: 3x3 rectification rotation (camera to rectified frame), used when `rectified`; identity for a single
         camera.
     height_m: the camera's height above the ground, metres, > 0.
+    whole: left, top, right and bottom edge, in these images' pixels, of the picture that they are a part of
+        (a region of interest); None: they are the whole. The optical axis must lie in it.
     pitch_rad: downward tilt of the optical axis, radians; positive looks down (rotation about y left,
         REP 103).
 
@@ -44,6 +47,7 @@ class CameraModel:
     distortion_model: str = "plumb_bob"
     rectified: bool = False
     R: np.ndarray = field(default_factory=lambda: np.eye(3))
+    whole: tuple[float, float, float, float] | None = None
     height_m: float = 0.0
     pitch_rad: float = 0.0
     problem: str | None = field(init=False, default=None)
@@ -65,14 +69,16 @@ class CameraModel:
         intrinsic = np.array(info.p if rectified else info.k, dtype=float)
         K = intrinsic.reshape(3, -1)[:, :3].copy() if intrinsic.size in (9, 12) else intrinsic
         across, down = max(1, info.binning_x), max(1, info.binning_y)
+        left, top = info.roi.x_offset, info.roi.y_offset
         if K.shape == (3, 3):
-            K[0, 2] -= info.roi.x_offset
-            K[1, 2] -= info.roi.y_offset
+            K[0, 2] -= left
+            K[1, 2] -= top
             K[0] /= across
             K[1] /= down
         return cls(
             width=(info.roi.width or info.width) // across, height=(info.roi.height or info.height) // down,
             K=K, D=info.d, R=info.r if rectified and np.any(info.r) else np.eye(3), rectified=rectified,
+            whole=(-left / across, -top / down, (info.width - left) / across, (info.height - top) / down),
             distortion_model=info.distortion_model, height_m=height_m, pitch_rad=pitch_rad)
 
     def same_as(self, other: CameraModel | None) -> bool:
@@ -125,8 +131,9 @@ class CameraModel:
             return "K is not an intrinsic matrix (its last row must be 0 0 1); calibrate the camera"
         if not (self.width > 0 and self.height > 0):
             return f"image size is {self.width}x{self.height}; CameraInfo must carry the images' size"
-        if not (0 <= cx <= self.width and 0 <= cy <= self.height):
-            return f"principal point ({cx:g}, {cy:g}) is outside {self.width}x{self.height}: wrong K"
+        left, top, right, bottom = self.whole or (0, 0, self.width, self.height)
+        if not (left <= cx <= right and top <= cy <= bottom):
+            return f"principal point ({cx:g}, {cy:g}) is outside {right - left:g}x{bottom - top:g}: wrong K"
         if self.R.shape != (3, 3) or not np.allclose(self.R @ self.R.T, np.eye(3), atol=1e-3):
             return f"R is not a rotation: {self.R.tolist()}; calibrate the camera"
         if not self.rectified and (self.distortion_model or self.D.any()):
@@ -178,7 +185,8 @@ def _unit(plane: np.ndarray) -> np.ndarray:
 def _polynomial_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
     """Invert plumb_bob or rational_polynomial; what does not project back onto its pixel becomes NaN.
 
-    OpenCV's five iterations give the start; Newton's method goes on where these are not enough.
+    OpenCV's five iterations give the start; Newton's method goes on where these are not enough. So does a ray
+    from where the lens model has folded back: it may meet a pixel on the picture's other side.
     """
     plane = cv2.undistortPoints(pixels[:, None], K, D)[:, 0]
     error = pixels - _project(plane, K, D)  # [N, 2], px
@@ -198,8 +206,27 @@ def _polynomial_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.nda
             plane[rough] = here + np.c_[dx, dy]
             error[rough] = pixels[rough] - _project(plane[rough], K, D)
     rays = _unit(plane)
-    rays[~(np.linalg.norm(error, axis=1) <= MAX_REPROJECTION_PX)] = np.nan
+    found = np.linalg.norm(error, axis=1) <= MAX_REPROJECTION_PX
+    rays[~(found & (np.linalg.norm(plane, axis=1) < _fold(D)))] = np.nan
     return rays
+
+
+def _fold(D: np.ndarray) -> float:
+    """Where on the plane one metre ahead a lens model's distortion stops growing with the radius; inf: never.
+
+    Radially, r (1 + k1 r^2 + k2 r^4 + k3 r^6) / (1 + k4 r^2 + k5 r^4 + k6 r^6); beyond it or the first pole
+    there are no true pixels.
+    """
+    k1, k2, _, _, k3, k4, k5, k6 = np.r_[D, np.zeros(8)][:8]
+    above, below, square = Polynomial([1, k1, k2, k3]), Polynomial([1, k4, k5, k6]), Polynomial([0, 1])
+    slope = (above + 2 * square * above.deriv()) * below - 2 * square * above * below.deriv()  # its sign
+    return math.sqrt(min(_first_root(slope), _first_root(below)))
+
+
+def _first_root(polynomial: Polynomial) -> float:
+    """The smallest real root above 0, or inf."""
+    roots = polynomial.trim().roots()
+    return min((x.real for x in roots if abs(x.imag) < 1e-9 * abs(x) and x.real > 0), default=math.inf)
 
 
 def _project(plane: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
@@ -214,6 +241,7 @@ def _fisheye_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarra
     radius = np.linalg.norm(plane, axis=1)
     powers = np.array([1, 3, 5, 7, 9])
     weights = np.r_[1, D]
+    fold = math.sqrt(_first_root(Polynomial(weights * powers)))  # in θ²: from there on r falls again
     theta = np.minimum(radius, np.pi / 2)
     with np.errstate(all="ignore"):
         for _ in range(20):
@@ -221,8 +249,7 @@ def _fisheye_rays(pixels: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarra
             slope = (weights * powers * theta[:, None] ** (powers - 1)).sum(1)
             theta = theta - error / slope
         error = (weights * theta[:, None] ** powers).sum(1) - radius
-        slope = (weights * powers * theta[:, None] ** (powers - 1)).sum(1)
-        good = (abs(error) * K[0, 0] <= MAX_REPROJECTION_PX) & (slope > 0) & (theta >= 0) & (theta <= np.pi)
+        good = (abs(error) * K[0, 0] <= MAX_REPROJECTION_PX) & (theta >= 0) & (theta < min(fold, np.pi))
         direction = np.where(radius[:, None] > 1e-12, plane / radius[:, None], 0)
         rays = np.c_[np.sin(theta)[:, None] * direction, np.cos(theta)]
     rays[~good] = np.nan

@@ -148,7 +148,7 @@ class Tracker:
     def _affinity(self, box: Box, centroid: tuple[float, float], new: Region) -> float:
         """1 + IoU where the boxes overlap enough; (0, 1] where the centroids are near; else 0."""
         overlap = iou(box, new.box)
-        if overlap >= self.min_iou:
+        if overlap >= self.min_iou and overlap > 0:    # also where min_iou is 0
             return 1 + overlap
         sizes = sorted((box[2] * box[3], new.box[2] * new.box[3]))
         reach = self.max_shift * (math.hypot(*box[2:]) + math.hypot(*new.box[2:])) / 2

@@ -143,6 +143,8 @@ class EomtExtConfig:
                     "upscale_channels", f"must be integers in [1, {_LARGEST['hidden_size']}]")
         require(all(len(x.color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in x.color)
                     for x in self.labels), "labels", "colours are three integers (r, g, b) in [0, 255]")
+        require(all(isinstance(x.name, str) and type(x.drivable) is type(x.thing) is bool
+                    for x in self.labels), "labels", "names are text, drivable and thing true or false")
         require(len(self.pixel_mean) == 3 and _numbers(self.pixel_mean), "pixel_mean", "needs three numbers")
         require(len(self.pixel_std) == 3 and _numbers(self.pixel_std) and min(self.pixel_std) > 0,
                 "pixel_std", "needs three numbers > 0")

@@ -64,19 +64,23 @@ class CudaPipeline:
         self._normalize = Normalizer(config.pixel_mean, config.pixel_std, setup.dtype, streams.device)
         self._run: Callable[[Tensor], Tensor] = self._maps
         if graphs:
-            self._run = Graphs(self._maps, agree, streams, "compute")
+            self._run = Graphs(self._maps, agree, streams, "compute", self._positions)
         self._ring = [Slot() for _ in range(slots)]
         self._next = 0
         self._lock = threading.RLock()
 
     def submit(self, images: Sequence[Picture]) -> list[tuple[Batch, int]]:
-        """Copy the images (free at once) and start. Returns each image's batch and place in it."""
+        """Copy the images (free at once) and start. Returns each image's batch and place in it.
+
+        The caller's inference mode and autocast do not reach the work.
+        """
         sizes: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             height, width = image.shape[:2]
             sizes.setdefault((height, width), []).append(i)
         handle: list[Any] = [None] * len(images)
-        with self._lock:
+        plain = torch.autocast(self.streams.device.type, enabled=False)
+        with self._lock, torch.inference_mode(), plain:
             for members in sizes.values():
                 batch = self._launch([images[i] for i in members])
                 for place, i in enumerate(members):
@@ -126,6 +130,8 @@ class CudaPipeline:
         for row, image in zip(host.numpy(), images):
             if isinstance(image, np.ndarray):
                 np.copyto(row, image)
+        if any(isinstance(image, Tensor) for image in images):
+            streams.follow("copy_in")                   # a part of a picture may still be in the making
         batch.marks.append(streams.mark("copy_in"))
         with streams.on("copy_in"):
             device = torch.empty(host.shape, dtype=torch.uint8, device=streams.device)    # [B,H,W,3]
@@ -137,7 +143,7 @@ class CudaPipeline:
                     row.copy_(copy, non_blocking=True)
         batch.marks.append(streams.mark("copy_in"))
         streams.wait("compute", batch.marks[-1])
-        with streams.on("compute"), torch.inference_mode():
+        with streams.on("compute"):
             packed = self._run(device)                                                # [5*B*H*W+1] uint8
         streams.keep(device, "compute")
         batch.marks.append(streams.mark("compute"))
@@ -172,6 +178,11 @@ class CudaPipeline:
             maps = fuse(output, setup.score)                                          # [B*n,C+1,h,w]
             pairs = [finish_on_device(m, plan, setup.score) for m in maps.split(count)]
         return torch.stack([a for _, a in pairs]), torch.stack([c for c, _ in pairs]), ok
+
+    def _positions(self, shape: torch.Size) -> Tensor:
+        """The position embeddings of images [B,H,W,3]; the network caches them by grid."""
+        patch, window = self.setup.network.config.patch_size, self.setup.plan(*shape[1:3]).window
+        return self.setup.network.backbone.positions((window[0] // patch, window[1] // patch))
 
     def network_input(self, images: Tensor, plan: Plan) -> Tensor:
         """uint8 [B,H,W,3] -> normalised [B*n,3,h,w], the plan's n windows of each image, on its device."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,10 +24,15 @@ class Graphs:
     A shape's first call runs as it is, which settles allocations and caches; the second captures a graph and
     compares its answer with the eager one on that very input; later calls replay it. A shape whose capture
     fails, or whose graph does not `agree`, stays eager, and a warning says so once.
+
+    cached: what the work of a shape reads and may only be in a cache. A graph reads its memory ever after,
+    and asks no cache, so it is held as long as the graph.
     """
 
-    def __init__(self, work: Work, agree: Callable[[Tensor, Tensor], bool], streams: Streams, queue: str):
+    def __init__(self, work: Work, agree: Callable[[Tensor, Tensor], bool], streams: Streams, queue: str,
+                 cached: Callable[[torch.Size], Any] = lambda shape: None):
         self._work, self._agree, self._streams, self._queue = work, agree, streams, queue
+        self._cached = cached
         self._shapes: OrderedDict[torch.Size, Work | None] = OrderedDict()   # None: seen once
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -54,7 +60,7 @@ class Graphs:
         try:
             replay = self._streams.capture(self._queue, lambda: self._work(place))
 
-            def run(x: Tensor) -> Tensor:
+            def run(x: Tensor, held: Any = self._cached(x.shape)) -> Tensor:
                 place.copy_(x)
                 return replay().clone()
 

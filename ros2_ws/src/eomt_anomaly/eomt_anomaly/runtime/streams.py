@@ -7,6 +7,7 @@ show a missing wait between streams.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 QUEUES = ("decode", "copy_in", "compute", "copy_out")
+_capturing = threading.Lock()    # torch and CUDA know one capture at a time in a process
 
 
 class Streams(Protocol):
@@ -31,6 +33,9 @@ class Streams(Protocol):
 
     def wait(self, queue: str, event: Any) -> None:
         """The queue goes on only after the event; the host does not wait."""
+
+    def follow(self, queue: str) -> None:
+        """The queue goes on only after what the caller's own stream was given so far."""
 
     def finish(self, event: Any) -> None:
         """The host waits for the event."""
@@ -58,6 +63,9 @@ class CudaStreams:
     def __init__(self, device: torch.device):
         self.device = device
         self._queues = {name: torch.cuda.Stream(device) for name in QUEUES}
+        # Nothing else runs there, so that what cuBLAS keeps for a stream lies in the graphs' own memory; that
+        # of "compute" is freed when any engine closes (or anyone clears it), while graphs still write to it.
+        self._recorder = torch.cuda.Stream(device)
         self._pool: Any = None          # of memory, which all graphs share: they never run at the same time
 
     def on(self, queue: str) -> AbstractContextManager[Any]:
@@ -71,6 +79,9 @@ class CudaStreams:
     def wait(self, queue: str, event: torch.cuda.Event) -> None:
         self._queues[queue].wait_event(event)
 
+    def follow(self, queue: str) -> None:
+        self._queues[queue].wait_stream(torch.cuda.current_stream(self.device))
+
     def finish(self, event: torch.cuda.Event) -> None:
         event.synchronize()
 
@@ -82,10 +93,10 @@ class CudaStreams:
 
     def capture(self, queue: str, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self.device):
+        with _capturing, torch.cuda.device(self.device):
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             # thread_local: other threads may wait for events and allocate meanwhile
-            with torch.cuda.graph(graph, self._pool, self._queues[queue], capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self._pool, self._recorder, capture_error_mode="thread_local"):
                 output = work()
 
         def replay() -> Tensor:
@@ -112,6 +123,9 @@ class InlineStreams:
         return time.perf_counter()
 
     def wait(self, queue: str, event: float) -> None:
+        pass
+
+    def follow(self, queue: str) -> None:
         pass
 
     def finish(self, event: float) -> None:

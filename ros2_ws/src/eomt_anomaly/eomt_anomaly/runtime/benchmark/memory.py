@@ -37,19 +37,22 @@ def peak(name: str, setting: Setting, work: Path, timeout_s: float = 1800) -> di
     """`built_mb`, `peak_mb`, their difference `extra_mb`; on CUDA also `gpu_built_mb`, `gpu_peak_mb`.
 
     All in 1e6 bytes. name: of a contestant, or of a way through a stage (`stages`). work: the folder of
-    graphs, so that the child need not write them. Raises Failed with the child's words.
+    graphs, so that the child need not write them. Raises Failed with the child's words, or after `timeout_s`.
     """
     job = json.dumps({"name": name, "setting": asdict(setting), "work": str(work)})
     path = os.pathsep.join(entry for entry in sys.path if entry)
     with tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.run(
-            [sys.executable, "-m", MODULE, job],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            timeout=timeout_s,
-            env={**os.environ, **RETURN_FREED, "PYTHONPATH": path},
-        )
+        try:
+            child = subprocess.run(
+                [sys.executable, "-m", MODULE, job],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                timeout=timeout_s,
+                env={**os.environ, **RETURN_FREED, "PYTHONPATH": path},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"its process was not done after {timeout_s:g} s") from error
         errors.seek(0)
         said = errors.read().strip().splitlines()
     if child.returncode:
