@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""`evaluate.py`: what cannot go well is told before anything is measured, and nothing measured is lost."""
+
+import json
+
+import evaluate
+import pytest
+import torch
+
+from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_training.labels import CAMVID, CITYSCAPES
+
+
+def save_tiny(folder, labels=CAMVID):
+    torch.manual_seed(0)
+    options = {"labels": labels, "num_queries": 4, "image_size": 56, "upscale_channels": (24, 16)}
+    EomtExt(EomtExtConfig.preset("tiny", **options)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def common(tmp_path, camvid_root, monkeypatch):
+    """Arguments of every command, and an empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return ["--checkpoint", str(save_tiny(tmp_path / "tiny")), "--root", str(camvid_root), "--device", "cpu"]
+
+
+def test_what_cannot_be_measured_is_told_before_anything_is(common, tmp_path, monkeypatch, capsys):
+    """A typing mistake in the last option must not cost the hours of the first measurement."""
+    save_tiny(tmp_path / "streets", CITYSCAPES)
+    (tmp_path / "old.csv").write_text("a,b\n")
+    monkeypatch.setattr(evaluate.evaluation, "evaluate_semantic", lambda *_: pytest.fail("measured"))
+    for options, message in (
+        (["--baseline", "nowhere"], "nowhere is not a checkpoint"),
+        (["--baseline", "a=tiny", "a=tiny"], "two models are called 'a'"),
+        (["--baseline", "streets"], "classes are not those of camvid"),
+        (["--degraded", "fog", "locusts"], "locusts"),
+        (["--degraded", "fog", "--severity", "2"], "severity = 2"),
+        (["--results", "old.csv"], "old.csv has other columns"),
+        (["--every", "0"], "--every 0"),
+        (["--every", "-1"], "--every -1"),
+        (["--short-side", "-8"], "short side -8"),
+    ):
+        assert evaluate.main(["semantic", *common, *options]) == 1, options
+        assert message in capsys.readouterr().err
+
+
+def test_a_baseline_s_folder_may_have_an_equals_sign(common, tmp_path):
+    save_tiny(tmp_path / "lr=0.1")
+    for baseline, name in (("lr=0.1", "lr=0.1"), ("slow=lr=0.1", "slow")):
+        options = ["--results", "", "--output", "out.json", "--baseline", baseline]
+        assert evaluate.main(["semantic", *common, *options, "--every", "4"]) == 0
+        assert list(json.loads((tmp_path / "out.json").read_text())["baselines"]) == [name]
+
+
+@pytest.mark.parametrize(
+    "command, options",
+    [
+        ("control", ["--degraded", "dark"]),
+        ("calibrate", ["--degraded", "dark"]),
+        ("calibrate", ["--threshold", "0.5"]),
+        ("calibrate", ["--baseline", "tiny"]),
+        ("control", ["--report", "out"]),
+        ("semantic", ["--stamps", "stamps"]),
+        ("semantic", ["--fpr", "0.1"]),
+        ("anomaly", ["--predictions", "pictures"]),
+    ],
+)
+def test_an_option_that_the_command_would_not_heed_is_refused(common, command, options, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main([command, *common, *options])
+    assert f"{options[0]} is an option of" in capsys.readouterr().err
