@@ -71,12 +71,13 @@ def test_dense_recipe_trains_its_head_and_leaves_the_backbone_alone(fit):
 
 
 def test_erfnet_recipe_trains_with_counted_class_weights(fit):
-    module, _, folder = fit("erfnet.yaml", **{"data.image_size": 48, "data.crop": "[48, 64]"})
+    size = {"data.image_size": 48, "data.crop": "[48, 64]", "model.options.image_size": 48}
+    module, _, folder = fit("erfnet.yaml", **size)
     assert isinstance(module, ErfNetModule)
     road, absent, void = module.weights[3], module.weights[5], module.weights[11]
     assert road < absent == pytest.approx(1 / math.log(1.1)) and void == 1
     net = open_predictor(folder / "checkpoint")
-    assert isinstance(net, ErfNet) and net.config.image_size == 360
+    assert isinstance(net, ErfNet) and net.config.image_size == 48
     assert "val/auprc_void" in metrics_of(folder)
     assert json.loads((folder / "environment.json").read_text())["steps"] == 2
 
