@@ -82,6 +82,17 @@ def test_erfnet_recipe_trains_with_counted_class_weights(fit):
     assert json.loads((folder / "environment.json").read_text())["steps"] == 2
 
 
+def test_a_resumed_erfnet_keeps_its_class_weights(fit):
+    """Counted anew they would be those of later batches, and the loss another one."""
+    options = {"data.image_size": 48, "data.crop": "[48, 64]", "model.options.image_size": 48,
+               "model.weight_batches": 1, "trainer.limit_val_batches": 0}  # fmt: skip
+    first, _, folder = fit("erfnet.yaml", **options)
+    last = folder / "checkpoints/last.ckpt"
+    first.trainer.save_checkpoint(last)
+    resumed, _, _ = fit("erfnet.yaml", **{**options, "trainer.max_steps": 3}, ckpt_path=last)
+    assert resumed.global_step == 3 and torch.equal(resumed.weights, first.weights)
+
+
 @pytest.mark.parametrize("outliers", ["ignore", "no_object"])
 def test_plain_eomt_recipe_trains_without_an_anomaly_head(fit, outliers):
     recipes, options = ("small_476.yaml", "eomt_plain_476.yaml"), {"model.outliers": outliers}
