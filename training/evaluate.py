@@ -335,10 +335,14 @@ def calibrated(checkpoint: Path, short_side: int) -> dict[str, float]:
 
 
 def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
+    require_learned(args, predict)
     threshold = args.threshold
     if threshold is None:
-        calibrations = json.loads((args.checkpoint / CALIBRATION).read_text())
-        threshold = for_size(calibrations, predict.short_side)["threshold"]
+        if not (path := args.checkpoint / CALIBRATION).is_file():
+            raise FileNotFoundError(
+                f"{args.checkpoint} has no {CALIBRATION}: give --threshold, or calibrate it first"
+            )
+        threshold = for_size(json.loads(path.read_text()), predict.short_side)["threshold"]
     classes, tpr95 = CLASSES.get(args.data, ()), None
     if args.tpr95_of:
         measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})
@@ -364,9 +368,15 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
     return result, None
 
 
-def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
+def require_learned(args: argparse.Namespace, predict: Predicts) -> None:
     if "eomt_ext" not in predict.scores:
-        raise ValueError(f"{args.checkpoint} has no trained anomaly head: only eomt_ext can be calibrated")
+        raise ValueError(
+            f"{args.checkpoint} has no trained anomaly head: {args.command} is about its score, eomt_ext"
+        )
+
+
+def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
+    require_learned(args, predict)
     result = evaluation.calibration(evaluation.normal_scores(predict, frames, progress), args.fpr)
     about = provenance(args, predict)
     kept = ("data", "split", "every", "short_side", "precision", "weights_sha256", "commit", "date")

@@ -11,10 +11,10 @@ from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_training.labels import CAMVID, CITYSCAPES
 
 
-def save_tiny(folder, labels=CAMVID):
+def save_tiny(folder, labels=CAMVID, score="eomt_ext"):
     torch.manual_seed(0)
-    options = {"labels": labels, "num_queries": 4, "image_size": 56, "upscale_channels": (24, 16)}
-    EomtExt(EomtExtConfig.preset("tiny", **options)).save_pretrained(folder)
+    options = {"num_queries": 4, "image_size": 56, "upscale_channels": (24, 16)}
+    EomtExt(EomtExtConfig.preset("tiny", labels=labels, score=score, **options)).save_pretrained(folder)
     return folder
 
 
@@ -70,3 +70,22 @@ def test_an_option_that_the_command_would_not_heed_is_refused(common, command, o
     with pytest.raises(SystemExit):
         evaluate.main([command, *common, *options])
     assert f"{options[0]} is an option of" in capsys.readouterr().err
+
+
+def test_an_anomaly_head_that_was_never_trained_is_not_measured(common, tmp_path, capsys):
+    save_tiny(tmp_path / "tiny", score="eam")
+    for command, options in (("control", ["--threshold", "0.5"]), ("calibrate", [])):
+        assert evaluate.main([command, *common, *options]) == 1
+        assert "no trained anomaly head" in capsys.readouterr().err
+
+
+def test_control_says_what_it_lacks(common, capsys):
+    assert evaluate.main(["control", *common]) == 1
+    assert "tiny has no calibration.json: give --threshold, or calibrate it first" in capsys.readouterr().err
+    assert evaluate.main(["control", *common, "--threshold", "0.5", "--every", "4"]) == 1
+    assert "1 frame: segments are pasted from one frame into another" in capsys.readouterr().err
+
+
+def test_frames_without_an_anomaly_are_told_with_their_pixels(common, camvid_root, capsys):
+    assert evaluate.main(["anomaly", *common, "--left-out", "bicyclist", "--results", ""]) == 1
+    assert f"there are {4 * 47 * 64} normal and 0 anomalous pixels" in capsys.readouterr().err
