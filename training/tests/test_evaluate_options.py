@@ -2,12 +2,14 @@
 """`evaluate.py`: what cannot go well is told before anything is measured, and nothing measured is lost."""
 
 import json
+from types import SimpleNamespace
 
 import evaluate
 import pytest
 import torch
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_training.evaluation import maps
 from eomt_training.labels import CAMVID, CITYSCAPES
 
 
@@ -89,3 +91,16 @@ def test_control_says_what_it_lacks(common, capsys):
 def test_frames_without_an_anomaly_are_told_with_their_pixels(common, camvid_root, capsys):
     assert evaluate.main(["anomaly", *common, "--left-out", "bicyclist", "--results", ""]) == 1
     assert f"there are {4 * 47 * 64} normal and 0 anomalous pixels" in capsys.readouterr().err
+
+
+def test_maps_that_the_disk_cannot_hold_are_told_after_the_first_frame(common, tmp_path, monkeypatch, capsys):
+    """Eight scores of 500 Cityscapes frames take some 66 GB; the disk would be full after hours."""
+    monkeypatch.setattr(maps.shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
+    options = ["--left-out", "car", "--scores", "rba", "msp", "--results", "", "--output", "out.json"]
+    assert evaluate.main(["anomaly", *common, *options]) == 1
+    needed = 4 * (
+        48 * 64 * (2 * 4 + 2) + 47 * 64 * 2 * 4
+    )  # maps; labelled pixels
+    told = capsys.readouterr().err
+    assert f"4 frames need {needed / 1e9:.3g} GB" in told and "set TMPDIR" in told
+    assert not list(tmp_path.glob("out.json"))
