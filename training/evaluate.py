@@ -48,6 +48,13 @@ from eomt_training.targets import OUTLIER  # noqa: E402
 DATA: dict[str, Callable[..., Frames]] = {**labelled.DATA, "generic_anomaly": generic_anomaly}
 OWN_OUTLIERS = ("drives", "generic_anomaly")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+ONLY_OF = {  # options that the other commands would not heed
+    **dict.fromkeys(("stamps", "coco", "cutouts", "scores", "track"), ("anomaly",)),
+    **dict.fromkeys(("baseline", "degraded", "severity", "report"), ("semantic", "anomaly")),
+    **dict.fromkeys(("threshold", "tpr95_of"), ("control",)),
+    "predictions": ("semantic",),
+    "fpr": ("calibrate",),
+}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -91,13 +98,20 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--output", type=Path, help="also write the result to this JSON file")
     add("--report", type=Path, help="semantic, anomaly: write report.html into this folder")
     add("--results", type=Path, default=Path("results/results.csv"), help="append rows here; '' for nowhere")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name, commands in ONLY_OF.items():
+        if args.command not in commands and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} is an option of {' and '.join(commands)}: "
+                         f"{args.command} would not heed it, leave it out")  # fmt: skip
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     started = time.monotonic()
     try:
+        if has_rows(args):
+            results.check(args.results)
         predict = open_model(args, args.checkpoint)
         frames = labelled_frames(args)
         about = provenance(args, predict)
@@ -147,20 +161,25 @@ def provenance(args: argparse.Namespace, predict: Predicts) -> dict[str, Any]:
     }
 
 
+def has_rows(args: argparse.Namespace) -> bool:
+    """Whether rows are to be appended to --results."""
+    return args.command in ("semantic", "anomaly") and str(args.results) not in ("", ".")
+
+
 def write(args: argparse.Namespace, result: dict[str, Any], show: Callable[[dict[str, Any]], str]) -> None:
-    """--output, and for tables of quality --results and --report."""
-    files = (
-        {args.output: lambda: json.dumps(results.without_nan(result), indent=2) + "\n"} if args.output else {}
-    )
-    if args.command in ("semantic", "anomaly"):
-        if args.report:
-            files[args.report / "report.html"] = lambda: show(result)
-        if str(args.results) not in ("", "."):
-            print(f"{results.append(args.results, result)} rows appended to {args.results}")
-    for path, text in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text(), encoding="utf-8")
-        print(f"written: {path}")
+    """--output, and for tables of quality --results and --report; what others are made from comes first."""
+    if args.output:
+        write_text(args.output, json.dumps(results.without_nan(result), indent=2) + "\n")
+    if has_rows(args):
+        print(f"{results.append(args.results, result)} rows appended to {args.results}")
+    if args.report:
+        write_text(args.report / "report.html", show(result))
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"written: {path}")
 
 
 def progress(items: Any) -> Any:
@@ -172,12 +191,19 @@ def models(args: argparse.Namespace, predict: Predicts) -> Iterator[tuple[str, P
     yield "", predict
     seen = {name_of(args.checkpoint)}
     for text in args.baseline:
-        name, _, folder = text.rpartition("=")
-        name = name or name_of(Path(folder))
+        name, folder = named_folder(text)
         if name in seen:
             raise ValueError(f"two models are called {name!r}: give --baseline NAME={folder}")
         seen.add(name)
-        yield name, open_model(args, Path(folder))
+        yield name, open_model(args, folder)
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """[NAME=]DIR; where DIR itself has an equals sign and no name is given, it must be there."""
+    name, sign, folder = text.partition("=")
+    if sign and not Path(text).is_dir():
+        return name, Path(folder)
+    return name_of(Path(text)), Path(text)
 
 
 def name_of(folder: Path) -> str:
@@ -199,11 +225,18 @@ def over_all(
     frames: Frames,
     measure: Callable[[str, Predicts, str, Frames], dict[str, Any]],
 ) -> dict[str, Any]:
-    """``measure`` of each model in each condition, nested as in the JSON."""
+    """``measure`` of each model in each condition, nested as in the JSON.
+
+    All are opened first: a mistake in the last option must not cost the measurements before it.
+    """
     result: dict[str, Any] = {}
-    for model, predictor in models(args, predict):
+    opened, views = list(models(args, predict)), list(conditions(args, frames))
+    if args.command == "semantic":
+        for _, predictor in opened:
+            require_classes(predictor.labels, CLASSES.get(args.data, ()), args.data)
+    for model, predictor in opened:
         of_model: dict[str, Any] = {}
-        for condition, seen in conditions(args, frames):
+        for condition, seen in views:
             measured = measure(model, predictor, condition, seen)
             if condition == "clean":
                 of_model = measured
@@ -218,7 +251,6 @@ def over_all(
 
 def semantic(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Callable]:
     def measure(model: str, predictor: Predicts, condition: str, seen: Frames) -> dict[str, Any]:
-        require_classes(predictor.labels, CLASSES.get(args.data, ()), args.data)
         folder = args.predictions / model / condition if args.predictions else None
         return evaluation.evaluate_semantic(predictor, seen, progress, folder)
 
@@ -250,7 +282,7 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
                 f"{args.data} has outliers of its own, and no classes that tell where an object could stand: "
                 "leave --stamps, --coco and --cutouts out"
             )
-        checkpoints = [args.checkpoint, *(Path(text.rpartition("=")[2]) for text in args.baseline)]
+        checkpoints = [args.checkpoint, *(named_folder(text)[1] for text in args.baseline)]
         known = [label.name for label in predict.labels]
         objects = unseen_objects(checkpoints, args.stamps, args.coco, known, args.cutouts)
         print(f"{sum(map(len, objects))} cut-outs to paste")
@@ -303,10 +335,14 @@ def calibrated(checkpoint: Path, short_side: int) -> dict[str, float]:
 
 
 def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
+    require_learned(args, predict)
     threshold = args.threshold
     if threshold is None:
-        calibrations = json.loads((args.checkpoint / CALIBRATION).read_text())
-        threshold = for_size(calibrations, predict.short_side)["threshold"]
+        if not (path := args.checkpoint / CALIBRATION).is_file():
+            raise FileNotFoundError(
+                f"{args.checkpoint} has no {CALIBRATION}: give --threshold, or calibrate it first"
+            )
+        threshold = for_size(json.loads(path.read_text()), predict.short_side)["threshold"]
     classes, tpr95 = CLASSES.get(args.data, ()), None
     if args.tpr95_of:
         measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})
@@ -332,9 +368,15 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
     return result, None
 
 
-def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
+def require_learned(args: argparse.Namespace, predict: Predicts) -> None:
     if "eomt_ext" not in predict.scores:
-        raise ValueError(f"{args.checkpoint} has no trained anomaly head: only eomt_ext can be calibrated")
+        raise ValueError(
+            f"{args.checkpoint} has no trained anomaly head: {args.command} is about its score, eomt_ext"
+        )
+
+
+def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
+    require_learned(args, predict)
     result = evaluation.calibration(evaluation.normal_scores(predict, frames, progress), args.fpr)
     about = provenance(args, predict)
     kept = ("data", "split", "every", "short_side", "precision", "weights_sha256", "commit", "date")

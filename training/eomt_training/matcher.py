@@ -66,10 +66,12 @@ def _match_one(
     truth = (labels == target.ids[:, None]).float()  # [T,P]
     logits = sample(mask_logits, points.expand(len(mask_logits), -1, -1))  # [Q,P]
 
-    # BCE of every pair: softplus(x) - x t, averaged over points.
-    bce = (F.softplus(logits).sum(1, keepdim=True) - logits @ truth.T) / len(labels)  # [Q,T]
     soft = logits.sigmoid()
-    dice = 1 - (2 * soft @ truth.T + 1) / (soft.sum(1, keepdim=True) + truth.sum(1) + 1)
+    with torch.autocast(device.type, enabled=False):  # float16 overflows over so many points
+        inside, overlap = logits @ truth.T, soft @ truth.T  # [Q,T] each
+    # BCE of every pair: softplus(x) - x t, averaged over points.
+    bce = (F.softplus(logits).sum(1, keepdim=True) - inside) / len(labels)  # [Q,T]
+    dice = 1 - (2 * overlap + 1) / (soft.sum(1, keepdim=True) + truth.sum(1) + 1)
 
     outlier = target.ids == OUTLIER
     known = p_class[:, target.ids.masked_fill(outlier, 0)]  # [Q,T]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 
 
 class RunProgress(TQDMProgressBar):
@@ -19,7 +20,15 @@ class RunProgress(TQDMProgressBar):
             return min(trainer.num_training_batches, trainer.max_steps * trainer.accumulate_grad_batches)
         return super().total_train_batches
 
+    def on_train_start(self, trainer: Any, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        self._show_done(trainer)  # a run that goes on within an epoch starts none
+
     def on_train_epoch_start(self, trainer: Any, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
-        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        self.train_progress_bar.initial = self.train_progress_bar.n = done
+        self._show_done(trainer)
+
+    def _show_done(self, trainer: Any) -> None:
+        bar = self.train_progress_bar
+        bar.total = convert_inf(self.total_train_batches)
+        bar.initial = bar.n = trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from .evaluation.provenance import git_commit
 
@@ -29,6 +29,12 @@ class RunRecord(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.started, self.commit = time.monotonic(), git_commit()
         self._write_environment(trainer, 0.0)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A last.ckpt is of the end also where training ends between two saves of its `ModelCheckpoint`."""
+        for saver in trainer.checkpoint_callbacks:
+            if isinstance(saver, ModelCheckpoint) and saver.save_last and saver.last_model_path:
+                trainer.save_checkpoint(saver.last_model_path)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         minutes = (time.monotonic() - self.started) / 60

@@ -71,14 +71,26 @@ def test_dense_recipe_trains_its_head_and_leaves_the_backbone_alone(fit):
 
 
 def test_erfnet_recipe_trains_with_counted_class_weights(fit):
-    module, _, folder = fit("erfnet.yaml", **{"data.image_size": 48, "data.crop": "[48, 64]"})
+    size = {"data.image_size": 48, "data.crop": "[48, 64]", "model.options.image_size": 48}
+    module, _, folder = fit("erfnet.yaml", **size)
     assert isinstance(module, ErfNetModule)
     road, absent, void = module.weights[3], module.weights[5], module.weights[11]
     assert road < absent == pytest.approx(1 / math.log(1.1)) and void == 1
     net = open_predictor(folder / "checkpoint")
-    assert isinstance(net, ErfNet) and net.config.image_size == 360
+    assert isinstance(net, ErfNet) and net.config.image_size == 48
     assert "val/auprc_void" in metrics_of(folder)
     assert json.loads((folder / "environment.json").read_text())["steps"] == 2
+
+
+def test_a_resumed_erfnet_keeps_its_class_weights(fit):
+    """Counted anew they would be those of later batches, and the loss another one."""
+    options = {"data.image_size": 48, "data.crop": "[48, 64]", "model.options.image_size": 48,
+               "model.weight_batches": 1, "trainer.limit_val_batches": 0}  # fmt: skip
+    first, _, folder = fit("erfnet.yaml", **options)
+    last = folder / "checkpoints/last.ckpt"
+    first.trainer.save_checkpoint(last)
+    resumed, _, _ = fit("erfnet.yaml", **{**options, "trainer.max_steps": 3}, ckpt_path=last)
+    assert resumed.global_step == 3 and torch.equal(resumed.weights, first.weights)
 
 
 @pytest.mark.parametrize("outliers", ["ignore", "no_object"])

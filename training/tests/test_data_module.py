@@ -81,6 +81,19 @@ def test_a_model_with_other_classes_is_refused(cityscapes_root):
         module.setup("fit")
 
 
+def test_a_checkpoint_that_would_name_another_size_than_it_is_trained_at_is_refused(cityscapes_root):
+    class Trainer:
+        class lightning_module:
+            hparams = {"labels": "cityscapes"}
+            net = SimpleNamespace(config=EomtExtConfig(image_size=476))
+
+    module = RoadDataModule(dataset="cityscapes", root=cityscapes_root, image_size=252)
+    module.trainer = Trainer()
+    module.setup("validate")
+    with pytest.raises(ValueError, match="data.image_size = 252, model.options.image_size = 476"):
+        module.setup("fit")
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipes_hold_together(recipe):
     """Every recipe's data options are the module's, and its crops, classes and sizes are the model's."""

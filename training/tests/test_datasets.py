@@ -177,8 +177,8 @@ def test_road_anomaly_as_it_comes(tmp_path):
     assert frames.names == ["animals01"] and ids(frames[0].labels) == [0, OUTLIER]
 
 
-def write_lost_and_found(root, split="test"):
-    scene, stem = "04_Maurener_Weg_8", "04_Maurener_Weg_8_000000_000030"
+def write_lost_and_found(root, split="test", scene="04_Maurener_Weg_8"):
+    stem = f"{scene}_000000_000030"
     write(root / f"leftImg8bit/{split}/{scene}/{stem}_leftImg8bit.png", picture())
     labels = stripes(0, 1, 2, 31, 43, 255)
     write(root / f"gtCoarse/{split}/{scene}/{stem}_gtCoarse_labelIds.png", labels)
@@ -188,7 +188,7 @@ def write_lost_and_found(root, split="test"):
 
 def test_lost_and_found_and_its_fishyscapes_labels(tmp_path):
     stem = write_lost_and_found(tmp_path)
-    write_lost_and_found(tmp_path, "train")
+    write_lost_and_found(tmp_path, "train", "01_Hanns_Klemm_Str_45")
     frames = generic_anomaly(tmp_path, "test")
     assert frames.names == [stem]
     expected = [IGNORE, 0, OUTLIER, IGNORE, OUTLIER, IGNORE]
@@ -196,6 +196,21 @@ def test_lost_and_found_and_its_fishyscapes_labels(tmp_path):
     write(tmp_path / f"fishyscapes_lostandfound/0000_{stem}_labels.png", stripes(0, 1, 255))
     fishyscapes = generic_anomaly(tmp_path)
     assert fishyscapes.names == [stem] and ids(fishyscapes[0].labels) == [0, OUTLIER, IGNORE]
+
+
+def test_lost_and_found_says_which_splits_it_has(tmp_path):
+    """``val`` is what evaluate.py asks for where no --split is given."""
+    write_lost_and_found(tmp_path)
+    with pytest.raises(ValueError, match="unknown Lost&Found split 'val': train or test"):
+        generic_anomaly(tmp_path, "val")
+
+
+def test_two_pictures_of_one_name_are_not_taken_for_one(tmp_path):
+    for camera in ("front", "rear"):
+        write(tmp_path / f"images/{camera}/0001.png", picture())
+        write(tmp_path / f"labels_masks/{camera}/0001.png", stripes(0, 1))
+    with pytest.raises(ValueError, match="front/0001.png and .*rear/0001.png have one name: 0001"):
+        generic_anomaly(tmp_path)
 
 
 def test_no_anomaly_layout(tmp_path):

@@ -16,6 +16,8 @@ from eomt_training.metrics.curves import medians
 class Judge:
     """A predictor that gives ``edited`` to pixels that differ from the frame on disk, ``plain`` to others."""
 
+    scores = ("eomt_ext",)
+
     def __init__(self, frames, plain, edited):
         self.images = {frames[i].name: frames[i].image for i in range(len(frames))}
         self.plain, self.edited = plain, edited

@@ -10,6 +10,7 @@ import fit
 import lightning
 import numpy as np
 import pytest
+import torch
 import yaml
 from recipe_runs import TRAINING, metrics_of, shrunk
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -73,6 +74,34 @@ def test_the_bar_counts_the_whole_run_and_tells_the_remaining_time(arguments, tm
     train = [bar for bar in bars if bar[1] == "10"]
     assert train[-1] == ("10", "10", "00:00")
     assert not {str(done) for done in range(1, 6)} & {bar[0] for bar in train}, "goes on at the sixth batch"
+
+
+SAVE_EVERY_2 = """
+trainer:
+  callbacks:
+    - class_path: lightning.pytorch.callbacks.ModelCheckpoint
+      init_args: {save_top_k: -1, save_last: true, every_n_train_steps: 2, filename: "{step}"}
+"""
+
+
+def test_the_last_checkpoint_is_of_the_last_step_and_the_bar_goes_on_within_a_run(
+    arguments, tmp_path, capsys
+):
+    """Three steps, saved every two; a break after the second is one as a user has it."""
+    (tmp_path / "save.yaml").write_text(SAVE_EVERY_2)
+
+    def train(**options):
+        given = arguments(**options)
+        fit.main([*given[:3], "--config", str(tmp_path / "save.yaml"), *given[3:]])
+
+    train()
+    folder = tmp_path / "version_0/checkpoints"
+    steps = {path.name: torch.load(path, weights_only=False)["global_step"] for path in folder.iterdir()}
+    assert steps == {"step=2.ckpt": 2, "last.ckpt": 3}
+    capsys.readouterr()
+    train(ckpt_path=folder / "step=2.ckpt", trainer__enable_progress_bar="true")
+    bars = re.findall(r"(?:Training|Epoch 0): .*?(\d+/\S+) \[", capsys.readouterr().out)
+    assert "3/3" in bars and set(bars) <= {"0/?", "2/3", "3/3"}, "empty until training starts"
 
 
 def test_a_run_that_breaks_off_says_what_it_was(arguments, tmp_path, monkeypatch):

@@ -52,7 +52,9 @@ def test_a_run_whose_backbone_lies_elsewhere_saves_its_checkpoint(hub_copy, camv
         "model.size": "tiny",
         "model.backbone": "owner/tiny",
         "model.backbone_dir": tmp_path,
-        "model.options": '{"num_queries": 8, "detail_layer": 1, "upscale_channels": [24, 16]}',
+        "model.options": (
+            '{"num_queries": 8, "detail_layer": 1, "upscale_channels": [24, 16], "image_size": 56}'
+        ),
         "model.loss.num_points": 64,
         "trainer.max_steps": 1,
         "trainer.limit_val_batches": 0,

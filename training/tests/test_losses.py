@@ -55,6 +55,19 @@ def test_match_finds_the_permutation_and_the_outlier():
     assert dict(zip(query.tolist(), index.tolist())) == {3: 0, 0: 1, 4: 2}
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_does_not_change_the_match(dtype):
+    """Sums over points exceed what float16 holds, and bfloat16 rounds 8.03 to 8: costs stay in float32."""
+    output = prediction({0: 0, 1: 0, 2: 1}, {0: 0, 1: 1})
+    with torch.no_grad():
+        output.mask_logits[0, 1][LABELS[0] == 0] = 8.03
+        output.mask_logits[0, 2][LABELS[0] == 1] = 40.0
+        output.class_logits[0, 1, 0] += 0.1  # query 1 is the better one: a little surer of the class
+    with torch.autocast("cpu", dtype):
+        ((query, index),) = match(output, targets_of(LABELS))
+    assert {0: 1, 1: 2}.items() <= dict(zip(index.tolist(), query.tolist())).items()
+
+
 def test_outlier_prefers_the_query_that_says_anomaly():
     """Two queries with the same mask: the one with P(anomaly) takes the outlier."""
     output = prediction({0: 0, 1: 1, 2: OUTLIER, 3: OUTLIER}, {0: 0, 1: 1}, anomaly_query=3)

@@ -71,7 +71,8 @@ class ErfNetModule(ValidatedModule):
         self.net.load_state_dict(other.state_dict())
 
     def on_train_start(self) -> None:
-        if count := self.hparams.weight_batches:
+        count = self.hparams.weight_batches
+        if count and self.global_step == 0:  # a resumed run has them in its checkpoint
             loader = self.trainer.train_dataloader
             assert loader is not None  # training has it by now
             batches = (batch["labels"] for batch in islice(loader, count))

@@ -144,6 +144,7 @@ class RoadDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         self._check_classes()
         if stage == "fit":
+            self._check_size()
             real = open_dataset(self.dataset, self.root, self.split)
             rendered = drives(self.drives_root, "train") if self.drives_root else None
             if self.paste.mix and len(real) < 2:
@@ -183,6 +184,14 @@ class RoadDataModule(L.LightningDataModule):
         if learned != self.dataset:
             raise ValueError(
                 f"the data set is {self.dataset}, the model learns {learned}: set model.labels alike"
+            )
+
+    def _check_size(self) -> None:
+        net = getattr(getattr(self.trainer, "lightning_module", None), "net", None)
+        if net is not None and net.config.image_size != self.image_size:
+            raise ValueError(
+                f"data.image_size = {self.image_size}, model.options.image_size = {net.config.image_size}: "
+                "a network is measured and run at the size that its checkpoint names, give both alike"
             )
 
     def sizes(self, step: int) -> tuple[int, tuple[int, int]]:

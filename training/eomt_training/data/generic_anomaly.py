@@ -54,7 +54,8 @@ class FlatPairs(ImagePairs):
 def generic_anomaly(root: str | Path, split: str = "test") -> ImagePairs:
     """The labelled frames below ``root``; ``split`` (train | test) matters for Lost&Found alone.
 
-    Raises FileNotFoundError where no layout is recognised, with the layouts, or labels are missing.
+    Raises FileNotFoundError where no layout is recognised, with the layouts, or labels are missing;
+    ValueError for a split that there is not, or two frames of one name.
     """
     files, root = Files(root), Path(root)
 
@@ -108,6 +109,8 @@ def _fishyscapes(files: Files) -> ImagePairs:
 
 
 def _lost_and_found(files: Files, split: str) -> ImagePairs:
+    if split not in ("train", "test"):
+        raise ValueError(f"unknown Lost&Found split {split!r}: train or test")
     where = f"leftImg8bit/{split}", f"gtCoarse/{split}"
     images = by_stem(files.under(where[0], ("_leftimg8bit.png",)), "_leftImg8bit")
     labels = by_stem(files.under(where[1], ("_gtcoarse_labelids.png",)), "_gtCoarse_labelIds")

@@ -73,5 +73,11 @@ def pair_up(
 
 
 def by_stem(paths: list[str], ending: str = "") -> dict[str, str]:
-    """{file name without extension and without ``ending``: path}."""
-    return {Path(p).stem.removesuffix(ending): p for p in paths}
+    """{file name without extension and without ``ending``: path}. ValueError: two files have one name."""
+    found: dict[str, str] = {}
+    for path in paths:
+        name = Path(path).stem.removesuffix(ending)
+        if name in found:
+            raise ValueError(f"{found[name]} and {path} have one name: {name}. Give one of them another")
+        found[name] = path
+    return found

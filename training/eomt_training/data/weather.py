@@ -27,14 +27,19 @@ def degraded(image: np.ndarray, kind: str, severity: float, seed: int | Sequence
     severity: in [0,1], 0.5 is plainly visible. seed: non-negative integer(s), e.g. (seed, frame's index). The
     result depends on the arguments alone. Raises ValueError for another kind, severity or image.
     """
-    if kind not in _EFFECTS:
-        raise ValueError(f"unknown degradation {kind!r}: choose one of {', '.join(DEGRADATIONS)}")
-    if not 0 <= severity <= 1:
-        raise ValueError(f"severity = {severity}: give a number in [0, 1]")
+    check(kind, severity)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image is {image.dtype} {list(image.shape)}: expected uint8 [H,W,3]")
     rows = np.linspace(0, 1, image.shape[0], dtype=np.float32)
     return _EFFECTS[kind](image, float(severity), np.random.default_rng(seed), rows)
+
+
+def check(kind: str, severity: float) -> None:
+    """Raises ValueError for a kind that is none of `DEGRADATIONS`, or a severity outside of [0,1]."""
+    if kind not in _EFFECTS:
+        raise ValueError(f"unknown degradation {kind!r}: choose one of {', '.join(DEGRADATIONS)}")
+    if not 0 <= severity <= 1:
+        raise ValueError(f"severity = {severity}: give a number in [0, 1]")
 
 
 def weathered(

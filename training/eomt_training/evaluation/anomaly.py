@@ -43,6 +43,8 @@ class Anomalies:
         for i in progress(range(len(frames))):
             sample = frames[i]
             truth = anomaly_truth(sample.labels)
+            if i == 0:
+                self.maps.require_space(truth, len(self.names), len(frames))
             on_surface = np.where(np.isin(sample.labels, drivable) | (truth == 1), truth, IGNORE)
             classes, scores = predict(sample, self.names)
             self.maps["truth", i], self.maps["classes", i] = truth, classes

@@ -40,6 +40,8 @@ def evaluate_control(
     ``tpr95``: a threshold, e.g. that which 95 % of unseen objects' pixels reach, at which the three shares
     are also taken (``*_tpr95``, in %).
     """
+    if len(frames) < 2:
+        raise ValueError(f"{len(frames)} frame: segments are pasted from one frame into another, give two")
     hits: list[list[int]] = []  # a row a paste: pixels that fire, pasted | around | before
     pixels: list[list[int]] = []
     to_around, to_before = PixelMetrics(), PixelMetrics()  # anomalous: what was pasted

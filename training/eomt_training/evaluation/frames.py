@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..data import weather
 from ..data.folders import Frames, Sample
 from ..data.paste import paste_objects
 from ..targets import IGNORE, OUTLIER
@@ -29,7 +30,9 @@ class View:
 
 
 def every(frames: Frames, step: int) -> View:
-    """Every ``step``-th frame."""
+    """Every ``step``-th frame. Raises ValueError for a step below 1."""
+    if step < 1:
+        raise ValueError(f"--every {step}: give 1 (each frame) or more")
     return View(frames, range(0, len(frames), step))
 
 
@@ -50,14 +53,12 @@ def pasted(
 
 def degraded(frames: Frames, kind: str, severity: float, seed: int) -> View:
     """The frames as ``kind`` (a name in `data.weather.DEGRADATIONS`) leaves them; labels stay."""
-    from ..data.weather import DEGRADATIONS
-    from ..data.weather import degraded as degrade
-
-    if kind not in DEGRADATIONS:
-        raise ValueError(f"unknown degradation {kind!r}: one of {', '.join(DEGRADATIONS)}")
+    weather.check(kind, severity)
 
     def change(sample: Sample, index: int) -> Sample:
-        return Sample(degrade(sample.image, kind, severity, (seed, index)), sample.labels, sample.name)
+        return Sample(
+            weather.degraded(sample.image, kind, severity, (seed, index)), sample.labels, sample.name
+        )
 
     return View(frames, range(len(frames)), change)
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from ..metrics.anomaly import IGNORE
 
 
 class MapStore:
@@ -20,6 +23,20 @@ class MapStore:
 
     def __getitem__(self, key: tuple[str, int]) -> np.ndarray:
         return np.load(self._path(key))
+
+    def require_space(self, truth: np.ndarray, scores: int, frames: int) -> None:
+        """Raises ValueError where ``frames`` like the first, of anomaly_truth [H,W], find no room.
+
+        A frame's maps are those of each score, its truth and classes; `PixelMetrics` of each score keeps the
+        labelled pixels there too.
+        """
+        labelled = int((truth != IGNORE).sum())
+        needed = frames * (truth.size * (4 * scores + 2) + 4 * labelled * scores)
+        if needed > (free := shutil.disk_usage(self._folder.name).free):
+            raise ValueError(
+                f"{scores} scores of {frames} frames need {needed / 1e9:.3g} GB, {tempfile.gettempdir()} has "
+                f"{free / 1e9:.3g}: set TMPDIR to a folder with more, or give --every N or fewer --scores"
+            )
 
     def _path(self, key: tuple[str, int]) -> Path:
         return Path(self._folder.name) / f"{key[0]}_{key[1]:06d}.npy"

@@ -53,12 +53,8 @@ def append(path: Path, result: dict[str, Any]) -> int:
 
     Raises ValueError for a file with other columns: nothing is written into it.
     """
+    new = check(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists() or not path.stat().st_size
-    if not new:
-        with path.open(newline="") as file:
-            if tuple(next(csv.reader(file))) != COLUMNS:
-                raise ValueError(f"{path} has other columns than these results: name another file")
     found = list(rows(result))
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
@@ -66,6 +62,16 @@ def append(path: Path, result: dict[str, Any]) -> int:
             writer.writeheader()
         writer.writerows({k: _cell(v) for k, v in row.items()} for row in found)
     return len(found)
+
+
+def check(path: Path) -> bool:
+    """Whether a file for `append` is new. Raises ValueError for one with other columns."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    with path.open(newline="") as file:
+        if tuple(next(csv.reader(file))) != COLUMNS:
+            raise ValueError(f"{path} has other columns than these results: name another file")
+    return False
 
 
 def without_nan(value: Any) -> Any:

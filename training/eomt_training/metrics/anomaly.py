@@ -85,7 +85,10 @@ class PixelMetrics:
     def compute(self) -> dict[str, float]:
         """See `pixel_metrics`."""
         if not self.has_both_classes:
-            raise ValueError("metrics need at least one normal and one anomalous pixel")
+            raise ValueError(
+                f"there are {len(self.normal)} normal and {len(self.anomalous)} anomalous pixels: metrics "
+                "need at least one of each"
+            )
         result = {"auprc": 0.0, "auroc": 0.0, "best_f1": -1.0, "best_f1_threshold": 0.0}
         fpr_at: dict[int, float] = {}
         threshold_at: dict[int, float] = {}
