@@ -80,7 +80,8 @@ def test_a_run_anneals_over_its_own_steps(camvid_root, tmp_path):
         return forward(self, pixels, mask_probs)
 
     options = {"trainer__max_steps": 10, "trainer__val_check_interval": 10, "model__loss__num_points": 16}
-    options |= {"model__options": '{"num_queries": 200, "decoder_blocks": 2}', "data__val_frames": 1}
+    network = '{"num_queries": 200, "decoder_blocks": 2, "image_size": 56}'
+    options |= {"model__options": network, "data__val_frames": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EomtExt, "forward", listen)
         fit.main(shrunk(camvid_root, "null", "null", tmp_path, **options))
