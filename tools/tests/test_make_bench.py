@@ -25,7 +25,7 @@ def make(tmp_path):
 
     def run(*variables, target="bench-gpu"):
         call = ["make", "-s", target, "SETUP=@true", "ENTER=true", *variables]
-        of_outside = "ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"  # `make test ARGS=...` runs this very test
+        of_outside = "ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"  # of `make test ARGS=...`
         env = {name: value for name, value in os.environ.items() if name not in of_outside}
         env["PATH"] = f"{tmp_path}{os.pathsep}{env['PATH']}"
         return subprocess.run(call, cwd=ROOT, env=env, timeout=60, capture_output=True, text=True)
