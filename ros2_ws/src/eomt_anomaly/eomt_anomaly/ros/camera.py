@@ -51,7 +51,6 @@ class Camera:
         self._subscriptions: list[Any] = []
         self._monitor: Monitor | None = None
         self._ignore: np.ndarray | None = None
-        self._unchanged = Unchanged()
         self._epoch = 0
         self._missed = Reason.NONE              # why frames since the last judged one were not
         self._last_stamp: int | None = None     # ns, of the newest good message
@@ -81,6 +80,7 @@ class Camera:
             topic += "/compressed"
         info = own["camera_info_topic"] or camera_info_topic(topic)
         self.outputs.open()
+        self._unchanged = Unchanged()
         resolved = self._node.resolve_topic_name(topic)
         self._gaps = Gaps(lambda: {tuple(publisher.endpoint_gid) for publisher
                                    in self._node.get_publishers_info_by_topic(resolved)})
@@ -107,7 +107,6 @@ class Camera:
             self._monitor = None if params is None else Monitor(params)   # the worker may use the old one
             self._epoch += 1
             self._last_stamp, self._missed = None, fault
-            self._unchanged.reset()
             self.health.reset(fault, text)
             self._header, self._alerts, self.detail = Header(), [], ""
 

@@ -14,10 +14,6 @@ class Unchanged:
     """For how long a camera's pictures are the same to the last byte; those of a live one have noise."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the last picture."""
         self._last: np.ndarray | None = None
         self._since = 0.0
 
