@@ -19,12 +19,17 @@ def parse_cameras(text: str) -> dict[str, str]:
     An empty text names no camera. Raises ValueError for an empty name or a name that comes twice.
     """
     cameras: dict[str, str] = {}
-    for item in text.split(",") if text.strip() else ():
-        name, _, topic = (part.strip() for part in item.partition("="))
+    for name, topic in _named(text):
         if not name or name in cameras:
             raise ValueError(f"cameras is {text!r}: give NAME or NAME=TOPIC, comma separated, each name once")
         cameras[name] = topic
     return cameras
+
+
+def _named(text: str) -> list[tuple[str, str]]:
+    """`a=1, b` → [("a", "1"), ("b", "")]; an empty text has none."""
+    parts = (item.partition("=") for item in text.split(",")) if text.strip() else ()
+    return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
 def parse_mounting(text: str) -> dict[str, object]:
@@ -33,8 +38,7 @@ def parse_mounting(text: str) -> dict[str, object]:
     An empty text says nothing. Raises ValueError for what is no NAME=HEIGHT or NAME=HEIGHT/PITCH.
     """
     parameters: dict[str, object] = {}
-    for item in text.split(",") if text.strip() else ():
-        name, _, numbers = (part.strip() for part in item.partition("="))
+    for name, numbers in _named(text):
         try:
             values = [float(number) for number in numbers.split("/")]
         except ValueError:

@@ -53,7 +53,7 @@ def overlay(rgb: np.ndarray, class_map: np.ndarray, anomaly: np.ndarray, table: 
         distance = "" if track.position is None else f" {track.distance_m:.0f} m"
         _text(out, f"#{track.track_id} {track.confidence:.2f}{distance}", (x, max(y - 4, round(24 * size))),
               size, color)
-    words = level.name if level in (Level.CLEAR,) else f"{level.name}: {_words(reasons)}"
+    words = level.name if level == Level.CLEAR else f"{level.name}: {_words(reasons)}"
     cv2.rectangle(out, (0, 0), (out.shape[1], round(34 * size)), LEVEL_COLOR[level], cv2.FILLED)
     _text(out, words, (8, round(24 * size)), size, (255, 255, 255))
     return out
