@@ -100,6 +100,7 @@ def frame_at(track: tracks.Track, renderer: Renderer, index: int, seed: int):
     )
     items = items_at(track, t)
     rgb, labels = renderer.render(camera, LIGHT, items)
+    labels[labels == tracks.ORDINARY] = tracks.VOID
     away = {item.label - OBSTACLE: metres_away(camera, item) for item in items if item.label >= OBSTACLE}
     rgb = drive.finish(rgb, np.random.default_rng(seed), 0.35, np.random.default_rng((seed, index)))
     return rgb, labels, camera, away

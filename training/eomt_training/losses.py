@@ -3,7 +3,8 @@
 
 BCE and dice on sampled points, CE over classes with a down-weighted no-object, and CE over
 Normal / Anomaly / Void for the anomaly head. An outlier's class target is no-object; its mask loss counts.
-Unlabelled pixels take no part anywhere. Every mean is over the images of all processes (`mean_count`).
+What is ordinary has a mask and is Normal, and its query may have any class. Unlabelled pixels take no part
+anywhere. Every mean is over the images of all processes (`mean_count`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eomt_anomaly.model import ANOMALY, NORMAL, VOID, EomtExtOutput
 from .distributed import mean_count
 from .matcher import match
 from .points import sample, uncertain
-from .targets import IGNORE, OUTLIER, Targets
+from .targets import IGNORE, ORDINARY, OUTLIER, Targets
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ def prediction_losses(
     bce, dice = output.mask_logits.sum() * 0.0, output.mask_logits.sum() * 0.0
     for i, ((query, index), target, generator) in enumerate(zip(pairs, targets, generators)):
         ids = target.ids[index]
-        known = ids != OUTLIER
-        class_target[i, query[known]] = ids[known]
-        anomaly_target[i, query] = torch.where(known, NORMAL, ANOMALY)
+        seen = ids != OUTLIER
+        class_target[i, query[seen]] = ids[seen].masked_fill(ids[seen] == ORDINARY, IGNORE)
+        anomaly_target[i, query] = torch.where(seen, NORMAL, ANOMALY)
         if len(query):
             masks = output.mask_logits[i, query]
             image_bce, image_dice = _mask_losses(masks, target, index, config, generator)
@@ -71,7 +72,8 @@ def prediction_losses(
     class_weight = torch.ones(n_class, device=device)
     class_weight[-1] = config.no_object
     anomaly_weight = torch.tensor(config.anomaly_weights, device=device)
-    weights = [class_weight[class_target].sum(), anomaly_weight[anomaly_target].sum()]
+    classed = class_target[class_target != IGNORE]
+    weights = [class_weight[classed].sum(), anomaly_weight[anomaly_target].sum()]
     counts = mean_count(torch.stack([torch.tensor(float(num_masks), device=device), *weights]))
     classes = _summed_ce(output.class_logits, class_target, class_weight)
     anomaly = _summed_ce(output.anomaly_logits, anomaly_target, anomaly_weight)
@@ -84,8 +86,10 @@ def prediction_losses(
 
 
 def _summed_ce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """logits [B,Q,C], target [B,Q] -> the sum of the weighted CE of all queries."""
-    return F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), weight, reduction="sum")
+    """logits [B,Q,C], target [B,Q] -> the sum of the weighted CE of all queries but those of IGNORE."""
+    return F.cross_entropy(
+        logits.float().flatten(0, 1), target.flatten(), weight, ignore_index=IGNORE, reduction="sum"
+    )
 
 
 def _mask_losses(
@@ -112,6 +116,6 @@ def dense_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Auxiliary per-pixel CE: logits [B,C+1,h,w], the last channel the outlier; labels [B,H,W]."""
     n_class = logits.shape[1] - 1
     small = F.interpolate(labels[:, None].float(), size=logits.shape[-2:], mode="nearest-exact")[:, 0].long()
-    small = torch.where(small == OUTLIER, n_class, small)
+    small = torch.where(small == OUTLIER, n_class, torch.where(small == ORDINARY, IGNORE, small))
     total = F.cross_entropy(logits.float(), small, ignore_index=IGNORE, reduction="sum")
     return total / mean_count((small != IGNORE).sum().float())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Hungarian matching of queries with target masks (DETR; costs as in Mask2Former).
 
-A known region is matched by mask cost and -P(class). An outlier has no known class, so it is matched
-by mask cost and -P(anomaly).
+A known region is matched by mask cost and -P(class). What has no class is matched by mask cost and, an outlier,
+-P(anomaly), or, what is ordinary, -P(normal).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from eomt_anomaly.model import ANOMALY, EomtExtOutput
+from eomt_anomaly.model import ANOMALY, NORMAL, EomtExtOutput
 
 from .points import sample
-from .targets import IGNORE, OUTLIER, Targets
+from .targets import IGNORE, ORDINARY, OUTLIER, Targets
 
 
 @torch.no_grad()
@@ -73,9 +73,10 @@ def _match_one(
     bce = (F.softplus(logits).sum(1, keepdim=True) - inside) / len(labels)  # [Q,T]
     dice = 1 - (2 * overlap + 1) / (soft.sum(1, keepdim=True) + truth.sum(1) + 1)
 
-    outlier = target.ids == OUTLIER
-    known = p_class[:, target.ids.masked_fill(outlier, 0)]  # [Q,T]
-    probability = torch.where(outlier, p_anomaly[:, ANOMALY : ANOMALY + 1], known)
+    outlier, ordinary = target.ids == OUTLIER, target.ids == ORDINARY  # [T]
+    probability = p_class[:, target.ids.masked_fill(outlier | ordinary, 0)]  # [Q,T]
+    probability = torch.where(outlier, p_anomaly[:, ANOMALY : ANOMALY + 1], probability)
+    probability = torch.where(ordinary, p_anomaly[:, NORMAL : NORMAL + 1], probability)
     cost = mask_cost * bce + dice_cost * dice - class_cost * probability
     if not torch.isfinite(cost).all():
         raise FloatingPointError("matching cost is not finite: the network diverged; lower the learning rate")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """From a label image to the mask set that queries are matched with.
 
-Label images are uint8: 0..C-1 a known class, `OUTLIER` an object no class covers, `IGNORE` unlabelled.
+Label images are uint8: 0..C-1 a known class, `ORDINARY` what has no class and is nothing unusual (sand beside a
+road, rock, water), `OUTLIER` an object no class covers, `IGNORE` unlabelled.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-OUTLIER, IGNORE = 254, 255
+ORDINARY, OUTLIER, IGNORE = 253, 254, 255
 
 
 @dataclass
 class Targets:
-    """The masks of one image: one for each class present and one for all outliers together."""
+    """The masks of one image: one for each class present, one for all that is ordinary, one for all outliers."""
 
     labels: Tensor  # [H,W] long
-    ids: Tensor  # [T] long, class id or OUTLIER
+    ids: Tensor  # [T] long, class id, ORDINARY or OUTLIER
 
     def masks_at(self, points: Tensor) -> Tensor:
         """Membership at points [..., P, 2] in [0,1] (x, y); leading dims broadcast -> [T,P] float."""

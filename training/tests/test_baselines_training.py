@@ -19,7 +19,7 @@ from eomt_training.baselines.erfnet_module import (
     weighted_ce,
 )
 from eomt_training.lightning_module import EomtExtModule
-from eomt_training.targets import IGNORE, OUTLIER
+from eomt_training.targets import IGNORE, ORDINARY, OUTLIER
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs/camvid"
 VIT = json.dumps({"num_queries": 8, "detail_layer": 0, "upscale_channels": [24, 16], "image_size": 56})
@@ -133,10 +133,14 @@ def test_an_unknown_network_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "void, expected",
-    [("outlier", [0, 1, IGNORE, 2]), ("unlabelled", [0, 1, 2, IGNORE]), ("both", [0, 1, 2, 2])],
+    [
+        ("outlier", [0, 1, IGNORE, 2, IGNORE]),
+        ("unlabelled", [0, 1, 2, IGNORE, IGNORE]),
+        ("both", [0, 1, 2, 2, IGNORE]),
+    ],
 )
 def test_what_teaches_void(void, expected):
-    labels = torch.tensor([0, 1, IGNORE, OUTLIER])
+    labels = torch.tensor([0, 1, IGNORE, OUTLIER, ORDINARY])
     assert void_target(labels, num_classes=2, void=void).tolist() == expected
 
 
@@ -171,6 +175,9 @@ def test_dense_losses_are_means_over_their_own_pixels():
     assert found["classes"].item() == pytest.approx(nll(0, 3, 1), rel=1e-5)
     assert found["anomaly"].item() == pytest.approx((2 * bce(2, 1) + bce(-1, 0)) / 3, rel=1e-5)
     assert found["uniform"].item() == pytest.approx((nll(1, 0, 0) + nll(1, 0, 1)) / 2, rel=1e-5)
+    ordinary = dense_losses(logits, torch.tensor([[[OUTLIER, 1, ORDINARY]]]), outlier_weight=2.0)
+    assert ordinary["classes"].item() == pytest.approx(found["classes"].item())
+    assert ordinary["anomaly"].item() == pytest.approx((2 * bce(2, 1) + bce(-1, 0) + bce(5, 0)) / 4, rel=1e-5)
     nothing = dense_losses(logits, torch.full_like(labels, IGNORE), 2.0)
     assert all(value == 0 for value in nothing.values())
 

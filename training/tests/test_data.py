@@ -23,7 +23,8 @@ from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid, drives, selection_blocks
 from eomt_training.data.paste import paste_control, paste_objects
 from eomt_training.data.transforms import Augmentation, augment, fit_short_side
-from eomt_training.targets import IGNORE, OUTLIER
+from eomt_training.evaluation.frames import anomaly_truth
+from eomt_training.targets import IGNORE, ORDINARY, OUTLIER
 
 
 def test_a_label_that_means_nothing_is_named(camvid_root, tmp_path):
@@ -35,6 +36,16 @@ def test_a_label_that_means_nothing_is_named(camvid_root, tmp_path):
         cv2.imwrite(str(tmp_path / folder / "a.png"), array)
     with pytest.raises(ValueError, match="a.png holds label 19"):
         camvid(tmp_path, "val")[0]
+
+
+def test_rendered_frames_tell_ordinary_scenery_from_void(tmp_path):
+    on_disk = np.array([[3, ORDINARY], [OUTLIER, IGNORE]], np.uint8)
+    for folder, array in (("train", np.zeros((2, 2, 3), np.uint8)), ("trainannot", on_disk)):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "a.png"), array)
+    labels = drives(tmp_path, "train")[0].labels
+    np.testing.assert_array_equal(labels, on_disk)
+    np.testing.assert_array_equal(anomaly_truth(labels), [[0, 0], [1, IGNORE]])
 
 
 def test_camvid_reads_the_public_layout(camvid_root):

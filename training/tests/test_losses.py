@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from eomt_anomaly.model import ANOMALY, EomtExtOutput
+from eomt_anomaly.model import ANOMALY, NORMAL, EomtExtOutput
 from eomt_training.losses import LossConfig, dense_loss, prediction_losses
 from eomt_training.matcher import match
 from eomt_training.points import sample, uncertain
-from eomt_training.targets import IGNORE, OUTLIER, targets_of
+from eomt_training.targets import IGNORE, ORDINARY, OUTLIER, targets_of
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +99,23 @@ def test_outlier_takes_no_object_as_class():
     base = prediction_losses(output, targets_of(LABELS), LossConfig(num_points=2000))["classes"]
     output.class_logits[0, 4, 2] = 12
     assert prediction_losses(output, targets_of(LABELS), LossConfig(num_points=2000))["classes"] > base
+
+
+def test_ordinary_scenery_takes_the_query_that_says_normal_and_any_class_serves():
+    labels = LABELS.masked_fill(LABELS == OUTLIER, ORDINARY)
+    base = prediction({0: 0, 1: 1, 2: OUTLIER, 3: OUTLIER}, {0: 0, 1: 1}, anomaly_query=2)
+    base.anomaly_logits[0, 3] = torch.tensor([6.0, 0.0, 0.0])
+    ((query, index),) = match(base, targets_of(labels), num_points=2000)
+    assert dict(zip(query.tolist(), index.tolist())) == {0: 0, 1: 1, 3: 2}
+    with_it = prediction_losses(base, targets_of(labels), LossConfig(num_points=2000))
+    base.class_logits[0, 3] = torch.tensor([0.0, 9.0, 0.0, 0.0])
+    with_class = prediction_losses(base, targets_of(labels), LossConfig(num_points=2000))
+    assert with_class["classes"] == pytest.approx(float(with_it["classes"]))
+    base.anomaly_logits[0, 3, NORMAL] = -6
+    assert prediction_losses(base, targets_of(labels), LossConfig(num_points=2000))["anomaly"] > 1
+    dense = torch.zeros(1, 4, 32, 32)
+    dense[:, -1][labels == ORDINARY] = 9.0
+    assert dense_loss(dense, labels) == pytest.approx(math.log(4)), "it has no class to teach"
 
 
 def test_unlabelled_pixels_do_not_count():

@@ -138,7 +138,7 @@ def test_the_command_writes_camvids_layout(renderer, tmp_path, monkeypatch, spli
         image = cv2.imread(str(tmp_path / "out" / split / about["file"]))
         labels = cv2.imread(str(tmp_path / "out" / f"{split}annot" / about["file"]), cv2.IMREAD_UNCHANGED)
         assert image.shape == (54, 96, 3) and labels.shape == (54, 96) and labels.dtype == np.uint8
-        assert set(np.unique(labels)) <= {*range(11), tracks.OUTLIER, tracks.VOID}
+        assert set(np.unique(labels)) <= {*range(11), tracks.ORDINARY, tracks.OUTLIER, tracks.VOID}
         assert bool(about["outliers"]) == bool((labels == tracks.OUTLIER).any())
         assert set(about["outliers"]) <= set(objects.EVAL_KINDS)
 

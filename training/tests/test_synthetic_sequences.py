@@ -52,6 +52,14 @@ def test_the_obstacle_ahead_keeps_its_label_and_comes_nearer(renderer, track):
     assert sizes[2] > sizes[1] > 0 and away[0] > away[1] > away[2] == pytest.approx(6, abs=0.5)
 
 
+def test_scenery_without_a_class_is_void_and_no_obstacle(renderer, track):
+    camera = planned(track).camera(0.0)
+    _, labels = renderer.render(camera, planned(track).light, [])
+    assert (labels == tracks.ORDINARY).any() and not (labels == tracks.VOID).any(), "the fixture shows some"
+    for _, found, _ in [planned(track, clean=True).shot(renderer, t) for t in (0.0, 2.0)]:
+        assert (found == tracks.VOID).any() and not ((found >= OBSTACLE) & (found < tracks.VOID)).any()
+
+
 def test_nothing_is_run_over(track):
     from eomt_training.data.synthetic.sequences import CLEARANCE_M
 

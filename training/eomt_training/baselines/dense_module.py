@@ -16,7 +16,7 @@ from eomt_anomaly.model.backbone_store import load_backbone, reference
 from ..distributed import mean_count
 from ..labels import LABELS
 from ..optimiser import Group, adamw_warmup_poly, block_groups
-from ..targets import IGNORE, OUTLIER
+from ..targets import IGNORE, ORDINARY, OUTLIER
 from ..validation import ValidatedModule
 from .dense import DenseConfig, DenseNet
 
@@ -101,15 +101,16 @@ def dense_losses(logits: Tensor, labels: Tensor, outlier_weight: float) -> dict[
     """``classes``, ``anomaly`` and ``uniform``, each the mean over its pixels of all processes, 0 without.
 
     logits [B,C+1,h,w], the last the anomaly's, scaled up to labels [B,H,W]; unlabelled pixels count nowhere.
-    classes: CE of known pixels. anomaly: BCE, outliers against known pixels. uniform: -mean_c log p_c of
+    classes: CE of known pixels. anomaly: BCE, outliers against known and ordinary pixels. uniform: -mean_c log p_c of
     outliers.
     """
     logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    known, outlier = (labels != IGNORE) & (labels != OUTLIER), labels == OUTLIER
+    outlier, ordinary = labels == OUTLIER, labels == ORDINARY
+    known = (labels != IGNORE) & ~outlier & ~ordinary
     log_p = logits[:, :-1].log_softmax(1)  # [B,C,H,W]
     classes = F.nll_loss(log_p, labels.where(known, IGNORE), ignore_index=IGNORE, reduction="sum")
     bce = F.binary_cross_entropy_with_logits(logits[:, -1], outlier.float(), reduction="none")
-    weight = known + outlier_weight * outlier
+    weight = (known | ordinary) + outlier_weight * outlier
     counts = mean_count(torch.stack([known.sum().float(), weight.sum().float(), outlier.sum().float()]))
     return {
         "classes": classes / counts[0],

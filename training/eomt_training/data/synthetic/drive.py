@@ -12,6 +12,7 @@ from . import objects
 from .renderer import Camera, Item, Light, pose
 from .tracks import CAR, OUTLIER, Track
 
+PASSING_M = (2.0, 4.5)  # from the camera's line to the middle of a car beside it
 LIGHTS = ("day", "day", "overcast", "overcast", "low_sun", "dusk", "fog")
 
 
@@ -168,8 +169,8 @@ class Scene:
 def random_scene(track: Track, rng: np.random.Generator, size, kinds: dict, with_outliers: bool) -> Scene:
     """A random place, light and traffic on `track`; with_outliers adds 1-3 of `kinds`, 5-60 m ahead.
 
-    Cars stand 7 to 110 m ahead, evenly in the logarithm of the distance: a few pixels wide as often as near,
-    for a network that has met only near cars calls the far ones unknown.
+    Cars stand 2 to 110 m ahead, evenly in the logarithm of the distance, for what a network has not met it calls
+    unknown: cars a few pixels wide, and those beside the camera, cut by the picture's edge.
     """
     s, half = rng.uniform(0, track.length), track.width(0) / 2
     across = rng.uniform(-0.5, 0.5) * half
@@ -185,16 +186,10 @@ def random_scene(track: Track, rng: np.random.Generator, size, kinds: dict, with
     items, names = [], []
     for _ in range(rng.choice((0, 1, 2, 3, 4, 6))):
         yaw = rng.choice((0.0, np.pi)) + rng.normal(0, 0.08)
-        items.append(
-            place(
-                track,
-                objects.make("car", rng),
-                s + 7 * (110 / 7) ** rng.random(),
-                rng.uniform(-0.75, 0.75) * half,
-                yaw,
-                CAR,
-            )
-        )
+        ahead, beside = 2 * (110 / 2) ** rng.random(), rng.uniform(-0.75, 0.75) * half
+        if ahead < 8:  # not on the camera
+            beside = across + rng.choice((-1, 1)) * rng.uniform(*PASSING_M)
+        items.append(place(track, objects.make("car", rng), s + ahead, beside, yaw, CAR))
     for _ in range(rng.integers(1, 4) if with_outliers else 0):
         name = list(kinds)[rng.integers(len(kinds))]
         side = (

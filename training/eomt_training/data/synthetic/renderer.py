@@ -25,7 +25,7 @@ from .shaders import (
     TRACK_FRAGMENT,
     TRACK_VERTEX,
 )
-from .tracks import SKY, TREE, VOID, Track, classify
+from .tracks import ORDINARY, SKY, TREE, Track, classify
 
 NEAR, FAR = 0.2, 3000.0
 _PLAIN_COLOURS = {
@@ -225,7 +225,7 @@ class Renderer:
         self.sky_prog["unproject"] = mat4(np.linalg.inv(camera.clip()))
         for name, value in (("zenith", light.zenith), ("clouds", light.clouds), ("seed", light.seed)):
             self.sky_prog[name] = value
-        self.sky_prog["label_ids"] = (SKY / 255, TREE / 255, VOID / 255)
+        self.sky_prog["label_ids"] = (SKY / 255, TREE / 255, ORDINARY / 255)
         self.sky.render(moderngl.TRIANGLE_STRIP)
         ctx.enable(moderngl.DEPTH_TEST)
         set_view(self.track_prog, camera, light, label_pass)
@@ -259,7 +259,7 @@ class Renderer:
         self.ctx.disable(moderngl.BLEND)
 
     def render(self, camera: Camera, light: Light, items: list[Item]) -> tuple[np.ndarray, np.ndarray]:
-        """(rgb uint8 [H,W,3], labels uint8 [H,W]): class ids, 254 an outlier, 255 void."""
+        """(rgb uint8 [H,W,3], labels uint8 [H,W]): class ids, 253 ordinary, 254 an outlier, 255 void."""
         w, h = self.size
         self.labels.use()
         self._draw(camera, light, items, label_pass=True)

@@ -10,9 +10,9 @@ import numpy as np
 from ..sequences import OBSTACLE
 from . import drive, objects
 from .renderer import Camera, Item, Light
-from .tracks import CAR, Track
+from .tracks import CAR, ORDINARY, VOID, Track
 
-MAX_OBSTACLES = 54  # labels 200 to 253
+MAX_OBSTACLES = 53  # labels 200 to 252
 CLEARANCE_M = 2.3  # between the camera's line and what it passes
 STOP_M = 6.0  # the drive ends this far before the obstacle in its lane
 
@@ -74,6 +74,7 @@ class Drive:
         rgb, labels = renderer.render(
             camera, self.light, items + [car.item(self.track, t) for car in self.cars]
         )
+        labels[labels == ORDINARY] = VOID  # scores are matched on pixels that have a class
         noise = np.random.default_rng((self.look_seed, round(1000 * t)))
         rgb = drive.finish(rgb, np.random.default_rng(self.look_seed), 1.0, noise)
         return rgb, labels, {i: metres_away(camera, item) for i, item in enumerate(items)}

@@ -19,7 +19,7 @@ import numpy as np
 from . import ac3d
 
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
-OUTLIER, VOID = 254, 255
+ORDINARY, OUTLIER, VOID = 253, 254, 255  # ordinary: scenery of no class
 LICENCE = "Free Art License (LAL 1.3), as stated in Debian's torcs-data copyright file"
 
 TRAIN = ("street-1", "alpine-1", "g-track-3", "wheel-2", "ole-road-1", "alpine-2")
@@ -68,11 +68,11 @@ _COMMON: Table = {
     "tree*": TREE,
     "ggrass*": TREE,
     "grass*": TREE,
-    "gsand*": VOID,
-    "tr-sand*": VOID,
-    "rock*": VOID,
+    "gsand*": ORDINARY,
+    "tr-sand*": ORDINARY,
+    "rock*": ORDINARY,
     "asgrassr*": (ROAD, TREE),
-    "assandr*": (ROAD, VOID),
+    "assandr*": (ROAD, ORDINARY),
     "asconcr*": ROAD,
     "asasphr*": ROAD,
     "asp_n*": ROAD,
@@ -84,7 +84,7 @@ _COMMON: Table = {
 _TABLES: dict[str, Table] = {
     "ruudskogen": {
         "arb0*": FENCE,
-        "dekk*": VOID,
+        "dekk*": ORDINARY,
         "hus*": BUILDING,
         "hytte*": BUILDING,
         "lave*": BUILDING,
@@ -92,7 +92,7 @@ _TABLES: dict[str, Table] = {
         "road02*": (ROAD, TREE),
         "road03*": (ROAD, ROAD),
         "ruudskog*": SIGN,
-        "sand*": VOID,
+        "sand*": ORDINARY,
     },
     "street-1": {
         "texte*": SIGN,
@@ -103,11 +103,11 @@ _TABLES: dict[str, Table] = {
         "tr-road*": ROAD,
         "tr-spec*": BUILDING,
     },
-    "g-track-2": {"alltree*": TREE, "trcurb*": ROAD, "treewate*": VOID},
+    "g-track-2": {"alltree*": TREE, "trcurb*": ROAD, "treewate*": ORDINARY},
     "g-track-3": {"arbor-wood*": FENCE},
     "alpine-1": {},
     "ole-road-1": {
-        "close-bush*": VOID,
+        "close-bush*": ORDINARY,
         "ole-concrete*": ROAD,
         "concrete-patch*": ROAD,
         "cracked*": ROAD,
@@ -116,18 +116,18 @@ _TABLES: dict[str, Table] = {
     "wheel-2": {
         "concrete.rgb@MESH*": POLE,
         "building*": BUILDING,
-        "clkdtm*": VOID,
-        "texwheel*": VOID,
-        "wheel.png": VOID,
+        "clkdtm*": ORDINARY,
+        "texwheel*": ORDINARY,
+        "wheel.png": ORDINARY,
         "rmbl*": ROAD,
-        "sand*": VOID,
+        "sand*": ORDINARY,
         "sbridge*": BUILDING,
         "sign*": SIGN,
         "swall*": FENCE,
         "tirewall*": FENCE,
         "tr-barrier*": FENCE,
         "tr-spec*": BUILDING,
-        "water*": VOID,
+        "water*": ORDINARY,
     },
     "alpine-2": {
         "BARS*": FENCE,
@@ -142,14 +142,14 @@ _TABLES: dict[str, Table] = {
         "armcoturn*": SIGN,
         "armco*": FENCE,
         "brick*": BUILDING,
-        "cliff*": VOID,
+        "cliff*": ORDINARY,
         "conc*": BUILDING,
-        "ice*": VOID,
+        "ice*": ORDINARY,
         "ppl*": PEDESTRIAN,
         "road-line-edge*": ROAD,
-        "road2snow*": VOID,
-        "road-snow*": VOID,
-        "snow*": VOID,
+        "road2snow*": ORDINARY,
+        "road-snow*": ORDINARY,
+        "snow*": ORDINARY,
         "TOWER*": POLE,
         "tr-stone*": FENCE,
         "steel*": POLE,
