@@ -31,7 +31,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256, for_size  # noqa: E402
+from eomt_anomaly.model.calibration import for_size, read_calibration  # noqa: E402
+from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
 from eomt_training import evaluation, report  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
 from eomt_training.data.generic_anomaly import generic_anomaly  # noqa: E402
@@ -326,11 +327,13 @@ def anomaly(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
 
 
 def calibrated(checkpoint: Path, short_side: int) -> dict[str, float]:
-    """{score: threshold} of a checkpoint that was calibrated, for this size if it was for this size."""
-    path = checkpoint / CALIBRATION
-    if not path.is_file():
+    """{score: threshold} of a checkpoint that was calibrated, for this size if it was for this size.
+
+    Raises ValueError for a calibration of other weights.
+    """
+    if not (checkpoint / CALIBRATION).is_file():
         return {}
-    values = for_size(json.loads(path.read_text()), short_side)
+    values = for_size(read_calibration(checkpoint, file_sha256(checkpoint / WEIGHTS)), short_side)
     return {values["score"]: values["threshold"]}
 
 
@@ -338,11 +341,11 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
     require_learned(args, predict)
     threshold = args.threshold
     if threshold is None:
-        if not (path := args.checkpoint / CALIBRATION).is_file():
-            raise FileNotFoundError(
-                f"{args.checkpoint} has no {CALIBRATION}: give --threshold, or calibrate it first"
-            )
-        threshold = for_size(json.loads(path.read_text()), predict.short_side)["threshold"]
+        threshold = calibrated(args.checkpoint, predict.short_side).get("eomt_ext")
+    if threshold is None:
+        raise FileNotFoundError(
+            f"{args.checkpoint} has no {CALIBRATION} of eomt_ext: give --threshold, or calibrate it first"
+        )
     classes, tpr95 = CLASSES.get(args.data, ()), None
     if args.tpr95_of:
         measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
-from eomt_anomaly.runtime.checkpoints import read_calibration
+from eomt_anomaly.model.calibration import read_calibration
 from eomt_training.data.folders import Sample, camvid
 from eomt_training.evaluation import Predictor, calibration, evaluate_anomaly
 from eomt_training.evaluation.predictor import tempered
@@ -170,6 +170,23 @@ def test_each_size_has_a_calibration_of_its_own_and_the_first_stays_the_first(ev
     other = own | {"weights_sha256": "of others"}
     assert script.evaluation.beside(other, again) == again, "other weights: nothing of it holds"
     (checkpoint / "calibration.json").unlink()
+
+
+def test_a_calibration_of_other_weights_is_refused_as_the_node_refuses_it(
+    evaluate, checkpoint, camvid_root, stamps_root, capsys
+):
+    values = evaluate("calibrate", "--fpr", 0.3)
+    path = checkpoint / "calibration.json"
+    path.write_text(json.dumps(values | {"weights_sha256": "0" * 64}))
+    base = ["--checkpoint", str(checkpoint), "--root", str(camvid_root), "--every", "2", "--results", ""]
+    for command in (["control"], ["anomaly", "--stamps", str(stamps_root)]):
+        assert script.main([*command, *base]) == 1
+        error = capsys.readouterr().err
+        assert "made for weights 00000000, but these are" in error and "evaluate.py calibrate" in error
+    assert script.main(["control", *base, "--threshold", "0.5"]) == 0, "it is not asked"
+    assert script.main(["calibrate", *base, "--fpr", "0.3"]) == 0, "and replaced"
+    assert json.loads(path.read_text())["weights_sha256"] == values["weights_sha256"]
+    path.unlink()
 
 
 def test_too_few_frames_are_told_in_the_calibration():

@@ -83,7 +83,8 @@ def test_an_anomaly_head_that_was_never_trained_is_not_measured(common, tmp_path
 
 def test_control_says_what_it_lacks(common, capsys):
     assert evaluate.main(["control", *common]) == 1
-    assert "tiny has no calibration.json: give --threshold, or calibrate it first" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "tiny has no calibration.json of eomt_ext: give --threshold, or calibrate it first" in error
     assert evaluate.main(["control", *common, "--threshold", "0.5", "--every", "4"]) == 1
     assert "1 frame: segments are pasted from one frame into another" in capsys.readouterr().err
 

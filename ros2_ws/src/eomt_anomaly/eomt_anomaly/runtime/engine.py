@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..model import EomtExt, patches
-from ..model.checkpoint import for_size
+from ..model.calibration import for_size
 from ..model.scores import SCORES
 from .backends import BACKENDS, SESSIONS, Graph, GraphPipeline, open_session
 from .checkpoints import EXPORT, EXPORT_COMMAND, Opened, default_checkpoint, open_checkpoint
