@@ -12,7 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime_reference import naive, picture, tiny_model
+from torch import nn
 
+from eomt_anomaly.model import EomtExt
 from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
 from eomt_anomaly.runtime import checkpoints as checkpoints_module
 from eomt_anomaly.runtime.cuda import CudaPipeline
@@ -88,6 +90,65 @@ def test_the_model_handed_in_is_left_as_it_was():
     with Engine(MODEL, device="cpu", precision="bf16") as engine:
         engine.infer([picture(30, 40)])
     assert all(torch.equal(v, before[k]) for k, v in MODEL.state_dict().items())
+
+
+FLOAT32 = {"CUDA products": torch.backends.cuda.matmul, "cuDNN convolutions": torch.backends.cudnn.conv,
+           "CPU products": torch.backends.mkldnn.matmul, "CPU convolutions": torch.backends.mkldnn.conv}
+
+
+@pytest.fixture
+def float32_settings():
+    """torch's settings of float32's precision as they were, after a test."""
+    before = {name: operations.fp32_precision for name, operations in FLOAT32.items()}
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.fp32_precision = "none"
+    for name, operations in FLOAT32.items():
+        operations.fp32_precision = before[name]
+
+
+def lower(way):
+    if way == "fit.py's":
+        torch.set_float32_matmul_precision("high")
+    elif way == "lowest":
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.allow_tf32 = True
+    elif way == "newer":
+        torch.backends.fp32_precision = "tf32"
+        for operations in FLOAT32.values():
+            operations.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize("precision", ["exact", "fp32"])
+@pytest.mark.parametrize("way", ["torch's own", "fit.py's", "lowest", "newer"])
+def test_float32_is_not_tf32_whatever_the_process_asked_for(way, precision, float32_settings):
+    """What a GPU would multiply with is a setting of the process; it can be read where there is none."""
+    lower(way)
+    with Engine(MODEL, device="cpu", precision=precision):
+        pass
+    assert {name: operations.fp32_precision for name, operations in FLOAT32.items()} == dict.fromkeys(
+        FLOAT32, "ieee")
+    assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cuda.matmul.allow_tf32
+
+
+class Elsewhere(EomtExt):
+    """A model on another device, which only moving it brings here (`meta` stands in for CUDA)."""
+
+    def to(self, *args, **kwargs):
+        if self.class_head.weight.is_meta:
+            self.to_empty(device="cpu").load_state_dict(MODEL.state_dict())
+        return super().to(*args, **kwargs)
+
+
+@pytest.mark.parametrize("precision", ["exact", "fp32", "bf16"])
+def test_a_model_from_another_device_is_moved_before_anything_is_made_of_its_weights(precision):
+    model, cpu, raw = Elsewhere(MODEL.config), torch.device("cpu"), precision != "exact"
+    nn.Module.to(model, "meta")
+    pixels = torch.randint(-128, 128, (1, 3, 56, 56), dtype=torch.int8)
+    pixels = pixels if raw else pixels.float()
+    with torch.inference_mode():
+        got, want = (prepare(m, precision, cpu, raw)(pixels).mask_logits for m in (model, MODEL))
+    assert torch.equal(got, want) and model.class_head.weight.is_meta, "the model itself stays there"
 
 
 def test_bf16_is_close_to_fp32(engine):
