@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The engine as users meet it: any picture in, maps out, clear errors; the CUDA pipeline's logic on a CPU."""
 
+import contextlib
 import copy
 import json
 import os
@@ -253,6 +254,42 @@ def test_modes_of_the_caller_do_not_reach_the_cuda_pipeline():
     outside = [twin.result(twin.submit([image]))[0] for _ in range(3)]        # the same buffers once more
     for got in inside + outside:
         assert np.array_equal(got.class_map, want.class_map) and np.array_equal(got.anomaly, want.anomaly)
+
+
+class Timetable(InlineStreams):
+    """Each queue has a clock of its own, which work moves on by a time we know."""
+
+    TAKES = {"copy_in": 1.0, "compute": 10.0, "copy_out": 2.0}
+
+    def __init__(self):
+        super().__init__()
+        self.clock = dict.fromkeys(self.TAKES, 0.0)
+
+    @contextlib.contextmanager
+    def on(self, queue):
+        yield
+        self.clock[queue] += self.TAKES[queue]
+
+    def mark(self, queue):
+        return self.clock[queue]
+
+    def wait(self, queue, event):
+        self.clock[queue] = max(self.clock[queue], event)
+
+    def milliseconds(self, start, end):
+        return end - start
+
+
+def test_times_of_the_cuda_pipeline_are_of_a_batchs_own_work():
+    """The second batch is uploaded at once and waits for the first one's network: no time of its own."""
+    setup = Setup(prepare(MODEL, "fp32", torch.device("cpu")), torch.float32, False, "eomt_ext", 56,
+                  "rectangle", None)
+    pipeline = CudaPipeline(setup, Timetable(), graphs=False)
+    handles = [pipeline.submit([picture(40, 60)] * count) for count in (1, 1, 2)]
+    for handle, share in zip(handles, (1, 1, 2)):
+        for prediction in pipeline.result(handle):
+            assert prediction.timings_ms == {
+                "upload": 1 / share, "compute": 10 / share, "download": 2 / share, "total": 13 / share}
 
 
 def test_cuda_ring_is_reused_and_results_outlive_it():
