@@ -69,7 +69,7 @@ def test_exact_is_the_model_and_the_naive_reference(size, decoder):
 @given(st.integers(1, 120), st.integers(1, 400), st.booleans())
 def test_any_size(height, width, turn):
     size = (width, height) if turn else (height, width)
-    mode = "windows" if height > 60 else "rectangle"
+    mode = "windows" if height > 60 and max(size) <= 16 * min(size) else "rectangle"
     with Engine(MODEL, device="cpu", precision="fp32", mode=mode) as engine:
         got = engine.infer([picture(*size)])[0]
     assert got.class_map.shape == got.anomaly.shape == size
@@ -185,6 +185,15 @@ def test_bad_images_are_refused_with_the_reason(engine, image, words):
     with pytest.raises(InvalidImage) as error:
         engine.infer([picture(8, 8), image])
     assert words in str(error.value) and isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["cpu", "cuda"])
+def test_a_picture_of_too_many_windows_is_refused_and_the_next_one_is_not(twin):
+    with Engine(MODEL, device="cpu", precision="fp32", mode="windows") as engine:
+        pipeline = cuda_twin(mode="windows") if twin else engine._pipeline
+        with pytest.raises(InvalidImage, match="2x2000 px and would need 1000 windows"):
+            pipeline.result(pipeline.submit([picture(56, 84), picture(2, 2000)]))
+        assert pipeline.result(pipeline.submit([picture(56, 84)]))[0].anomaly.shape == (56, 84)
 
 
 def test_views_of_other_pictures_are_read_rightly(engine):

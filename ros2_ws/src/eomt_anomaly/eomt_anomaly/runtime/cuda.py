@@ -82,6 +82,7 @@ class CudaPipeline:
         sizes: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             height, width = image.shape[:2]
+            self.setup.plan(height, width)      # what cannot be shown is refused before anything is begun
             sizes.setdefault((height, width), []).append(i)
         handle: list[Any] = [None] * len(images)
         plain = torch.autocast(self.streams.device.type, enabled=False)

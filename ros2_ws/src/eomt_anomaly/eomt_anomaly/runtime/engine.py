@@ -157,7 +157,8 @@ class Engine:
         An image is an array, or what `decode_jpeg` gave.
 
         Raises:
-            InvalidImage: an image is not uint8 [H,W,3] with H, W > 0; nothing was run.
+            InvalidImage: an image is not uint8 [H,W,3] with H, W > 0 (nothing was run), or so long that it
+                needs too many windows.
             NonFiniteOutput: the network gave NaN or infinity for one of them.
             torch.OutOfMemoryError: the GPU is too small for them.
         """
