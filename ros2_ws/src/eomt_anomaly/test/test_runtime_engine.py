@@ -16,7 +16,7 @@ from runtime_reference import naive, picture, tiny_model
 from torch import nn
 
 from eomt_anomaly.model import EomtExt
-from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
+from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput, upsample
 from eomt_anomaly.runtime import checkpoints as checkpoints_module
 from eomt_anomaly.runtime.cuda import CudaPipeline
 from eomt_anomaly.runtime.network import DTYPES, prepare
@@ -374,6 +374,18 @@ def test_no_checkpoint_means_the_one_in_the_package(tmp_path, monkeypatch, check
 def test_unknown_settings_are_named_with_the_choices(options, words):
     with pytest.raises(ValueError, match=words):
         Engine(MODEL, **{"device": "cpu", **options})
+
+
+def test_the_first_frame_finds_the_upsampling_compiled_whatever_its_size(monkeypatch):
+    for options in ({}, {"mode": "windows"}, {"precision": "exact"}):
+        compiled = upsample._compiled(upsample._enlarge_rows.py_func)
+        monkeypatch.setattr(upsample, "_enlarge_rows", compiled)
+        with Engine(MODEL, device="cpu", **{"precision": "fp32", **options}) as engine:
+            engine._pipeline._worker.submit(lambda: None).result(60)         # what was queued at the start
+            before = list(compiled.signatures)
+            assert len(before) == ("precision" not in options)
+            engine.infer([picture(40, 60), picture(90, 300), picture(300, 90)])
+            assert compiled.signatures == before, "nothing was left to compile"
 
 
 def test_short_side_threads_warmup_and_close():
