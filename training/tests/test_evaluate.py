@@ -14,9 +14,10 @@ import torch
 from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.model.calibration import read_calibration
 from eomt_training.data.folders import Sample, camvid
-from eomt_training.evaluation import Predictor, calibration, evaluate_anomaly
+from eomt_training.evaluation import Predictor, beside, calibration, evaluate_anomaly
 from eomt_training.evaluation.predictor import tempered
 from eomt_training.evaluation.results import COLUMNS, append, without_nan
+from eomt_training.evaluation.subjects import calibrated
 from eomt_training.labels import CAMVID
 from eomt_training.metrics.anomaly import PixelMetrics, pixel_metrics
 from eomt_training.metrics.conformal import control_risk
@@ -165,10 +166,10 @@ def test_each_size_has_a_calibration_of_its_own_and_the_first_stays_the_first(ev
     assert (values["short_side"], values["false_positive_rate"]) == (own["short_side"], 0.4)
     assert values["threshold"] == again["threshold"]
     assert [one["threshold"] for one in values["other_sizes"]] == [small["threshold"]]
-    assert script.calibrated(checkpoint, 28) == {"eomt_ext": small["threshold"]}
-    assert script.calibrated(checkpoint, 42) == {"eomt_ext": again["threshold"]}
+    assert calibrated(checkpoint, 28) == {"eomt_ext": small["threshold"]}
+    assert calibrated(checkpoint, 42) == {"eomt_ext": again["threshold"]}
     other = own | {"weights_sha256": "of others"}
-    assert script.evaluation.beside(other, again) == again, "other weights: nothing of it holds"
+    assert beside(other, again) == again, "other weights: nothing of it holds"
     (checkpoint / "calibration.json").unlink()
 
 
