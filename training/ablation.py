@@ -7,10 +7,11 @@
 
 A plan names arguments of fit.py common to all variants, those of each variant, and which scores are compared.
 Each run is trained by fit.py and measured by evaluate.py in processes of their own, seeds outermost, so that
-an interrupted ablation has whole seeds; what is finished is not done again. The table has the mean over seeds
-and, for each variant against the first, the 95 % interval of the paired difference (Student's t; the same
-seed means the same data order and the same pasted objects). Further tables: every score on the same weights,
-and with --degraded the plan's score on degraded copies (what lacks them is only measured again).
+an interrupted ablation has whole seeds. What is finished is not done again; what was trained with other
+arguments or recipes than the plan has now (made_with.json beside it) is refused. The table has the mean over
+seeds and, for each variant against the first, the 95 % interval of the paired difference (Student's t; the
+same seed means the same data order and the same pasted objects). Further tables: every score on the same
+weights, and with --degraded the plan's score on degraded copies (what lacks them is only measured again).
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from eomt_training.evaluation.ablation import (  # noqa: E402
     table,
 )
 
+MADE_WITH = "made_with.json"
+
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -53,9 +56,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         plan = yaml.safe_load(args.plan.read_text(encoding="utf-8"))
         names = chosen(plan, args.variants)
-        for seed in args.seeds:
-            for name in names:
-                run(plan, name, seed, args)
+        runs_to_do = [(name, seed) for seed in args.seeds for name in names]
+        for name, seed in runs_to_do:  # all before the first is trained
+            check(place(args, name, seed), made_with(plan, name, seed, args))
+        for name, seed in runs_to_do:
+            run(plan, name, seed, args)
     except (OSError, ValueError) as error:
         print(f"ablation: {error}", file=sys.stderr)
         return 1
@@ -98,24 +103,48 @@ def place(args: argparse.Namespace, name: str, seed: int) -> Path:
     return Path(args.output / f"{name.replace(', ', '_').replace(' ', '_')}_seed{seed}")
 
 
-def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) -> None:
-    """Train and measure one variant with one seed, unless that is done."""
-    folder = place(args, name, seed)
-    data = {"camvid_root": args.camvid, "drives_root": args.drives, "stamps_root": args.stamps}
-    checkpoint = folder / "version_0/checkpoint"
-    if not checkpoint.is_dir():
+def made_with(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """What decides the figures of a run: fit.py's arguments, what its recipe files say, evaluate.py's."""
+    options = [*plan["variants"][name]["fit"], *plan["fit"]]
+    recipes = [x for option, x in zip(options, options[1:]) if option in ("--config", "-c")]
+    recipes += [x.removeprefix("--config=") for x in options if x.startswith("--config=")]
+    data = [f"--data.{key}_root={getattr(args, key).resolve()}" for key in ("camvid", "drives", "stamps")]
+    return {
+        "fit": [*options, *data, f"--seed_everything={seed}", f"--data.seed={seed}"],
+        "recipes": {file: yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in recipes},
+        "evaluate": plan["evaluate"],
+    }
+
+
+def check(folder: Path, now: dict[str, Any]) -> bool:
+    """Whether the run in a folder is trained. Raises OSError or ValueError where it is not of this plan."""
+    if not (folder / "version_0/checkpoint").is_dir():
         if folder.exists():
             raise FileExistsError(f"{folder} holds an unfinished run: remove it")
-        script(
-            "fit.py",
-            "fit",
-            *plan["variants"][name]["fit"],
-            *plan["fit"],
-            *(f"--data.{key}={value}" for key, value in data.items()),
-            f"--seed_everything={seed}",
-            f"--data.seed={seed}",
-            f"--trainer.default_root_dir={folder}",
+        return False
+    record, remedy = folder / MADE_WITH, f"remove {folder}, or give another --output"
+    if not record.is_file():
+        raise FileNotFoundError(f"{folder} has no {MADE_WITH}, so the plan may have changed since: {remedy}")
+    then = json.loads(record.read_text(encoding="utf-8"))
+    if other := sorted(set(then["fit"]) ^ set(now["fit"])):
+        raise ValueError(f"{folder} was trained with other arguments ({' '.join(other)}): {remedy}")
+    if then["fit"] != now["fit"] or then["recipes"] != now["recipes"]:
+        raise ValueError(
+            f"{folder} was trained with other recipes (or their order), which {record} has: {remedy}"
         )
+    return True
+
+
+def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) -> None:
+    """Train and measure one variant with one seed, unless that is done."""
+    folder, now = place(args, name, seed), made_with(plan, name, seed, args)
+    record = folder / MADE_WITH
+    if not check(folder, now):
+        script("fit.py", "fit", *now["fit"], f"--trainer.default_root_dir={folder}")
+        write(record, now)
+    measured_so = json.loads(record.read_text(encoding="utf-8"))["evaluate"] == now["evaluate"]
+    if not measured_so:
+        write(record, now | {"evaluate": None})  # until all three files are of this plan
     camvid, drives = ("--data", "camvid", "--root", args.camvid), ("--data", "drives", "--root", args.drives)
     for file, command in {
         "semantic": ("semantic", *camvid),
@@ -125,7 +154,7 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
         output = folder / f"{file}.json"
         done = json.loads(output.read_text()) if output.is_file() else None
         had = set() if done is None else set(done.get("degraded", {}))
-        if done is None or set(args.degraded) - had:
+        if done is None or not measured_so or set(args.degraded) - had:
             kinds = sorted(had | set(args.degraded))
             script(
                 "evaluate.py",
@@ -133,7 +162,7 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
                 "--split",
                 "val",
                 "--checkpoint",
-                checkpoint,
+                folder / "version_0/checkpoint",
                 *plan["evaluate"],
                 *(["--degraded", *kinds] if kinds else []),
                 "--output",
@@ -141,6 +170,11 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
                 "--results",
                 args.output / "results.csv",
             )
+    write(record, now)
+
+
+def write(record: Path, content: dict[str, Any]) -> None:
+    record.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def script(name: str, *arguments: object) -> None:

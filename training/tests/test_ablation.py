@@ -105,10 +105,11 @@ def commands(tmp_path, monkeypatch):
             output.write_text(json.dumps(kind))
 
     monkeypatch.setattr(script, "script", pretend)
+    (tmp_path / "recipe.yaml").write_text("model: {lr: 1}  # a recipe\n")
     plan = {
         "about": "x",
-        "fit": [],
-        "evaluate": [],
+        "fit": ["--config", str(tmp_path / "recipe.yaml")],
+        "evaluate": ["--every", "2"],
         "variants": {name: {"fit": [f"--model.lr={i}"], "score": "eomt_ext"} for i, name in enumerate("ab")},
     }
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
@@ -130,6 +131,52 @@ def test_what_is_finished_is_not_done_again_and_seeds_are_paired(commands, capsy
     assert "b − a" in (runs / "ablation.md").read_text()
     (runs / "b_seed1/drives.json").unlink()
     assert script.main([*base, "--seeds", "0", "1"]) == 0 and len(ran) == 4 * 4 + 1
+
+
+def test_a_run_of_another_plan_is_refused_before_anything_is_trained(commands, tmp_path, capsys):
+    base, ran, runs = commands
+    plan, recipe = tmp_path / "plan.yaml", tmp_path / "recipe.yaml"
+    assert script.main([*base, "--seeds", "0", "--variants", "b"]) == 0
+    count, text, values = len(ran), recipe.read_text(), yaml.safe_load(plan.read_text())
+    remedy = f"remove {runs / 'b_seed0'}, or give another --output"
+
+    def refused(*more):
+        assert script.main([*base, "--seeds", "0", *more]) == 1 and len(ran) == count
+        return " ".join(capsys.readouterr().err.split())
+
+    recipe.write_text(text.replace("lr: 1", "lr: 2"))
+    assert "b_seed0 was trained with other recipes" in (error := refused()) and remedy in error
+    recipe.write_text(text + "# a remark\n")
+    assert script.main([*base, "--seeds", "0", "--variants", "b"]) == 0 and len(ran) == count
+    assert f"--data.stamps_root={Path('other').resolve()}" in refused("--stamps", "other")
+    values["variants"]["b"]["fit"] = ["--model.lr=3"]
+    plan.write_text(yaml.safe_dump(values))
+    assert "other arguments (--model.lr=1 --model.lr=3)" in (error := refused()) and remedy in error
+    (runs / "b_seed0/made_with.json").unlink()
+    assert "has no made_with.json" in (error := refused()) and remedy in error
+
+
+def test_what_was_measured_in_another_way_is_measured_again(commands, tmp_path, monkeypatch):
+    base, ran, runs = commands
+    plan, pretend = tmp_path / "plan.yaml", script.script
+    assert script.main([*base, "--seeds", "0"]) == 0
+    count, before = len(ran), plan.read_text()
+    plan.write_text(before.replace("'2'", "'1'"))
+
+    def breaks_off(name, *arguments):
+        if len(ran) == count + 1:
+            raise OSError("no space")
+        pretend(name, *arguments)
+
+    monkeypatch.setattr(script, "script", breaks_off)
+    assert script.main([*base, "--seeds", "0"]) == 1 and len(ran) == count + 1
+    monkeypatch.setattr(script, "script", pretend)
+    for every in (before, plan.read_text()):  # back to the first plan: one of three files is not of it
+        plan.write_text(every)
+        count = len(ran)
+        assert script.main([*base, "--seeds", "0", "--variants", "a"]) == 0 and len(ran) == count + 3
+        assert {name for name, _ in ran[count:]} == {"evaluate.py"}
+        assert script.main([*base, "--seeds", "0", "--variants", "a"]) == 0 and len(ran) == count + 3
 
 
 def test_every_score_of_the_same_weights_has_its_row(commands):

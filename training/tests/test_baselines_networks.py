@@ -33,11 +33,10 @@ def dense(**options):
 
 def test_erfnet_has_the_layers_of_the_paper():
     net, found = erfnet(), []
-    with torch.device("meta"):
-        meta = ErfNet(net.config).eval()
-    for layer in (*meta.encoder, *meta.decoder, meta.head):
+    for layer in (*net.encoder, *net.decoder, net.head):
         layer.register_forward_hook(lambda m, i, y: found.append((y.shape[1], y.shape[3], y.shape[2])))
-    meta(torch.zeros(1, 3, 512, 1024, device="meta"))
+    with torch.no_grad():
+        net(torch.zeros(1, 3, 512, 1024))
     assert found == ERFNET_TABLE
     dilations = [layer.conv2_v.dilation[0] for layer in net.encoder[8:]]
     assert dilations == [2, 4, 8, 16, 2, 4, 8, 16]
@@ -63,6 +62,20 @@ def test_erfnet_has_as_many_parameters_as_the_layer_table_says():
     found = sum(p.numel() for p in erfnet().parameters())
     assert found == encoder + decoder
     assert round(found / 1e6, 2) == 2.06
+
+
+@pytest.mark.parametrize("make", [erfnet, dense])
+def test_logits_are_float32_under_autocast_as_those_of_eomt_ext_are(make):
+    net, pixels = make(), torch.randn(1, 3, 56, 56)
+    with torch.no_grad():
+        full = net(pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = net(pixels)
+            semantic, scores = net.predict_scores(pixels)
+    assert mixed.dtype == semantic.dtype == torch.float32
+    assert mixed.unique().numel() > 0.9 * full.unique().numel(), "rounded to bfloat16, pixels would tie"
+    assert all(score.dtype == torch.float32 for score in scores.values())
+    assert torch.allclose(mixed, full, atol=0.1 * full.abs().max()) and not torch.equal(mixed, full)
 
 
 def test_erfnet_refuses_sizes_it_would_have_to_crop():

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
-from eomt_anomaly.runtime.checkpoints import read_calibration
+from eomt_anomaly.model.calibration import read_calibration
 from eomt_training.data.folders import Sample, camvid
-from eomt_training.evaluation import Predictor, calibration, evaluate_anomaly
+from eomt_training.evaluation import Predictor, beside, calibration, evaluate_anomaly
 from eomt_training.evaluation.predictor import tempered
 from eomt_training.evaluation.results import COLUMNS, append, without_nan
+from eomt_training.evaluation.subjects import calibrated
 from eomt_training.labels import CAMVID
 from eomt_training.metrics.anomaly import PixelMetrics, pixel_metrics
 from eomt_training.metrics.conformal import control_risk
@@ -165,11 +166,28 @@ def test_each_size_has_a_calibration_of_its_own_and_the_first_stays_the_first(ev
     assert (values["short_side"], values["false_positive_rate"]) == (own["short_side"], 0.4)
     assert values["threshold"] == again["threshold"]
     assert [one["threshold"] for one in values["other_sizes"]] == [small["threshold"]]
-    assert script.calibrated(checkpoint, 28) == {"eomt_ext": small["threshold"]}
-    assert script.calibrated(checkpoint, 42) == {"eomt_ext": again["threshold"]}
+    assert calibrated(checkpoint, 28) == {"eomt_ext": small["threshold"]}
+    assert calibrated(checkpoint, 42) == {"eomt_ext": again["threshold"]}
     other = own | {"weights_sha256": "of others"}
-    assert script.evaluation.beside(other, again) == again, "other weights: nothing of it holds"
+    assert beside(other, again) == again, "other weights: nothing of it holds"
     (checkpoint / "calibration.json").unlink()
+
+
+def test_a_calibration_of_other_weights_is_refused_as_the_node_refuses_it(
+    evaluate, checkpoint, camvid_root, stamps_root, capsys
+):
+    values = evaluate("calibrate", "--fpr", 0.3)
+    path = checkpoint / "calibration.json"
+    path.write_text(json.dumps(values | {"weights_sha256": "0" * 64}))
+    base = ["--checkpoint", str(checkpoint), "--root", str(camvid_root), "--every", "2", "--results", ""]
+    for command in (["control"], ["anomaly", "--stamps", str(stamps_root)]):
+        assert script.main([*command, *base]) == 1
+        error = capsys.readouterr().err
+        assert "made for weights 00000000, but these are" in error and "evaluate.py calibrate" in error
+    assert script.main(["control", *base, "--threshold", "0.5"]) == 0, "it is not asked"
+    assert script.main(["calibrate", *base, "--fpr", "0.3"]) == 0, "and replaced"
+    assert json.loads(path.read_text())["weights_sha256"] == values["weights_sha256"]
+    path.unlink()
 
 
 def test_too_few_frames_are_told_in_the_calibration():

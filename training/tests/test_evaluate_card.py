@@ -7,8 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-spec = importlib.util.spec_from_file_location("card_script", Path(__file__).resolve().parents[1] / "card.py")
+from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_anomaly.model.fetch_backbone import NOTICE
+from eomt_anomaly.runtime.checkpoints import default_checkpoint
+
+TRAINING = Path(__file__).resolve().parents[1]
+CAMVID_CARD = TRAINING / "configs/camvid/card.md"
+spec = importlib.util.spec_from_file_location("card_script", TRAINING / "card.py")
 card = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(card)
 
@@ -35,6 +42,8 @@ NEW = OLD | {
 }
 CALIBRATION = {"threshold": 0.25, "method": "m", "false_positive_rate": 0.005, "dataset": "camvid val"}
 CALIBRATION |= {"frames": 101, "short_side": 476}
+STAGE = {"command": "fit.py fit", "steps": 9, "minutes": 3.0, "device": "cpu", "threads": 2}
+STAGE |= {"precision": "bf16", "torch": "2", "seed": 0, "git_commit": "abc"}
 
 
 def test_an_old_measurement_gets_its_old_table():
@@ -93,11 +102,16 @@ def test_controls_of_older_and_of_newer_files():
 @pytest.mark.parametrize("measurement", [OLD, NEW])
 def test_the_card_is_written(tmp_path, monkeypatch, measurement):
     (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION))
-    stage = {"command": "fit", "steps": 3, "minutes": 1.0, "device": "cpu", "threads": 2, "precision": "fp32"}
-    stage |= {"torch": "2", "seed": 0, "git_commit": "abc"}
-    (tmp_path / "environment.json").write_text(json.dumps(stage))
+    (tmp_path / "environment.json").write_text(json.dumps(STAGE))
     (tmp_path / "a.json").write_text(json.dumps(measurement))
-    arguments = ["--checkpoint", tmp_path, "--environment", tmp_path / "environment.json"]
+    arguments = [
+        "--checkpoint",
+        tmp_path,
+        "--introduction",
+        CAMVID_CARD,
+        "--environment",
+        tmp_path / "environment.json",
+    ]
     arguments += ["--anomaly", f"unseen objects={tmp_path / 'a.json'}"]
     monkeypatch.setattr(sys, "argv", ["card.py", *map(str, arguments)])
     assert card.main() == 0
@@ -107,6 +121,8 @@ def test_the_card_is_written(tmp_path, monkeypatch, measurement):
 def test_what_is_measured_anew_replaces_its_section_and_leaves_the_others(tmp_path, monkeypatch):
     def write(**files):
         given = ["card.py", "--checkpoint", str(tmp_path)]
+        if not (tmp_path / "README.md").is_file():
+            given += ["--introduction", str(CAMVID_CARD)]
         for option, (title, content) in files.items():
             path = tmp_path / f"{option}.json"
             path.write_text(json.dumps(content))
@@ -116,9 +132,7 @@ def test_what_is_measured_anew_replaces_its_section_and_leaves_the_others(tmp_pa
         return (tmp_path / "README.md").read_text()
 
     (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION))
-    stage = {"command": "fit.py fit", "steps": 9, "minutes": 3.0, "device": "cpu", "threads": 2}
-    stage |= {"precision": "bf16", "torch": "2", "seed": 0, "git_commit": "abc"}
-    first = write(environment=("", stage), anomaly=("drives", OLD))
+    first = write(environment=("", STAGE), anomaly=("drives", OLD))
     assert "9 steps in 3 minutes" in first and "90.0 (88.0 to 92.0)" in first
     other = OLD | {"scores": {"eomt_ext": OLD_ROW | {"auprc": 50.0}}}
     assert "90.0 (88.0 to 92.0)" in (both := write(anomaly=("pasted", other))) and "50.0 (88.0" in both
@@ -128,3 +142,64 @@ def test_what_is_measured_anew_replaces_its_section_and_leaves_the_others(tmp_pa
     headings = [line for line in again.splitlines() if line.startswith("#")]
     assert headings[0].startswith("# EoMT") and headings[-1] == "## Alert threshold"
     assert write() == again
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["card.py", *map(str, arguments)])
+    return card.main()
+
+
+def test_the_default_checkpoints_card_is_made_from_these_words(tmp_path, monkeypatch):
+    """What no measurement is behind, and the threshold: word for word, from nothing."""
+    published = card.sections((default_checkpoint() / "README.md").read_text())
+    (tmp_path / "calibration.json").write_text((default_checkpoint() / "calibration.json").read_text())
+    assert run(monkeypatch, "--checkpoint", tmp_path, "--introduction", CAMVID_CARD) == 0
+    made = card.sections((tmp_path / "README.md").read_text())
+    assert len(made) == 3 and made.items() <= published.items()
+    assert " ".join(NOTICE.split()) in made["## Data and terms"]
+    recipe = yaml.safe_load((TRAINING / "configs/camvid/small_476.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "environment.json").write_text(json.dumps(STAGE))
+    last = card.training([card.stage(tmp_path / "environment.json")]).splitlines()[-1]
+    assert last == published["## Training"].rstrip().splitlines()[-1]
+    val = HOW | {"iou": {}, "miou": 1.0, "macc": 1.0, "aacc": 1.0, "checkpoint": "x", "frames": 9}
+    note = card.semantic({"val": val}).partition("\n\n")[2].partition("\n\n")[2]
+    assert note and published["## Classes (IoU, %)"].rstrip().endswith(note.rstrip())
+
+
+def test_another_checkpoint_gets_no_words_of_camvid(tmp_path, monkeypatch, capsys):
+    EomtExt(EomtExtConfig.preset("tiny")).save_pretrained(tmp_path)
+    before = (tmp_path / "README.md").read_text()
+    assert run(monkeypatch, "--checkpoint", tmp_path) == 1
+    assert "'## Data and terms'" in (error := capsys.readouterr().err) and "--introduction FILE" in error
+    assert (tmp_path / "README.md").read_text() == before
+    words = tmp_path / "words.md"
+    words.write_text("# A network of ours\n\n## Data and terms\nOur own.\n\n## Thanks\nTo all.\n")
+    (tmp_path / "environment.json").write_text(json.dumps(STAGE))
+    m = HOW | {"data": "cityscapes", "checkpoint": "x", "frames": 9, "miou": 70.0, "macc": 1.0, "aacc": 1.0}
+    (tmp_path / "a.json").write_text(json.dumps(m | {"iou": {"road": 95.0}}))
+    given = ["--environment", tmp_path / "environment.json", "--semantic", f"val={tmp_path / 'a.json'}"]
+    assert run(monkeypatch, "--checkpoint", tmp_path, "--introduction", words, *given) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name") and text.count("\n# ") == 1 and "# A network of ours" in text
+    assert not {"camvid", "pastes", "tuxpaint", "EoMT-EXT", "averaged"} & set(text.replace(",", " ").split())
+    assert "CamVid" not in text and "One run each.\n" in text and "there is no calibration.json" in text
+    assert run(monkeypatch, "--checkpoint", tmp_path) == 0 and (tmp_path / "README.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "callbacks, words",
+    [
+        (["eomt_training.ema.ExponentialAverage"], "step, averaged: none was selected on a validation set."),
+        (["lightning.pytorch.callbacks.EarlyStopping"], "last step: a validation set said when to stop."),
+        ([], "last step: none was selected on a validation set."),
+    ],
+)
+def test_which_weights_were_kept_is_what_the_runs_say(tmp_path, callbacks, words):
+    (tmp_path / "environment.json").write_text(json.dumps(STAGE))
+    listed = [{"class_path": name} for name in callbacks]
+    for given in [listed or None, *listed]:
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": given}}))
+        known = card.stage(tmp_path / "environment.json")
+        assert card.training([known]).rstrip().endswith(words)
+    assert card.training([known, STAGE]).endswith("\n\nOne run each.\n"), "one says nothing"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
-from eomt_training.evaluation import maps
+from eomt_training.evaluation import commands, maps
 from eomt_training.labels import CAMVID, CITYSCAPES
 
 
@@ -31,7 +31,7 @@ def test_what_cannot_be_measured_is_told_before_anything_is(common, tmp_path, mo
     """A typing mistake in the last option must not cost the hours of the first measurement."""
     save_tiny(tmp_path / "streets", CITYSCAPES)
     (tmp_path / "old.csv").write_text("a,b\n")
-    monkeypatch.setattr(evaluate.evaluation, "evaluate_semantic", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(commands, "evaluate_semantic", lambda *_: pytest.fail("measured"))
     for options, message in (
         (["--baseline", "nowhere"], "nowhere is not a checkpoint"),
         (["--baseline", "a=tiny", "a=tiny"], "two models are called 'a'"),
@@ -83,7 +83,8 @@ def test_an_anomaly_head_that_was_never_trained_is_not_measured(common, tmp_path
 
 def test_control_says_what_it_lacks(common, capsys):
     assert evaluate.main(["control", *common]) == 1
-    assert "tiny has no calibration.json: give --threshold, or calibrate it first" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "tiny has no calibration.json of eomt_ext: give --threshold, or calibrate it first" in error
     assert evaluate.main(["control", *common, "--threshold", "0.5", "--every", "4"]) == 1
     assert "1 frame: segments are pasted from one frame into another" in capsys.readouterr().err
 

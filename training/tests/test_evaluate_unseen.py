@@ -15,6 +15,7 @@ from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_training.data.coco_objects import CocoObjects, category_words
 from eomt_training.data.cutouts import load_cutouts, words
 from eomt_training.data.folders import Sample
+from eomt_training.evaluation import commands
 from eomt_training.evaluation.frames import pasted
 from eomt_training.evaluation.unseen import trained_with, unseen_cutouts, unseen_objects
 from eomt_training.labels import CAMVID
@@ -70,9 +71,8 @@ def test_the_command_line_pastes_cocos_objects_and_refuses_what_it_cannot_tell(
         checkpoint
     )
     sources = []
-    paste = evaluate.pasted
     monkeypatch.setattr(
-        evaluate, "pasted", lambda f, found, *rest: sources.extend(found) or paste(f, found, *rest)
+        commands, "pasted", lambda f, found, *rest: sources.extend(found) or pasted(f, found, *rest)
     )
     common = ["anomaly", "--checkpoint", str(checkpoint), "--root", str(camvid_root), "--device", "cpu",
               "--results", "", "--every", "2", "--scores", "msp"]  # fmt: skip
@@ -150,9 +150,8 @@ def test_the_command_line_pastes_only_the_cut_outs(
         tmp_path / "model"
     )
     sources = []
-    paste = evaluate.pasted
     monkeypatch.setattr(
-        evaluate, "pasted", lambda f, found, *rest: sources.extend(found) or paste(f, found, *rest)
+        commands, "pasted", lambda f, found, *rest: sources.extend(found) or pasted(f, found, *rest)
     )
     call = [
         "anomaly",

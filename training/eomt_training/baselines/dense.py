@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from eomt_anomaly.model import Decoder, EomtExtConfig
 from eomt_anomaly.model.backbone_store import load_backbone
-from eomt_anomaly.model.heads import Upscale
+from eomt_anomaly.model.heads import DenseAnomalyHead, Upscale
 from eomt_anomaly.model.states import check_state
 from eomt_anomaly.model.vit import Block, DinoVit
 
@@ -50,7 +50,10 @@ class DenseConfig(EomtExtConfig):
 
 
 class DenseNet(nn.Module):
-    """pixels [B,3,H,W] -> logits [B,C+1,h,w], the last the anomaly's; h = H/patch * 2^upscale_blocks."""
+    """pixels [B,3,H,W] -> logits float32 [B,C+1,h,w], the last the anomaly's; h = H/patch * 2^upscale_blocks.
+
+    The logits are a float32 product under autocast too, as the mask logits of EoMT-EXT are.
+    """
 
     score_names: tuple[str, ...] = ("anomaly", *PIXEL_SCORES)
 
@@ -73,7 +76,7 @@ class DenseNet(nn.Module):
         self.head = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(channels, config.num_classes + 1, 1),
+            DenseAnomalyHead(channels, config.num_classes),
         )
         self.backbone.requires_grad_(False).eval()
 
@@ -98,7 +101,7 @@ class DenseNet(nn.Module):
         else:
             patches = sum(layer(x) for layer, x in zip(self.lateral, laterals))
         features = self.upscale(patches.transpose(1, 2).unflatten(2, grid), pixels, tap)  # [B,C',h,w]
-        return self.head(features).float()
+        return self.head(features)
 
     @torch.no_grad()
     def predict_scores(

@@ -90,8 +90,21 @@ class Upsample(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
+class Logits(nn.ConvTranspose2d):
+    """[B,C,h,w] -> [B,C',2h,2w]: transposed 2x2 convolution, float32 under autocast: bfloat16 would tie."""
+
+    bias: nn.Parameter
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, out_channels, 2, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no output_size
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv_transpose2d(x.float(), self.weight.float(), self.bias.float(), stride=2)
+
+
 class ErfNet(nn.Module):
-    """pixels [B,3,H,W] -> logits [B,C+1,H,W], the last void; H and W multiples of 8.
+    """pixels [B,3,H,W] -> logits float32 [B,C+1,H,W], the last void; H and W multiples of 8.
 
     >>> ErfNet(ErfNetConfig(numbered_labels(19)))(torch.zeros(1, 3, 64, 128)).shape          # doctest: +SKIP
     torch.Size([1, 20, 64, 128])
@@ -117,7 +130,7 @@ class ErfNet(nn.Module):
             NonBottleneck1D(16),
             NonBottleneck1D(16),
         )
-        self.head = nn.ConvTranspose2d(16, config.num_classes + 1, 2, stride=2)  # 1
+        self.head = Logits(16, config.num_classes + 1)  # 1
 
     def forward(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
@@ -133,7 +146,7 @@ class ErfNet(nn.Module):
 
         The other scores and ``semantic`` are of the known classes alone: softmax without the void output.
         """
-        logits = self(pixels).float()
+        logits = self(pixels)
         known = logits[:, :-1]
         make = {
             "msp": lambda: msp(known),

@@ -60,11 +60,7 @@ def paste_objects(
 
 
 def anomaly_mix(
-    sample: Sample,
-    other: Sample,
-    rng: np.random.Generator,
-    how: PasteOptions = PasteOptions(),
-    tries: int = 10,
+    sample: Sample, other: Sample, rng: np.random.Generator, how: PasteOptions = PasteOptions()
 ) -> Sample:
     """A copy of ``sample`` with parts of another frame pasted anywhere, of any size, labelled `OUTLIER`.
 

@@ -15,7 +15,8 @@ import onnx
 import torch
 
 from eomt_anomaly.model import patches
-from eomt_anomaly.model.checkpoint import CALIBRATION, CONFIG, WEIGHTS, file_sha256, for_size
+from eomt_anomaly.model.calibration import for_size
+from eomt_anomaly.model.checkpoint import CALIBRATION, CONFIG, WEIGHTS, file_sha256
 from eomt_anomaly.runtime.backends import SESSIONS
 from eomt_anomaly.runtime.checkpoints import EXPORT, default_checkpoint, open_checkpoint
 from eomt_anomaly.runtime.exported import FORMAT, GRAPH

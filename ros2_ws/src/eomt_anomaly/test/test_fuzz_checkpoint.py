@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import eomt_anomaly
 from eomt_anomaly.model import EomtExt, EomtExtConfig
+from eomt_anomaly.model.calibration import read_calibration
 from eomt_anomaly.model.checkpoint import file_sha256
-from eomt_anomaly.runtime.checkpoints import read_calibration
 
 FUZZ = settings(max_examples=60, derandomize=True, database=None, deadline=None,   # `bounded` has limits
                 suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from std_msgs.msg import Header
 
 from eomt_anomaly.alerts import CameraModel, Level, Reason, Track
+from eomt_anomaly.report.lettering import put_text
 from eomt_anomaly.ros.pointcloud import cloud_message, ground_to_optical, obstacle_points
 from eomt_anomaly.ros.visuals import LEVEL_COLOR, colored, markers, overlay, palette
 
@@ -96,3 +97,14 @@ def test_the_overlay_shows_classes_glow_box_and_level():
 def test_ids_without_a_class_are_black():
     assert colored(np.array([[0, 1, 255]], np.uint8), palette([(1, 2, 3), (4, 5, 6)])).tolist() == [
         [[1, 2, 3], [4, 5, 6], [0, 0, 0]]]
+
+
+@pytest.mark.parametrize("scale", [0.6, 1.1, 2.5])
+def test_words_have_an_edge_and_read_on_any_ground(scale):
+    for ground in (0, 255):
+        picture = np.full((120, 600, 3), ground, np.uint8)
+        put_text(picture, "STOP 7 m", (10, 90), scale, np.array([255, 255, 255]))
+        rows, columns = np.nonzero((picture < 30).all(2) if ground else (picture > 140).all(2))
+        assert len(rows) > 40 * scale, "white words on white, or on black"
+        assert 90 - 35 * scale < rows.min() < rows.max() < 90 + 5 * scale + 2
+        assert columns.min() < 10 + 10 * scale

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The engine as users meet it: any picture in, maps out, clear errors; the CUDA pipeline's logic on a CPU."""
 
+import contextlib
 import copy
 import json
 import os
@@ -12,8 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime_reference import naive, picture, tiny_model
+from torch import nn
 
-from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
+from eomt_anomaly.model import EomtExt
+from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput, upsample
 from eomt_anomaly.runtime import checkpoints as checkpoints_module
 from eomt_anomaly.runtime.cuda import CudaPipeline
 from eomt_anomaly.runtime.network import DTYPES, prepare
@@ -66,7 +69,7 @@ def test_exact_is_the_model_and_the_naive_reference(size, decoder):
 @given(st.integers(1, 120), st.integers(1, 400), st.booleans())
 def test_any_size(height, width, turn):
     size = (width, height) if turn else (height, width)
-    mode = "windows" if height > 60 else "rectangle"
+    mode = "windows" if height > 60 and max(size) <= 16 * min(size) else "rectangle"
     with Engine(MODEL, device="cpu", precision="fp32", mode=mode) as engine:
         got = engine.infer([picture(*size)])[0]
     assert got.class_map.shape == got.anomaly.shape == size
@@ -88,6 +91,65 @@ def test_the_model_handed_in_is_left_as_it_was():
     with Engine(MODEL, device="cpu", precision="bf16") as engine:
         engine.infer([picture(30, 40)])
     assert all(torch.equal(v, before[k]) for k, v in MODEL.state_dict().items())
+
+
+FLOAT32 = {"CUDA products": torch.backends.cuda.matmul, "cuDNN convolutions": torch.backends.cudnn.conv,
+           "CPU products": torch.backends.mkldnn.matmul, "CPU convolutions": torch.backends.mkldnn.conv}
+
+
+@pytest.fixture
+def float32_settings():
+    """torch's settings of float32's precision as they were, after a test."""
+    before = {name: operations.fp32_precision for name, operations in FLOAT32.items()}
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.fp32_precision = "none"
+    for name, operations in FLOAT32.items():
+        operations.fp32_precision = before[name]
+
+
+def lower(way):
+    if way == "fit.py's":
+        torch.set_float32_matmul_precision("high")
+    elif way == "lowest":
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.allow_tf32 = True
+    elif way == "newer":
+        torch.backends.fp32_precision = "tf32"
+        for operations in FLOAT32.values():
+            operations.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize("precision", ["exact", "fp32"])
+@pytest.mark.parametrize("way", ["torch's own", "fit.py's", "lowest", "newer"])
+def test_float32_is_not_tf32_whatever_the_process_asked_for(way, precision, float32_settings):
+    """What a GPU would multiply with is a setting of the process; it can be read where there is none."""
+    lower(way)
+    with Engine(MODEL, device="cpu", precision=precision):
+        pass
+    assert {name: operations.fp32_precision for name, operations in FLOAT32.items()} == dict.fromkeys(
+        FLOAT32, "ieee")
+    assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cuda.matmul.allow_tf32
+
+
+class Elsewhere(EomtExt):
+    """A model on another device, which only moving it brings here (`meta` stands in for CUDA)."""
+
+    def to(self, *args, **kwargs):
+        if self.class_head.weight.is_meta:
+            self.to_empty(device="cpu").load_state_dict(MODEL.state_dict())
+        return super().to(*args, **kwargs)
+
+
+@pytest.mark.parametrize("precision", ["exact", "fp32", "bf16"])
+def test_a_model_from_another_device_is_moved_before_anything_is_made_of_its_weights(precision):
+    model, cpu, raw = Elsewhere(MODEL.config), torch.device("cpu"), precision != "exact"
+    nn.Module.to(model, "meta")
+    pixels = torch.randint(-128, 128, (1, 3, 56, 56), dtype=torch.int8)
+    pixels = pixels if raw else pixels.float()
+    with torch.inference_mode():
+        got, want = (prepare(m, precision, cpu, raw)(pixels).mask_logits for m in (model, MODEL))
+    assert torch.equal(got, want) and model.class_head.weight.is_meta, "the model itself stays there"
 
 
 def test_bf16_is_close_to_fp32(engine):
@@ -123,6 +185,15 @@ def test_bad_images_are_refused_with_the_reason(engine, image, words):
     with pytest.raises(InvalidImage) as error:
         engine.infer([picture(8, 8), image])
     assert words in str(error.value) and isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["cpu", "cuda"])
+def test_a_picture_of_too_many_windows_is_refused_and_the_next_one_is_not(twin):
+    with Engine(MODEL, device="cpu", precision="fp32", mode="windows") as engine:
+        pipeline = cuda_twin(mode="windows") if twin else engine._pipeline
+        with pytest.raises(InvalidImage, match="2x2000 px and would need 1000 windows"):
+            pipeline.result(pipeline.submit([picture(56, 84), picture(2, 2000)]))
+        assert pipeline.result(pipeline.submit([picture(56, 84)]))[0].anomaly.shape == (56, 84)
 
 
 def test_views_of_other_pictures_are_read_rightly(engine):
@@ -192,6 +263,42 @@ def test_modes_of_the_caller_do_not_reach_the_cuda_pipeline():
     outside = [twin.result(twin.submit([image]))[0] for _ in range(3)]        # the same buffers once more
     for got in inside + outside:
         assert np.array_equal(got.class_map, want.class_map) and np.array_equal(got.anomaly, want.anomaly)
+
+
+class Timetable(InlineStreams):
+    """Each queue has a clock of its own, which work moves on by a time we know."""
+
+    TAKES = {"copy_in": 1.0, "compute": 10.0, "copy_out": 2.0}
+
+    def __init__(self):
+        super().__init__()
+        self.clock = dict.fromkeys(self.TAKES, 0.0)
+
+    @contextlib.contextmanager
+    def on(self, queue):
+        yield
+        self.clock[queue] += self.TAKES[queue]
+
+    def mark(self, queue):
+        return self.clock[queue]
+
+    def wait(self, queue, event):
+        self.clock[queue] = max(self.clock[queue], event)
+
+    def milliseconds(self, start, end):
+        return end - start
+
+
+def test_times_of_the_cuda_pipeline_are_of_a_batchs_own_work():
+    """The second batch is uploaded at once and waits for the first one's network: no time of its own."""
+    setup = Setup(prepare(MODEL, "fp32", torch.device("cpu")), torch.float32, False, "eomt_ext", 56,
+                  "rectangle", None)
+    pipeline = CudaPipeline(setup, Timetable(), graphs=False)
+    handles = [pipeline.submit([picture(40, 60)] * count) for count in (1, 1, 2)]
+    for handle, share in zip(handles, (1, 1, 2)):
+        for prediction in pipeline.result(handle):
+            assert prediction.timings_ms == {
+                "upload": 1 / share, "compute": 10 / share, "download": 2 / share, "total": 13 / share}
 
 
 def test_cuda_ring_is_reused_and_results_outlive_it():
@@ -267,6 +374,18 @@ def test_no_checkpoint_means_the_one_in_the_package(tmp_path, monkeypatch, check
 def test_unknown_settings_are_named_with_the_choices(options, words):
     with pytest.raises(ValueError, match=words):
         Engine(MODEL, **{"device": "cpu", **options})
+
+
+def test_the_first_frame_finds_the_upsampling_compiled_whatever_its_size(monkeypatch):
+    for options in ({}, {"mode": "windows"}, {"precision": "exact"}):
+        compiled = upsample._compiled(upsample._enlarge_rows.py_func)
+        monkeypatch.setattr(upsample, "_enlarge_rows", compiled)
+        with Engine(MODEL, device="cpu", **{"precision": "fp32", **options}) as engine:
+            engine._pipeline._worker.submit(lambda: None).result(60)         # what was queued at the start
+            before = list(compiled.signatures)
+            assert len(before) == ("precision" not in options)
+            engine.infer([picture(40, 60), picture(90, 300), picture(300, 90)])
+            assert compiled.signatures == before, "nothing was left to compile"
 
 
 def test_short_side_threads_warmup_and_close():

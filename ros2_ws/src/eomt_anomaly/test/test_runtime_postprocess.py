@@ -8,13 +8,13 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from runtime_reference import enlarge, join, naive, softmax
 
 from eomt_anomaly.model import EomtExtOutput
 from eomt_anomaly.model.scores import SCORES
-from eomt_anomaly.runtime import upsample
+from eomt_anomaly.runtime import InvalidImage, upsample
 from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, fuse, publish
 from eomt_anomaly.runtime.preprocess import Plan, cover, plan
 
@@ -106,10 +106,13 @@ def plans(draw):
     """One window; several beside or below each other; a grid of them; enlarged or shrunk."""
     image, window = draw(sizes), draw(sizes)
     kind = draw(st.sampled_from(("rectangle", "windows", "cover", "grid")))
-    if kind == "cover":
-        return cover(*image, window)
-    if kind != "grid":
-        return plan(*image, draw(sides), 14, kind)
+    try:
+        if kind == "cover":
+            return cover(*image, window)
+        if kind != "grid":
+            return plan(*image, draw(sides), 14, kind)
+    except InvalidImage:     # too many windows
+        reject()
     starts = [(0, draw(st.integers(1, side))) for side in window]
     scaled = tuple(start[1] + side for start, side in zip(starts, window))
     return Plan(image, scaled, window, tuple((y, x) for y in starts[0] for x in starts[1]))

@@ -4,11 +4,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from runtime_reference import picture
 
-from eomt_anomaly.runtime.preprocess import WIDEST, Normalizer, network_input, plan
+from eomt_anomaly.runtime import InvalidImage
+from eomt_anomaly.runtime.preprocess import MOST_WINDOWS, WIDEST, Normalizer, cover, network_input, plan
 
 SIDES = st.integers(1, 5000)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,13 +42,26 @@ def test_common_sizes():
 
 @given(st.integers(1, 600), st.integers(1, 600), st.sampled_from((28, 56)))
 def test_windows_cover_every_pixel_with_squares(height, width, side):
-    p = plan(height, width, side, 14, mode="windows")
+    try:
+        p = plan(height, width, side, 14, mode="windows")
+    except InvalidImage:                            # see the next test
+        reject()
     seen = np.zeros(p.scaled, int)
     for crop in p.crops():
         assert seen[crop].shape == (side, side) == p.window
         seen[crop] += 1
     assert seen.min() == 1 or len(p.corners) > 1 and seen.min() >= 1
     assert min(p.scaled) == side
+
+
+@pytest.mark.parametrize("height, width", [(10, 161), (161, 10), (1, 1000), (10, 10_000)])
+def test_windows_are_not_without_end(height, width):
+    words = f"{height}x{width} px and would need .* windows .*mode='rectangle'"
+    for show in (lambda h, w: plan(h, w, 476, 14, "windows"), lambda h, w: cover(h, w, (56, 56), slack=13)):
+        with pytest.raises(InvalidImage, match=words):
+            show(height, width)
+        assert len(show(10, 160).corners) == len(show(160, 10).corners) == MOST_WINDOWS
+    assert len(plan(height, width, 476, 14).corners) == 1, "a rectangle is shrunk instead"
 
 
 def test_published_window_example():

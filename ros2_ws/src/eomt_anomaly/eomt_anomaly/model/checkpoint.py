@@ -230,10 +230,3 @@ def _card(config: EomtExtConfig, named: dict[str, str] | None) -> str:
         f"Classes: {labels}.\n\nLoad it with `EomtExt.from_pretrained(folder)`. "
         "Training data, terms and measurements: not stated yet.\n"
     )
-
-
-def for_size(calibration: dict[str, Any], short_side: int, score: str | None = None) -> dict[str, Any]:
-    """The calibration made at this short side (px) and, if given, of this score; else the file's first."""
-    found = [calibration, *calibration.get("other_sizes", [])]
-    return next((one for one in found if one.get("short_side") == short_side
-                 and score in (None, one.get("score"))), calibration)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pictures for the report: colours, boxes, text, and the choice of telling moments."""
+"""Pictures for the report: colours, boxes, and the choice of telling moments."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from .lettering import put_text
 from .quality import ANOMALY, obstacles, overlaps
 from .recording import CAUTION, LEVELS, Box, Frame
 
 LEVEL_COLORS = ((120, 124, 130), (46, 125, 50), (239, 139, 0), (211, 47, 47))  # RGB, by level
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def colored_heatmap(heatmap: np.ndarray) -> np.ndarray:
@@ -32,22 +32,6 @@ def with_boxes(picture: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
         words = LEVELS[min(box.level, 3)] + ("" if box.distance_m is None else f" {box.distance_m:.0f} m")
         put_text(picture, words, (box.x, max(box.y - 5, 10)), 0.0014 * picture.shape[0], (255, 255, 255))
     return picture
-
-
-def put_text(
-    picture: np.ndarray,
-    text: str,
-    at: tuple[int, int],
-    scale: float,
-    color: Sequence[int],
-    thickness: int = 1,
-) -> None:
-    """Draw text in place, its lower left corner at `at`, with a dark edge so that it reads on any ground."""
-    for right, down in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        cv2.putText(
-            picture, text, (at[0] + right, at[1] + down), _FONT, scale, (10, 12, 16), thickness, cv2.LINE_AA
-        )
-    cv2.putText(picture, text, at, _FONT, scale, tuple(int(c) for c in color), thickness, cv2.LINE_AA)
 
 
 def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .pictures import LEVEL_COLORS, colored_heatmap, fitted, put_text, with_boxes
+from .lettering import put_text
+from .pictures import LEVEL_COLORS, colored_heatmap, fitted, with_boxes
 from .recording import LEVELS, UNKNOWN, Frame, Recording, reason_text
 from .statistics import level_runs
 
@@ -161,7 +162,7 @@ class _Status:
             ((lv, why) for begin, end, lv, why in self._runs if begin <= now < end), (UNKNOWN, 0)
         )
         picture[24:84, 24:264] = LEVEL_COLORS[level]
-        put_text(picture, LEVELS[level], (40, 66), 1.1, (255, 255, 255), 2)
+        put_text(picture, LEVELS[level], (40, 66), 1.1, (255, 255, 255))
         for row, text in enumerate(_wrapped(reason_text(reasons) or _WITHOUT_REASON[level], 40)[:3]):
             put_text(picture, text, (282, 44 + 20 * row), 0.46, GREY)
         sent = [f for f in self._recording.frames if f.sent_s <= now]

@@ -13,6 +13,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ..alerts import CameraModel, Level, Reason, Track
+from ..report.lettering import put_text
 from .pointcloud import ground_to_optical
 
 LEVEL_COLOR = {Level.UNKNOWN: (150, 150, 150), Level.CLEAR: (40, 170, 70), Level.CAUTION: (240, 170, 0),
@@ -51,11 +52,11 @@ def overlay(rgb: np.ndarray, class_map: np.ndarray, anomaly: np.ndarray, table: 
         color = LEVEL_COLOR[track.level]
         cv2.rectangle(out, (x, y), (x + width - 1, y + height - 1), color, thick)
         distance = "" if track.position is None else f" {track.distance_m:.0f} m"
-        _text(out, f"#{track.track_id} {track.confidence:.2f}{distance}", (x, max(y - 4, round(24 * size))),
-              size, color)
+        words = f"#{track.track_id} {track.confidence:.2f}{distance}"
+        put_text(out, words, (x, max(y - 4, round(24 * size))), size, color)
     words = level.name if level == Level.CLEAR else f"{level.name}: {_words(reasons)}"
     cv2.rectangle(out, (0, 0), (out.shape[1], round(34 * size)), LEVEL_COLOR[level], cv2.FILLED)
-    _text(out, words, (8, round(24 * size)), size, (255, 255, 255))
+    put_text(out, words, (8, round(24 * size)), size, (255, 255, 255))
     return out
 
 
@@ -85,13 +86,3 @@ def markers(tracks: Sequence[Track], camera: CameraModel | None, header: Header,
 def _words(reasons: Reason) -> str:
     return ", ".join(name.lower().replace("_", " ") for name, reason in Reason.__members__.items()
                     if reason & reasons)
-
-
-def _text(image: np.ndarray, words: str, at: tuple[int, int], size: float,
-          color: tuple[int, int, int]) -> None:
-    thickness, edge = max(1, round(1.6 * size)), max(1, round(size))
-    # The edge is the same letters beside themselves: thicker ones are wider in OpenCV 5.
-    around = [(right * edge, down * edge) for right, down in ((-1, 0), (1, 0), (0, -1), (0, 1))]
-    for (right, down), ink in [*((step, (0, 0, 0)) for step in around), ((0, 0), color)]:
-        cv2.putText(image, words, (at[0] + right, at[1] + down), cv2.FONT_HERSHEY_SIMPLEX, size, ink,
-                    thickness, cv2.LINE_AA)

@@ -78,8 +78,12 @@ class GraphPipeline(CpuPipeline):
     """`CpuPipeline` without the steps that the graph takes itself."""
 
     def __init__(self, setup: Setup, threads: int | None = None):
-        super().__init__(setup, threads)
         self._exported: Exported = setup.network.exported
+        super().__init__(setup, threads)
+
+    def _warm_up(self) -> None:
+        if not self._exported.output_size:
+            super()._warm_up()
 
     def _input(self, image: np.ndarray, plan: Plan) -> Any:
         if self._exported.output_size and len(plan.corners) > 1:

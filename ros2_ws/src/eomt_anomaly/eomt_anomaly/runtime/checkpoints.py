@@ -10,8 +10,8 @@ from typing import Any
 
 from ..model import EomtExt, EomtExtConfig
 from ..model.backbone_store import tensor_digest
-from ..model.checkpoint import CALIBRATION, WEIGHTS, from_pretrained, read_config, read_json
-from ..model.scores import SCORES
+from ..model.calibration import read_calibration
+from ..model.checkpoint import WEIGHTS, from_pretrained, read_config
 
 EXPORT = "export.json"   # marks a folder written by training/export.py
 EXPORT_COMMAND = "python training/export.py --output DIR --height H --width W"
@@ -57,37 +57,3 @@ def open_checkpoint(checkpoint: str | Path | EomtExt | None, backbone: str | Pat
     model = from_pretrained(folder, backbone=backbone)
     sha256 = read_config(folder)[1]
     return Opened(model, sha256, f"{folder.resolve().name}-{sha256[:8]}", read_calibration(folder, sha256))
-
-
-def read_calibration(folder: Path, sha256: str) -> dict[str, Any]:
-    """calibration.json of a folder: `score` (in SCORES), `threshold` in (0,1), more; {} if no file.
-
-    `other_sizes`, a list of the same for other short sides, may be among it: see
-    `model.checkpoint.for_size`. One whose `weights_sha256` is not `sha256` is refused: its threshold says
-    nothing about these weights.
-    """
-    path = folder / CALIBRATION
-    if not path.is_file():
-        return {}
-    try:
-        values = read_json(path)
-        _check_calibration(values, sha256)
-        others = values.get("other_sizes", [])
-        if not isinstance(others, list):
-            raise ValueError("other_sizes must be a list")
-        for other in others:
-            _check_calibration(other, sha256)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not a valid calibration: {error}; "
-                         "write it anew with training/evaluate.py calibrate") from error
-    return values
-
-
-def _check_calibration(values: Any, sha256: str) -> None:
-    if not isinstance(values, dict) or values.get("score") not in list(SCORES):   # it may be unhashable
-        raise ValueError(f"score must be one of {', '.join(SCORES)}")
-    threshold = values.get("threshold")
-    if not isinstance(threshold, float) or not 0.0 < threshold < 1.0:
-        raise ValueError(f"threshold is {threshold!r}, but must lie between 0 and 1")
-    if (calibrated := values.get("weights_sha256", sha256)) != sha256:
-        raise ValueError(f"it was made for weights {str(calibrated)[:8]}, but these are {sha256[:8]}")

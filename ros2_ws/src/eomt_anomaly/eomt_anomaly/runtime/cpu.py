@@ -17,6 +17,7 @@ from .pipeline import Picture, Prediction, Setup
 from .postprocess import exact, finish, fuse, require_finite
 from .preprocess import Normalizer, Plan, network_input
 from .raw_pixels import raw_input
+from .upsample import warm_up
 
 
 class CpuPipeline:
@@ -32,6 +33,7 @@ class CpuPipeline:
         self._normalize = Normalizer(config.pixel_mean, config.pixel_std, setup.dtype)
         start = (torch.set_num_threads, (threads,)) if threads else (None, ())
         self._worker = ThreadPoolExecutor(1, "eomt-cpu", *start)
+        self._worker.submit(self._warm_up)      # before the first image, while the caller goes on
 
     def submit(self, images: Sequence[Picture]) -> Future[list[Prediction]]:
         """Queue the images; the caller may reuse them only after the result is there."""
@@ -67,6 +69,10 @@ class CpuPipeline:
         t3 = clock()
         stages = {"preprocess": t1 - t0, "forward": t2 - t1, "postprocess": t3 - t2, "total": t3 - t0}
         return Prediction(class_map, anomaly, {name: 1e3 * s for name, s in stages.items()})
+
+    def _warm_up(self) -> None:
+        if not self.setup.exact:
+            warm_up()
 
     def _input(self, image: np.ndarray, plan: Plan) -> Any:
         if self.setup.raw_pixels:

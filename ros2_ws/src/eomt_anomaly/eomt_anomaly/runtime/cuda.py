@@ -50,9 +50,14 @@ class Batch:
 
     shape: tuple[int, int, int]         # B, H, W
     slot: Slot
-    marks: list[Any] = field(default_factory=list)
+    spans: list[tuple[Any, Any]] = field(default_factory=list)   # begin and end of each stage, on its queue
     predictions: list[Prediction] = field(default_factory=list)
     error: Exception | None = None
+
+    @property
+    def done(self) -> Any:
+        """The event that ends the last stage."""
+        return self.spans[-1][1]
 
 
 class CudaPipeline:
@@ -77,6 +82,7 @@ class CudaPipeline:
         sizes: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(images):
             height, width = image.shape[:2]
+            self.setup.plan(height, width)      # what cannot be shown is refused before anything is begun
             sizes.setdefault((height, width), []).append(i)
         handle: list[Any] = [None] * len(images)
         plain = torch.autocast(self.streams.device.type, enabled=False)
@@ -90,7 +96,7 @@ class CudaPipeline:
     def result(self, handle: list[tuple[Batch, int]]) -> list[Prediction]:
         """Wait for the download, and no longer; see `Pipeline`."""
         for batch, _ in handle:
-            self.streams.finish(batch.marks[-1])                        # others may submit meanwhile
+            self.streams.finish(batch.done)                             # others may submit meanwhile
         with self._lock:
             for batch, _ in handle:
                 self._collect(batch)
@@ -132,7 +138,7 @@ class CudaPipeline:
                 np.copyto(row, image)
         if any(isinstance(image, Tensor) for image in images):
             streams.follow("copy_in")                   # a part of a picture may still be in the making
-        batch.marks.append(streams.mark("copy_in"))
+        begin = streams.mark("copy_in")
         with streams.on("copy_in"):
             device = torch.empty(host.shape, dtype=torch.uint8, device=streams.device)    # [B,H,W,3]
             for row, copy, image in zip(device, host, images):
@@ -141,17 +147,19 @@ class CudaPipeline:
                     streams.keep(image, "copy_in")
                 else:
                     row.copy_(copy, non_blocking=True)
-        batch.marks.append(streams.mark("copy_in"))
-        streams.wait("compute", batch.marks[-1])
+        batch.spans.append((begin, streams.mark("copy_in")))
+        streams.wait("compute", batch.done)
+        begin = streams.mark("compute")                 # after the wait, and after the batches before
         with streams.on("compute"):
             packed = self._run(device)                                                # [5*B*H*W+1] uint8
         streams.keep(device, "compute")
-        batch.marks.append(streams.mark("compute"))
-        streams.wait("copy_out", batch.marks[-1])
+        batch.spans.append((begin, streams.mark("compute")))
+        streams.wait("copy_out", batch.done)
+        begin = streams.mark("copy_out")
         with streams.on("copy_out"):
             slot.take("download", len(packed), streams).copy_(packed, non_blocking=True)
         streams.keep(packed, "copy_out")
-        batch.marks.append(streams.mark("copy_out"))
+        batch.spans.append((begin, streams.mark("copy_out")))
         slot.batch = batch
         return batch
 
@@ -198,8 +206,8 @@ class CudaPipeline:
             return
         b, height, width = batch.shape
         count = b * height * width
-        streams, slot, marks = self.streams, batch.slot, batch.marks
-        streams.finish(marks[-1])
+        streams, slot = self.streams, batch.slot
+        streams.finish(batch.done)
         data = slot.take("download", 5 * count + 1, streams).numpy()
         slot.batch = None
         if not data[5 * count]:
@@ -208,7 +216,7 @@ class CudaPipeline:
         anomaly = data[:4 * count].view(np.float32).reshape(batch.shape).copy()
         class_map = data[4 * count:5 * count].reshape(batch.shape).copy()
         names = ("upload", "compute", "download")
-        times = {name: streams.milliseconds(*pair) / b for name, pair in zip(names, zip(marks, marks[1:]))}
+        times = {name: streams.milliseconds(*span) / b for name, span in zip(names, batch.spans)}
         times["total"] = sum(times.values())
         batch.predictions = [Prediction(c, a, dict(times)) for c, a in zip(class_map, anomaly)]
 

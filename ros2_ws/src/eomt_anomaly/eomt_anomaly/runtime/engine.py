@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..model import EomtExt, patches
-from ..model.checkpoint import for_size
+from ..model.calibration import for_size
 from ..model.scores import SCORES
 from .backends import BACKENDS, SESSIONS, Graph, GraphPipeline, open_session
 from .checkpoints import EXPORT, EXPORT_COMMAND, Opened, default_checkpoint, open_checkpoint
@@ -157,7 +157,8 @@ class Engine:
         An image is an array, or what `decode_jpeg` gave.
 
         Raises:
-            InvalidImage: an image is not uint8 [H,W,3] with H, W > 0; nothing was run.
+            InvalidImage: an image is not uint8 [H,W,3] with H, W > 0 (nothing was run), or so long that it
+                needs too many windows.
             NonFiniteOutput: the network gave NaN or infinity for one of them.
             torch.OutOfMemoryError: the GPU is too small for them.
         """

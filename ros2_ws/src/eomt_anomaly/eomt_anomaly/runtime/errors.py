@@ -10,7 +10,7 @@ import torch
 
 
 class InvalidImage(ValueError):
-    """The picture handed in is not uint8 [H,W,3] with H, W > 0."""
+    """The picture handed in is not uint8 [H,W,3] with H, W > 0, or of a shape that cannot be shown."""
 
 
 class NonFiniteOutput(RuntimeError):

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ..model import EomtExt, EomtExtConfig
+from ..model.calibration import read_calibration
 from ..model.checkpoint import CONFIG, file_sha256, read_config, read_json
 from ..model.scores import SCORES
-from .checkpoints import EXPORT, EXPORT_COMMAND, default_checkpoint, read_calibration
+from .checkpoints import EXPORT, EXPORT_COMMAND, default_checkpoint
 
 GRAPH = "model.onnx"
 FORMAT = "eomt_ext_onnx/1"

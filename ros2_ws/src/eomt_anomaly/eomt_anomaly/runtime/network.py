@@ -8,6 +8,7 @@ import copy
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,13 +45,12 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def prepare(model: EomtExt, precision: str, device: torch.device, raw_pixels: bool = False) -> EomtExt:
-    """A copy of `model` for inference on `device`, in eval mode; `model` itself is left as it is.
+    """A copy of `model` for inference on `device`, in eval mode; `model`, wherever it lies, is left as it is.
 
     raw_pixels: on a CPU, the copy takes what `raw_input` gives in place of normalised pixels.
     """
-    if device.type == "cuda" and DTYPES[precision] is torch.float32:
-        torch.backends.cudnn.allow_tf32 = False    # else cuDNN's convolutions keep 10 bits
-    network = copy.deepcopy(model).eval().requires_grad_(False)
+    full_float32()
+    network = copy.deepcopy(model).eval().requires_grad_(False).to("cpu", torch.float32)
     if precision != "exact":
         for block in network.modules():
             if isinstance(block, Block):
@@ -68,6 +68,21 @@ def prepare(model: EomtExt, precision: str, device: torch.device, raw_pixels: bo
     cached = lru_cache(GRIDS_KEPT)(network.backbone.positions)
     network.backbone.positions = cached  # type: ignore[method-assign]  # this copy's own
     return network
+
+
+def full_float32() -> None:
+    """float32 is float32 in this process from now on, whatever was set before.
+
+    Else `torch.set_float32_matmul_precision("high")`, which training asks for, leaves products 10 bits
+    (TF32; "medium" on a CPU 7 of bfloat16), and cuDNN's convolutions have TF32 by default.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    # torch's newer settings, which win over these two where they were used
+    libraries: Any = torch.backends
+    for operations in (libraries.cuda.matmul, libraries.cudnn.conv, libraries.mkldnn.matmul,
+                       libraries.mkldnn.conv):
+        operations.fp32_precision = "ieee"
 
 
 def compile_in_place(network: EomtExt) -> None:

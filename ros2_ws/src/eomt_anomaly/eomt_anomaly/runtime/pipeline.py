@@ -21,7 +21,8 @@ class Prediction:
     """What the network says about one image.
 
     class_map: uint8 [H,W], class ids. anomaly: float32 [H,W] in [0,1), higher = more anomalous.
-    timings_ms: milliseconds by stage; ``total`` is the sum of the image's own work.
+    timings_ms: milliseconds by stage of the image's own work, ``total`` their sum: what it waited for
+        others, before a stage or between two, is left out. Of a batch on a GPU each image has an equal share.
     """
 
     class_map: np.ndarray

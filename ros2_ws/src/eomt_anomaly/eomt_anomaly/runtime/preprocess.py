@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from ..model import patches
+from .errors import InvalidImage
 
 MODES = ("rectangle", "windows")
+MOST_WINDOWS = 16   # of one image; they are one pass, and its memory grows with them
 WIDEST = 4   # rectangle: longer images are shrunk to at most WIDEST * (patches of the short side)^2 patches
 
 
@@ -49,6 +51,8 @@ def plan(height: int, width: int, side: int, patch: int, mode: str = "rectangle"
     Args:
         side: short side of the network's input, px; rounded to a multiple of `patch`.
         max_tokens: most patches of one pass in rectangle mode; None: WIDEST squares of the short side.
+
+    Raises InvalidImage where windows are asked for and the image needs more than MOST_WINDOWS.
     """
     grid = patches(side, patch)
     if mode == "windows":
@@ -66,6 +70,8 @@ def cover(height: int, width: int, window: tuple[int, int], slack: int = 0) -> P
     """As many windows of one size as an image needs, evenly spread along the side that is too long.
 
     slack: px; an image that is not longer than this beyond the window is squeezed into a single one.
+
+    Raises InvalidImage for one that needs more than MOST_WINDOWS.
     """
     scale = max(window[0] / height, window[1] / width)
     scaled = (max(window[0], round(height * scale)), max(window[1], round(width * scale)))
@@ -74,6 +80,10 @@ def cover(height: int, width: int, window: tuple[int, int], slack: int = 0) -> P
     if longest - side <= slack:
         return Plan((height, width), window, window)
     count = math.ceil(longest / side)
+    if count > MOST_WINDOWS:
+        raise InvalidImage(f"image is {height}x{width} px and would need {count} windows of {window[0]}x"
+                           f"{window[1]} px, more than {MOST_WINDOWS}: cut it, or give mode='rectangle' "
+                           "and no export")
     overlap = (count * side - longest) / (count - 1) if count > 1 else 0.0
     starts = [int(j * (side - overlap)) for j in range(count)]
     starts[-1] = longest - side                                         # int() may leave a column uncovered

@@ -59,6 +59,12 @@ def enlarge(maps: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     return best, last
 
 
+def warm_up() -> None:
+    """Compile what `enlarge` runs, or load it where an earlier process did: it is the same for all sizes."""
+    pixel = (1, 1)
+    enlarge(np.zeros((1, 2, *pixel), np.float32), Plan(pixel, pixel, pixel))
+
+
 def _compiled(function: Callable[..., None]) -> Any:
     """At the first call, and kept for later processes where there is a folder for it (`NUMBA_CACHE_DIR`)."""
     try:
