@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +17,10 @@ from std_msgs.msg import Header
 
 from eomt_anomaly_msgs.msg import ObstacleAlert, ObstacleAlertArray
 
-from ..alerts import CameraModel, Monitor, MonitorParams, Reason
+from ..alerts import Monitor, MonitorParams, Reason
 from . import qos
 from .alert_messages import alert, alert_array
+from .calibration import Calibration
 from .conversions import InvalidInput, check, to_rgb
 from .frozen import Unchanged
 from .gaps import Gaps
@@ -54,8 +54,7 @@ class Camera:
         self._epoch = 0
         self._missed = Reason.NONE              # why frames since the last judged one were not
         self._last_stamp: int | None = None     # ns, of the newest good message
-        self._info: CameraInfo | None = None
-        self._model: CameraModel | None = None
+        self.calibration = Calibration(name, parameters, self._log)
         self._model_id = ""
         self._header = Header()                     # of the last judged frame, as its alerts
         self._alerts: list[ObstacleAlert] = []
@@ -78,7 +77,7 @@ class Camera:
         compressed = kind == "compressed" or kind == "auto" and topic.endswith("/compressed")
         if compressed and not topic.endswith("/compressed"):
             topic += "/compressed"
-        info = own["camera_info_topic"] or camera_info_topic(topic)
+        self.calibration.topic = own["camera_info_topic"] or camera_info_topic(topic)
         self.outputs.open()
         self._unchanged = Unchanged()
         resolved = self._node.resolve_topic_name(topic)
@@ -86,7 +85,7 @@ class Camera:
                                    in self._node.get_publishers_info_by_topic(resolved)})
         override = QoSOverridingOptions.with_default_policies()
         for kind, name, callback in ((CompressedImage if compressed else Image, topic, self._on_image),
-                                     (CameraInfo, info, self._on_info)):
+                                     (CameraInfo, self.calibration.topic, self.calibration.hear)):
             self._subscriptions.append(self._node.create_subscription(
                 kind, name, callback, qos.camera_input(), qos_overriding_options=override))
 
@@ -95,7 +94,8 @@ class Camera:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
         self.outputs.close()
-        self._info = self._model = self._ignore = None
+        self.calibration.forget()
+        self._ignore = None
         self._model_id = ""
 
     def restart(self, params: MonitorParams | None = None, fault: Reason = Reason.NONE,
@@ -155,21 +155,6 @@ class Camera:
         self._last_stamp = stamp
         return age
 
-    def _on_info(self, msg: CameraInfo) -> None:
-        msg.header = Header()   # so that an unchanged calibration compares equal
-        if msg != self._info:
-            self._info = msg
-            self.calibrate()
-
-    def calibrate(self) -> None:
-        """Build the camera model anew from the last CameraInfo and the parameters."""
-        if self._info is None:
-            return
-        height, pitch, rectified = (self._parameters[f"{self.name}.{key}"]
-                                    for key in ("height_m", "pitch_deg", "rectified"))
-        self._model = None if height <= 0 else CameraModel.from_camera_info(
-            self._info, rectified=rectified, height_m=height, pitch_rad=math.radians(pitch))
-
     # ---- frames through the worker ----
 
     def admit(self, frame: Frame, engine: Any) -> Any:
@@ -202,11 +187,12 @@ class Camera:
         header, begun = frame.message.header, time.monotonic()
         with self._lock:
             self._refuse_outdated(frame)
-            monitor, model = self._monitor, self._model
+            monitor = self._monitor
             assert monitor is not None   # no frame comes before the first `restart`
             missed, self._missed = self._missed, Reason.NONE
         if missed:
             monitor.unjudged(missed)
+        model, uncalibrated = self.calibration.of(header.frame_id)
         twice = self._parameters["second_look"] and engine.zoom != 1
         usable = model if model is not None and model.problem is None and \
             (model.height, model.width) == rgb.shape[:2] else None
@@ -216,7 +202,8 @@ class Camera:
             self._refuse_outdated(frame)
             now = time.monotonic()
             self.health.judgement(now, frame.age(now), result.level, result.reasons, meanwhile=self._missed)
-            self._header, self.detail = header, result.detail
+            self._header = header
+            self.detail = "; ".join(filter(None, (result.detail, uncalibrated)))
             self._alerts = [alert(track, usable, header.frame_id) for track in result.alerts]
         decided = time.monotonic()
         verdict = self.announce(received=frame.received)

@@ -232,7 +232,7 @@ class Detector(LifecycleNode):
             return
         self._rules.changed(self._engine, [change.name for change in changes])
         for camera in self._cameras.values():
-            camera.calibrate()
+            camera.calibration.renew()
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.restart(Reason.TIME_JUMP, f"the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
