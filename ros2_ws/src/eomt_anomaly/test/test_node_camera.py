@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One camera without DDS: what comes while a frame is being judged, and outputs that fail after its alert."""
 
+import threading
 import time
 from types import SimpleNamespace
 
@@ -329,6 +330,24 @@ def test_a_camera_whose_height_is_known_misses_its_calibration(monkeypatch):
     rig.arrive()
     rig.work()
     assert rig.camera.detail == "no positions: no CameraInfo has come on front/camera_info"
+
+
+def test_a_restart_right_after_a_judgement_does_not_change_what_its_alert_speaks_of():
+    rig = Rig()
+    announce = rig.camera.announce
+
+    def interrupted(received=None):
+        rig.camera.announce = announce
+        reset = threading.Thread(target=rig.camera.restart)      # as the executor may call it
+        reset.start()
+        reset.join(0.2)
+        return announce(received)
+
+    rig.arrive()
+    rig.camera.announce = interrupted
+    alert = rig.work()
+    assert not alert.heartbeat and alert.level == Level.CLEAR
+    assert alert.header == rig.node.published["judged"][-1]
 
 
 def test_an_ignore_mask_of_another_size_is_told_with_both_sizes_before_inference(tmp_path, monkeypatch):

@@ -205,8 +205,8 @@ class Camera:
             self._header = header
             self.detail = "; ".join(filter(None, (result.detail, uncalibrated)))
             self._alerts = [alert(track, usable, header.frame_id) for track in result.alerts]
-        decided = time.monotonic()
-        verdict = self.announce(received=frame.received)
+            decided = time.monotonic()
+            verdict = self.announce(received=frame.received)   # a reset may come only after it
         announced = time.monotonic()
         self._judged.publish(header)   # only here: it asserts that the worker lives
         self.outputs.publish(header, rgb, prediction, result, verdict, usable, look)
