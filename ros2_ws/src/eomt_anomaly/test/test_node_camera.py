@@ -226,6 +226,10 @@ def test_the_stages_of_a_frame_add_up_to_its_way_through_the_node():
     assert abs(ms["overhead"] - (ms["end_to_end"] - ms["inference"])) < 1e-3
     assert abs(ms["service"] - (ms["end_to_end"] - ms["wait"] + ms["outputs"])) < 1e-3
     rig.pipeline.durations.clear()
+    for seconds in (1.0, 2.0, 3.0, 9.0):
+        rig.pipeline.durations.add("wait", seconds)
+    assert rig.pipeline.durations.percentiles()["wait"] == {"p50": 2e3, "p95": 9e3, "p99": 9e3}
+    rig.pipeline.durations.clear()
     assert rig.pipeline.durations.percentiles() == {}
 
 
