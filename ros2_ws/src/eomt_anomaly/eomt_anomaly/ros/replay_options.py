@@ -75,8 +75,9 @@ def settings_of(
 ) -> tuple[Settings, list[str]]:
     """The replay that the options ask for, and notes on what is not known of the cameras.
 
-    Raises BagError or ReplayError.
+    Of a detector that runs already (`--attach`), nothing is known. Raises BagError or ReplayError.
     """
+    attach = getattr(args, "attach", False)
     cameras, notes = cameras_of(bag, args.topics, args.cameras, args.several), []
     parameters: dict[str, Any] = {
         "checkpoint": args.checkpoint and str(Path(args.checkpoint).resolve()),
@@ -103,14 +104,14 @@ def settings_of(
         cameras,
         args.rate,
         args.start_offset,
-        parameters,
+        {} if attach else parameters,
         pictures,
-        getattr(args, "attach", False),
+        attach,
         getattr(args, "node", "/detector"),
         args.startup_timeout,
         domain_id=args.domain_id,
         module=module,
-    ), notes
+    ), [] if attach else notes
 
 
 def end_on_sigterm() -> None:

@@ -28,6 +28,9 @@ OF_MODES = {
     "no_quality": ("ros",),
     "attach": ("ros", "search", "overload", "outputs"),
 }
+# of a detector that is started here, not of one that is attached to
+OF_OURS = ("checkpoint", "backbone", "device", "precision", "short_side", "height", "pitch", "param",
+           "domain_id")  # fmt: skip
 SECONDS, PROBES, LOSS, FACTOR, ROUNDS = 10.0, 12, 0.01, 2.0, 3
 OUTPUT = Path("out/benchmark")
 
@@ -90,7 +93,7 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     )
     parser.add_argument("--node", default="/detector", help="full name of the detector (default /detector)")
     args = parser.parse_args(argv)
-    if problem := _problem(args):
+    if problem := _problem(args) or _not_ours(args, parser):
         parser.error(problem)
     if args.output is None and not args.compare:
         args.output = OUTPUT
@@ -101,6 +104,13 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     if args.even and args.seconds is None:
         args.seconds = SECONDS
     return args
+
+
+def _not_ours(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    given = (name for name in OF_OURS if getattr(args, name) != parser.get_default(name))
+    if args.attach and (name := next(given, None)):
+        return f"--{name.replace('_', '-')} is of a detector that is started here, not of --attach"
+    return ""
 
 
 def _problem(args: argparse.Namespace) -> str:
