@@ -101,6 +101,25 @@ def test_a_process_is_sampled_until_it_ends():
     assert nobody.summary() is None
 
 
+class StubLive:
+    """A run of half a second, and a second more until the detector has told its counters."""
+
+    pid = os.getpid()
+    calibration = reset = stages = staticmethod(dict)
+
+    def run(self, play, what, progress):
+        self.began = time.monotonic()
+        time.sleep(1.5)
+        recording, _ = make_recording(frames=2, every=1)
+        recording.duration_s = 0.5
+        return {"front": recording}
+
+
+def test_what_comes_after_the_last_alert_does_not_dilute_the_load():
+    run = bench.Bench(StubLive(), [], lambda text: None).at(2.0, 1.0)
+    assert 0.5 <= run.summary["resources"]["seconds"] < 1.2
+
+
 def smi(folder, text):
     tool = folder / "nvidia-smi"
     tool.write_text(
