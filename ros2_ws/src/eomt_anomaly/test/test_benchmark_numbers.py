@@ -50,6 +50,11 @@ def test_compare_divides_b_by_a_medians_first_and_names_what_differs():
     assert found["differs"] == {"device": ["cpu", "cuda:0"]}
     text = lines(found, ("old", "new"))
     assert "1.500" in text and "differs: device: cpu and cuda:0" in text
+    about = {"checkpoint_sha256": "1", "parameters": {"short_side": 252, "max_age": 1}, "seconds": 10}
+    other = {"checkpoint_sha256": "2", "parameters": {"short_side": 476, "max_age": 1, "x": 1}, "seconds": 5}
+    assert compare(summary(**about), summary(**other))["differs"] == {
+        "seconds": [10, 5], "checkpoint_sha256": ["1", "2"], "parameters.short_side": [252, 476],
+        "parameters.x": [None, 1]}  # fmt: skip
 
 
 def test_only_like_is_compared_with_like():
