@@ -43,7 +43,7 @@ def play(context):
     """The bag's player and what the bag says of the cameras, now that the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     mounting = given["mounting"] or bag_mounting(given["bag"], parse_cameras(given["cameras"]))
-    options = ["--clock", "--rate", given["rate"]] + ["--loop"] * is_true(given["loop"])
+    options = ["--clock", "--rate", given["rate"]] + ["--loop"] * is_true(given, "loop")
     player = Node(package="eomt_anomaly", executable="bag_player", name="bag_player", output="screen",
                   arguments=[given["bag"], *options])
     done = OnProcessExit(target_action=player,

@@ -19,8 +19,9 @@ from eomt_anomaly.alerts import Reason
 from eomt_anomaly.ros.launch_helpers import (
     bag_mounting,
     camera_parameters,
-    file_cameras,
+    file_value,
     full_name,
+    is_true,
     node_parameters,
     parse_cameras,
     parse_mounting,
@@ -111,12 +112,29 @@ robot: {detector: {ros__parameters: {cameras: [e]}}}
 """
 
 
+@pytest.mark.parametrize("text", ["true", "True", "1", "false", "0"])
+def test_a_switch_is_true_or_false(text):
+    assert is_true({"rviz": text}, "rviz") is (text not in ("false", "0"))
+
+
+@pytest.mark.parametrize("text", ["yes", "on", "ture", ""])
+def test_a_switch_that_is_neither_is_refused(text):
+    with pytest.raises(ValueError, match=f"rviz is '{text}': give true or false"):
+        is_true({"rviz": text}, "rviz")
+
+
 @pytest.mark.parametrize("text, namespace, cameras", [
     (PARAMETERS, "", ["a"]), (PARAMETERS, "van", ["c", "d"]), (PARAMETERS, "/robot/", ["e"]),
     (PARAMETERS, "/x/y/camera_2", ["f"]), ("", "", ["front"]),
     ("detector:\n  ros__parameters:", "", ["front"])])
 def test_rviz_shows_the_cameras_that_the_parameter_file_gives_the_node(text, namespace, cameras):
-    assert file_cameras(text, full_name(namespace)) == cameras
+    assert file_value(text, full_name(namespace), "cameras", ["front"]) == cameras
+
+
+def test_rviz_takes_the_clock_that_the_parameter_file_gives_the_node():
+    text = "/**:\n  ros__parameters: {use_sim_time: true}"
+    assert file_value(text, "/detector", "use_sim_time", False) is True
+    assert file_value(PARAMETERS, "/detector", "use_sim_time", False) is False
 
 
 @pytest.mark.parametrize("text", [",", "a,,b", "a,a", "=topic"])
