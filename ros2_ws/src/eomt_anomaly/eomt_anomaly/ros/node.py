@@ -282,7 +282,8 @@ class Detector(LifecycleNode):
             off_size(engine, self.parameters["threshold"]) if engine else "",
             self._pipeline.durations.percentiles(), worst_case(self.parameters)),
             diagnostics.memory_status(name, worker.degraded if worker else "",
-                                      worker is not None and worker.starved)]
+                                      worker is not None and worker.starved,
+                                      worker.gpu_memory if worker else {})]
         statuses += [diagnostics.camera_status(
             name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
             camera.health.text or camera.detail, camera.health.input_age(now))
