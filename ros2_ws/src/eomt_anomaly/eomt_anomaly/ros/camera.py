@@ -245,7 +245,7 @@ class Camera:
         with self._lock:
             now = time.monotonic()
             verdict = self.verdict(now)
-            self._told(self.outputs.alert(message))
+            self._told(self.outputs.alerts.publish(message))
         return verdict
 
     def verdict(self, now: float) -> Verdict:
