@@ -328,6 +328,19 @@ def test_a_calibration_of_another_frame_gives_none_and_says_why(monkeypatch):
     assert not rig.node.published["obstacles"]
 
 
+def test_a_new_calibration_counts_whatever_messages_say_of_their_equality(monkeypatch):
+    """Messages of Jazzy are equal where a single number of K is: the zeros always are."""
+    rig = calibrated(monkeypatch, 10.0)
+    monkeypatch.setattr(CameraInfo, "__eq__", lambda self, other: True)
+    before, _ = rig.camera.calibration.of("optical")
+    height, width = SIZE
+    rig.camera.calibration.hear(CameraInfo(
+        header=Header(frame_id="optical"), width=width, height=height,
+        k=[60.0, 0.0, width / 2, 0.0, 60.0, height / 2, 0.0, 0.0, 1.0]))
+    after, _ = rig.camera.calibration.of("optical")
+    assert (before.K[0, 0], after.K[0, 0]) == (80.0, 60.0)
+
+
 def test_a_camera_whose_height_is_known_misses_its_calibration(monkeypatch):
     rig = calibrated(monkeypatch, 10.0)
     rig.camera.calibration.forget()

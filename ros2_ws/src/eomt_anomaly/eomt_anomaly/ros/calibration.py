@@ -8,7 +8,6 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Header
 
 from ..alerts import CameraModel
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Calibration:
-    """The model of the camera `name`, made anew from each new CameraInfo on `topic`. Any thread."""
+    """The model of the camera `name`, made anew from each CameraInfo on `topic`. Any thread."""
 
     def __init__(self, name: str, parameters: SupportsGetItem[str, Any], log: Any):
         self.topic = ""
@@ -33,11 +32,9 @@ class Calibration:
 
     def hear(self, msg: CameraInfo) -> None:
         """A CameraInfo has come."""
-        msg.header = Header(frame_id=msg.header.frame_id)   # so that an unchanged one compares equal
-        with self._lock:
-            if msg != self._info:
-                self._info = msg
-                self._make()
+        with self._lock:   # not compared with the last one: Jazzy's messages are equal where they are not
+            self._info = msg
+            self._make()
 
     def renew(self) -> None:
         """The parameters have changed."""
