@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -26,6 +25,7 @@ from .frozen import Unchanged
 from .gaps import Gaps
 from .gate import Gate
 from .health import Health, Verdict
+from .ignore_mask import check_mask, read_mask
 from .mailbox import Drop, Frame, Mailbox
 from .parameters import Parameters
 from .publishers import Look, Outputs
@@ -66,11 +66,7 @@ class Camera:
         """Create the topics. Raises ValueError for an ignore mask that cannot be read."""
         own = {key: self._parameters[f"{self.name}.{key}"]
                for key in ("image_topic", "transport", "camera_info_topic", "ignore_mask")}
-        if own["ignore_mask"]:
-            picture = cv2.imread(own["ignore_mask"], cv2.IMREAD_GRAYSCALE)
-            if picture is None:
-                raise ValueError(f"{self.name}.ignore_mask is {own['ignore_mask']!r}: no such picture file")
-            self._ignore = picture > 127
+        self._ignore = read_mask(self.name, own["ignore_mask"])
         self._model_id = model_id
         topic = own["image_topic"].rstrip("/")
         kind = own["transport"]
@@ -168,12 +164,9 @@ class Camera:
                               "; its stamps are of another clock: set use_sim_time" if age > 3600 else ""))
         try:
             rgb = to_rgb(frame.message, engine.decode_jpeg)
+            check_mask(self._ignore, rgb)
         except InvalidInput as error:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
-        if self._ignore is not None and self._ignore.shape != rgb.shape[:2]:
-            mask, picture = ("x".join(map(str, shape[1::-1])) for shape in (self._ignore.shape, rgb.shape))
-            raise Refused(Drop.INVALID, Reason.INVALID_INPUT, f"ignore_mask is {mask} px, but the picture is "
-                          f"{picture}: give one of the picture's size")
         return rgb
 
     def judge(self, frame: Frame, rgb: Any, prediction: Any, look: Look, engine: Any) -> float:
