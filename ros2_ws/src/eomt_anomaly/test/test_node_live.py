@@ -491,7 +491,8 @@ def test_two_cameras_in_a_namespace_do_not_disturb_each_other():
 
 
 @pytest.mark.parametrize("parameters, words", [
-    (dict(cameras="['not a name']"), "letters"), (dict(max_age=-1.0), "max_age"),
+    (dict(cameras="['not a name']"), "letters"), (dict(cameras="[engine]"), "not engine or memory"),
+    (dict(max_age=-1.0), "max_age"),
     (dict(threshold=-0.5), "threshold"),
     (dict(max_age="young"), "max_age")])
 def test_wrong_parameters_at_the_start_end_it_with_a_message(parameters, words):
