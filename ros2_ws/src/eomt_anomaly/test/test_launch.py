@@ -19,6 +19,7 @@ from eomt_anomaly.alerts import Reason
 from eomt_anomaly.ros.launch_helpers import (
     bag_mounting,
     camera_parameters,
+    check_topics,
     file_value,
     full_name,
     is_true,
@@ -100,6 +101,16 @@ def test_the_sample_bag_says_how_its_camera_is_mounted():
     found = parse_mounting(bag_mounting(str(bag), {"front": topic, "rear": "/not/there"}))
     assert found == {"front.height_m": pytest.approx(1.45, abs=1e-3),
                      "front.pitch_deg": pytest.approx(math.degrees(0.06), abs=1e-2)}
+
+
+def test_a_camera_whose_topic_is_not_in_the_bag_is_refused_with_those_that_are(tmp_path):
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from bag_fixtures import IMAGE, make_bag
+
+    path = str(make_bag(tmp_path / "bag", frames=1))
+    check_topics(path, {"front": IMAGE, "rear": "", "left": "left/image_raw"})   # relative: not known here
+    with pytest.raises(ValueError, match=rf"no topic /not/there.* cameras:=NAME=TOPIC.*\n  {IMAGE}"):
+        check_topics(path, {"front": IMAGE, "rear": "/not/there"})
 
 
 PARAMETERS = """

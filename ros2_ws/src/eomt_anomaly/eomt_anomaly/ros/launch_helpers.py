@@ -63,6 +63,17 @@ def bag_mounting(path: str, cameras: Mapping[str, str]) -> str:
                      if place and place[0] > 0)
 
 
+def check_topics(path: str, cameras: Mapping[str, str]) -> None:
+    """Raises ValueError for a camera (name → topic) with an absolute topic that the bag does not have."""
+    from .bag_io import Bag
+
+    with Bag(path) as bag:
+        absent = [topic for topic in cameras.values() if topic.startswith("/") and topic not in bag.topics]
+        if absent:
+            raise ValueError(f"{path} has no topic {', '.join(absent)}: give cameras:=NAME=TOPIC with one "
+                             f"of\n{bag.listing(bag.image_topics()) or '  none, as it has no pictures'}")
+
+
 def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
     """The node's parameters; without cameras, and of a camera without a topic, the params file's stand."""
     return {**({"cameras": list(cameras)} if cameras else {}),
