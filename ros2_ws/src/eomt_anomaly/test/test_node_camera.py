@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
 
+from builtin_interfaces.msg import Time
 from node_rig import SIZE, FakeEngine, picture
 from rclpy.clock import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage
@@ -365,6 +366,15 @@ def test_a_restart_right_after_a_judgement_does_not_change_what_its_alert_speaks
     alert = rig.work()
     assert not alert.heartbeat and alert.level == Level.CLEAR
     assert alert.header == rig.node.published["judged"][-1]
+
+
+@pytest.mark.parametrize("seconds, words", [(0, "the driver does not stamp its pictures"),
+                                            (1000, "its stamps are of another clock: set use_sim_time")])
+def test_pictures_without_a_stamp_and_of_another_clock_are_told_apart(seconds, words):
+    rig = Rig()
+    rig.arrive(header=Header(frame_id="optical", stamp=Time(sec=seconds)))
+    assert rig.work().reasons == Reason.STALE_INPUT
+    assert rig.camera.health.text.endswith(words)
 
 
 def test_an_ignore_mask_of_another_size_is_told_with_both_sizes_before_inference(tmp_path, monkeypatch):

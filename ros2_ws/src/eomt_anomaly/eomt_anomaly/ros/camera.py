@@ -158,10 +158,10 @@ class Camera:
         self._refuse_outdated(frame)
         age = frame.age(time.monotonic())
         if age > self._parameters["max_age"]:
-            raise Refused(Drop.STALE, Reason.STALE_INPUT,
-                          f"a frame was {age:.2f} s old before inference, more than "
-                          f"max_age {self._parameters['max_age']:g} s" + (
-                              "; its stamps are of another clock: set use_sim_time" if age > 3600 else ""))
+            hint = "" if age < 3600 else "; its stamps are of another clock: set use_sim_time" \
+                if stamp_ns(frame.message.header) else "; the driver does not stamp its pictures"
+            raise Refused(Drop.STALE, Reason.STALE_INPUT, f"a frame was {age:.2f} s old before inference, "
+                          f"more than max_age {self._parameters['max_age']:g} s{hint}")
         try:
             rgb = to_rgb(frame.message, engine.decode_jpeg)
             check_mask(self._ignore, rgb)
