@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
     parser.add_argument(
         "--startup-timeout", type=positive, default=180.0, metavar="S", help="for the detector to start"
     )
-    parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID of the replay (default: one of its own)")
+    parser.add_argument(
+        "--domain-id", type=_domain, help="ROS_DOMAIN_ID of the replay (default: one of its own)"
+    )
 
 
 def settings_of(
@@ -121,6 +123,12 @@ def end_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def _domain(text: str) -> int:
+    if not 0 <= (value := int(text)) <= 232:
+        raise argparse.ArgumentTypeError(f"{text} is no ROS domain: give a number from 0 to 232")
+    return value
 
 
 def _of_camera(args: argparse.Namespace, bag: Bag, camera: Camera) -> tuple[dict[str, Any], str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from ..player import positive
@@ -91,7 +92,9 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
         help="use a detector that runs already, in this ROS domain; it must "
         "listen to the bag's topics, and nothing else may publish on them",
     )
-    parser.add_argument("--node", default="/detector", help="full name of the detector (default /detector)")
+    parser.add_argument(
+        "--node", type=_node, default="/detector", help="full name of the detector (default /detector)"
+    )
     args = parser.parse_args(argv)
     if problem := _problem(args) or _not_ours(args, parser):
         parser.error(problem)
@@ -104,6 +107,13 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     if args.even and args.seconds is None:
         args.seconds = SECONDS
     return args
+
+
+def _node(text: str) -> str:
+    name = text if text.startswith("/") else f"/{text}"
+    if not re.fullmatch(r"(/[A-Za-z_]\w*)+", name, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a node, e.g. /robot/detector")
+    return name
 
 
 def _not_ours(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
