@@ -21,7 +21,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
 from eomt_anomaly.ros.launch_helpers import (
-    file_cameras,
+    CAMERA,
+    file_value,
     full_name,
     is_true,
     node_parameters,
@@ -62,19 +63,20 @@ def start(context):
         package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],
         parameters=[given["params_file"], *([overrides] if overrides else [])],
         ros_arguments=["--log-level", given["log_level"]], output="screen", emulate_tty=True,
-        respawn=is_true(given["respawn"]), respawn_delay=2.0)
+        respawn=is_true(given, "respawn"), respawn_delay=2.0)
     # launch starts again whatever has ended; a detector that was asked to end (status 0) stays so.
     at_rest = OnProcessExit(target_action=detector, on_exit=lambda event, _: None if event.returncode else [
         EmitEvent(event=ShutdownProcess(process_matcher=matches_action(detector)))])
     actions += [RegisterEventHandler(at_rest), detector]
-    if is_true(given["rviz"]):
-        shown = list(parse_cameras(given["cameras"])) or file_cameras(
-            Path(given["params_file"]).read_text(encoding="utf-8"), full_name(given["namespace"]))
+    if is_true(given, "rviz"):
+        file, node = Path(given["params_file"]).read_text(encoding="utf-8"), full_name(given["namespace"])
+        shown = list(parse_cameras(given["cameras"])) or file_value(file, node, "cameras", [CAMERA])
+        clock = overrides.get("use_sim_time", file_value(file, node, "use_sim_time", False))
         text = render_rviz((SHARE / "rviz" / "detector.rviz").read_text(), given["namespace"], shown)
-        with tempfile.NamedTemporaryFile("w", prefix="detector_", suffix=".rviz", delete=False) as file:
-            file.write(text)
-        actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", file.name],
-                            parameters=[{"use_sim_time": is_true(given["use_sim_time"])}], output="log"))
+        with tempfile.NamedTemporaryFile("w", prefix="detector_", suffix=".rviz", delete=False) as config:
+            config.write(text)
+        actions.append(Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", config.name],
+                            parameters=[{"use_sim_time": clock}], output="log"))
     return actions
 
 

@@ -84,6 +84,9 @@ class FakeEngine:
     def infer(self, images):
         return [self._one(image) for image in images]
 
+    def gpu_memory(self):
+        return {"reserved_mb": 512.0}
+
     def close(self):
         pass
 

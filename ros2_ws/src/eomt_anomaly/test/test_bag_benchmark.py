@@ -19,6 +19,7 @@ from report_fixtures import make_recording  # noqa: E402
 
 from eomt_anomaly.ros import bag_benchmark, measured  # noqa: E402
 from eomt_anomaly.ros.bag_io import Bag  # noqa: E402
+from eomt_anomaly.ros.replay_options import settings_of  # noqa: E402
 
 KEYS = {
     "frames_in",
@@ -103,6 +104,43 @@ def test_wrong_options_are_refused_before_anything_starts(tmp_path, capsys, monk
     ):
         assert bag_benchmark.main([str(path), *args, "--output", str(tmp_path / "out")]) == 1
         assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["--device=cpu", "--short-side=252", "--param=max_age=1.0", "--height=1.2",
+                                   "--checkpoint=x", "--domain-id=3"])  # fmt: skip
+def test_a_detector_that_runs_already_takes_no_options(tmp_path, capsys, given):
+    with pytest.raises(SystemExit, match="2"):
+        bag_benchmark.main([str(tmp_path), "--attach", given])
+    told = capsys.readouterr().err
+    assert given.split("=")[0] in told and "--attach" in told.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--domain-id=233", "233 is no ROS domain: give a number from 0 to 232"),
+        ("--domain-id=-1", "from 0 to 232"),
+        ("--node=a b", "'a b' is no name of a node, e.g. /robot/detector"),
+        ("--node=/robot/", "no name of a node"),
+    ],
+)
+def test_names_and_numbers_that_ros_would_refuse_are_refused_at_once(tmp_path, capsys, given, words):
+    with pytest.raises(SystemExit, match="2"):
+        bag_benchmark.main([str(tmp_path), given])
+    assert words in capsys.readouterr().err
+
+
+def test_the_name_of_the_detector_is_its_full_one():
+    assert bag_benchmark.arguments(["bag", "--node", "robot/detector"]).node == "/robot/detector"
+    assert bag_benchmark.arguments(["bag", "--domain-id", "232"]).domain_id == 232
+
+
+def test_the_parameters_of_a_detector_that_runs_already_are_not_known(tmp_path):
+    path = make_bag(tmp_path / "bag", frames=2)
+    args = bag_benchmark.arguments([str(path), "--attach"])
+    with Bag(path) as bag:
+        found, notes = settings_of(args, bag, tmp_path, (), "")
+    assert found.parameters == {} and notes == []
 
 
 @pytest.mark.parametrize("made", [{"label_size": (56, 42)}, {"road": 3}])

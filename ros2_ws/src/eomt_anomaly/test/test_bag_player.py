@@ -12,14 +12,15 @@ pytest.importorskip("rclpy")
 pytest.importorskip("rosbags")
 pytest.importorskip("eomt_anomaly_msgs")
 
-from bag_fixtures import IMAGE, INFO, START_NS, make_bag  # noqa: E402
+from bag_fixtures import IMAGE, INFO, START_NS, TYPES, make_bag  # noqa: E402
 from bag_tools import run, start  # noqa: E402
 from node_rig import Client, _domains  # noqa: E402
+from rosbags.rosbag2 import Writer  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
-from eomt_anomaly.ros.bag_io import Bag, stamp_of, with_stamp  # noqa: E402
-from eomt_anomaly.ros.bag_player import main  # noqa: E402
+from eomt_anomaly.ros.bag_io import Bag, BagError, stamp_of, with_stamp  # noqa: E402
+from eomt_anomaly.ros.bag_player import arguments, chosen, main  # noqa: E402
 
 
 @pytest.fixture
@@ -128,12 +129,31 @@ def test_a_loop_with_a_clock_goes_on_until_interrupted_and_then_exits_cleanly(cl
     assert any(b < a for a, b in zip(times, times[1:]))  # the bag's time starts again with each loop
 
 
+def test_a_recorded_clock_and_what_is_excluded_are_left_out(tmp_path):
+    """Two clocks would make time jump, and recorded alerts would stand beside the detector's own."""
+    own = "/detector/front/alerts", "/detector/model_info"
+    with Writer(tmp_path / "bag", version=9) as writer:
+        for topic in (IMAGE, "/clock", *own, "/detector_2/alerts"):
+            writer.add_connection(topic, "std_msgs/msg/String", typestore=TYPES)
+    with Bag(tmp_path / "bag") as bag:
+        def played(*args):
+            return chosen(bag, arguments(["bag", *args]))
+
+        assert played() == sorted([IMAGE, "/clock", *own, "/detector_2/alerts"])
+        assert played("--clock") == sorted([IMAGE, *own, "/detector_2/alerts"])
+        assert played("--clock", "--exclude-topics", "/detector/") == sorted([IMAGE, "/detector_2/alerts"])
+        assert played("--topics", IMAGE, *own, "--exclude-topics", own[0]) == [IMAGE, own[1]]
+        with pytest.raises(BagError, match="no topic that can be played"):
+            played("--clock", "--topics", "/clock")
+
+
 def test_what_cannot_be_played_ends_with_status_1_and_a_reason(tmp_path, capsys):
     path = make_bag(tmp_path / "bag", frames=2)
     for args, text in (
         ([tmp_path / "absent"], "does not exist"),
         ([path, "--topics", "/nothing"], "no topic /nothing"),
         ([path, "--remap", "/nothing:=/a"], "no topic /nothing"),
+        ([path, "--loop", "--start-offset", "100"], "no message is left after --start-offset 100 s"),
     ):
         assert main([str(arg) for arg in args]) == 1
         assert text in capsys.readouterr().err

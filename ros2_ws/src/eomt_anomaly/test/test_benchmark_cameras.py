@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("rclpy")
@@ -48,6 +51,27 @@ def test_two_cameras_raw_and_compressed_are_measured_in_one_run_with_books_of_th
     one = str(tmp_path / "summary.json")
     assert bag_benchmark.main(["--compare", one, one, "--output", str(tmp_path)]) == 0
     assert "cameras.right.latency_ms.p50" in (tmp_path / "compare.html").read_text()
+
+
+@pytest.mark.parametrize("cameras", [1, 2, 4])
+def test_half_the_possible_rate_is_half_of_it_with_several_cameras_too(cameras):
+    """A worker that takes 0.1 s for a picture can do 10 / cameras rounds a second."""
+    wanted = []
+
+    class Slow(bench.Bench):
+        def unloaded(self, seconds):
+            stages = {"service": {"p50": 100.0}}
+            self.runs.append(bench.Run({"name": "unloaded", "stages_ms": stages}, None, []))
+
+        def at(self, hz, seconds, name=""):
+            wanted.append(hz)
+            numbers = {"stages_ms": {}, "node_latency_ms": {"p50": 1.0}, "resources": None}
+            return bench.Run(numbers, None, [])
+
+    live = SimpleNamespace(calibration=list, settings=None)
+    one = [Record(f"/{n}", IMAGE, 0, b"") for n in range(cameras)]
+    modes.outputs(Slow(live, [one], print), 1.0, 1, None, contextlib.nullcontext)
+    assert wanted == [pytest.approx(5.0 / cameras)] * 2
 
 
 @pytest.mark.slow

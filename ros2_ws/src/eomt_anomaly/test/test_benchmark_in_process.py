@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import time
 
+import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
@@ -17,6 +19,7 @@ from bag_tools import summary_of  # noqa: E402
 from node_rig import FakeEngine  # noqa: E402
 
 from eomt_anomaly.ros import bag_benchmark  # noqa: E402
+from eomt_anomaly.ros.benchmark import in_process  # noqa: E402
 
 
 class Engine(FakeEngine):
@@ -66,6 +69,27 @@ def test_every_frame_is_judged_or_dropped_by_reason_and_timed_by_stage(tmp_path,
     assert summary["mode"] == "in_process" and summary["bag_sha256"] and summary["versions"]
     assert "10 out + 2 dropped (2 invalid)" in capsys.readouterr().out
     assert "Time by stage" in (out / "report.html").read_text()
+
+
+def test_the_vehicle_itself_is_left_out_as_in_the_node(tmp_path, bench, monkeypatch, capsys):
+    """A mask of another size than the picture costs the frame; one that cannot be read ends the run."""
+    path, mask = make_bag(tmp_path / "bag", frames=3, road=1), tmp_path / "mask.png"
+    masks = []
+    update = in_process.Monitor.update
+
+    def seen(self, class_map, anomaly, stamp_s, camera=None, ignore_mask=None, look_again=None):
+        masks.append(ignore_mask)
+        return update(self, class_map, anomaly, stamp_s, camera, ignore_mask, look_again)
+
+    monkeypatch.setattr(in_process.Monitor, "update", seen)
+    cv2.imwrite(str(mask), np.full((84, 112), 255, np.uint8))
+    assert bench(path, "--param", f"front.ignore_mask={mask}")[0] == 0
+    assert masks and all(one is not None and one.all() for one in masks)
+    cv2.imwrite(str(mask), np.zeros((30, 40), np.uint8))
+    assert bench(path, "--param", f"front.ignore_mask={mask}")[0] == 1
+    assert "no frame was judged: {'invalid': 3}" in capsys.readouterr().err
+    assert bench(path, "--param", "front.ignore_mask=absent.png")[0] == 1
+    assert "front.ignore_mask is 'absent.png': no such picture file" in capsys.readouterr().err
 
 
 def test_the_bag_repeats_for_as_long_as_asked(tmp_path, bench):

@@ -50,6 +50,11 @@ def test_compare_divides_b_by_a_medians_first_and_names_what_differs():
     assert found["differs"] == {"device": ["cpu", "cuda:0"]}
     text = lines(found, ("old", "new"))
     assert "1.500" in text and "differs: device: cpu and cuda:0" in text
+    about = {"checkpoint_sha256": "1", "parameters": {"short_side": 252, "max_age": 1}, "seconds": 10}
+    other = {"checkpoint_sha256": "2", "parameters": {"short_side": 476, "max_age": 1, "x": 1}, "seconds": 5}
+    assert compare(summary(**about), summary(**other))["differs"] == {
+        "seconds": [10, 5], "checkpoint_sha256": ["1", "2"], "parameters.short_side": [252, 476],
+        "parameters.x": [None, 1]}  # fmt: skip
 
 
 def test_only_like_is_compared_with_like():
@@ -99,6 +104,25 @@ def test_a_process_is_sampled_until_it_ends():
     with resources.Sampler(None) as nobody:
         pass
     assert nobody.summary() is None
+
+
+class StubLive:
+    """A run of half a second, and a second more until the detector has told its counters."""
+
+    pid = os.getpid()
+    calibration = reset = stages = staticmethod(dict)
+
+    def run(self, play, what, progress):
+        self.began = time.monotonic()
+        time.sleep(1.5)
+        recording, _ = make_recording(frames=2, every=1)
+        recording.duration_s = 0.5
+        return {"front": recording}
+
+
+def test_what_comes_after_the_last_alert_does_not_dilute_the_load():
+    run = bench.Bench(StubLive(), [], lambda text: None).at(2.0, 1.0)
+    assert 0.5 <= run.summary["resources"]["seconds"] < 1.2
 
 
 def smi(folder, text):

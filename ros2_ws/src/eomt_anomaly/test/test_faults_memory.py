@@ -43,6 +43,7 @@ def test_what_was_given_up_for_memory_comes_back_by_itself_and_is_told():
         clear(client)
         values = {v.key: v.value for v in told(client, diagnostics, DiagnosticStatus.OK, "enough").values}
         assert values["degraded"] == "no" and float(values["rss_mb"]) > 10.0
+        assert values["gpu_reserved_mb"] == "512.0"
         client.send(picture(trick=4))
         client.until(lambda: info[-1].precision == "fp32 at 240 px")
         told(client, diagnostics, DiagnosticStatus.WARN, "240 px")

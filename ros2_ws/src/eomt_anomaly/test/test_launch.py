@@ -19,8 +19,10 @@ from eomt_anomaly.alerts import Reason
 from eomt_anomaly.ros.launch_helpers import (
     bag_mounting,
     camera_parameters,
-    file_cameras,
+    check_topics,
+    file_value,
     full_name,
+    is_true,
     node_parameters,
     parse_cameras,
     parse_mounting,
@@ -101,6 +103,16 @@ def test_the_sample_bag_says_how_its_camera_is_mounted():
                      "front.pitch_deg": pytest.approx(math.degrees(0.06), abs=1e-2)}
 
 
+def test_a_camera_whose_topic_is_not_in_the_bag_is_refused_with_those_that_are(tmp_path):
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from bag_fixtures import IMAGE, make_bag
+
+    path = str(make_bag(tmp_path / "bag", frames=1))
+    check_topics(path, {"front": IMAGE, "rear": "", "left": "left/image_raw"})   # relative: not known here
+    with pytest.raises(ValueError, match=rf"no topic /not/there.* cameras:=NAME=TOPIC.*\n  {IMAGE}"):
+        check_topics(path, {"front": IMAGE, "rear": "/not/there"})
+
+
 PARAMETERS = """
 /**: {ros__parameters: {cameras: [a], device: cpu}}
 other: {ros__parameters: {cameras: [b]}}
@@ -111,12 +123,29 @@ robot: {detector: {ros__parameters: {cameras: [e]}}}
 """
 
 
+@pytest.mark.parametrize("text", ["true", "True", "1", "false", "0"])
+def test_a_switch_is_true_or_false(text):
+    assert is_true({"rviz": text}, "rviz") is (text not in ("false", "0"))
+
+
+@pytest.mark.parametrize("text", ["yes", "on", "ture", ""])
+def test_a_switch_that_is_neither_is_refused(text):
+    with pytest.raises(ValueError, match=f"rviz is '{text}': give true or false"):
+        is_true({"rviz": text}, "rviz")
+
+
 @pytest.mark.parametrize("text, namespace, cameras", [
     (PARAMETERS, "", ["a"]), (PARAMETERS, "van", ["c", "d"]), (PARAMETERS, "/robot/", ["e"]),
     (PARAMETERS, "/x/y/camera_2", ["f"]), ("", "", ["front"]),
     ("detector:\n  ros__parameters:", "", ["front"])])
 def test_rviz_shows_the_cameras_that_the_parameter_file_gives_the_node(text, namespace, cameras):
-    assert file_cameras(text, full_name(namespace)) == cameras
+    assert file_value(text, full_name(namespace), "cameras", ["front"]) == cameras
+
+
+def test_rviz_takes_the_clock_that_the_parameter_file_gives_the_node():
+    text = "/**:\n  ros__parameters: {use_sim_time: true}"
+    assert file_value(text, "/detector", "use_sim_time", False) is True
+    assert file_value(PARAMETERS, "/detector", "use_sim_time", False) is False
 
 
 @pytest.mark.parametrize("text", [",", "a,,b", "a,a", "=topic"])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One camera without DDS: what comes while a frame is being judged, and outputs that fail after its alert."""
 
-import math
+import threading
 import time
 from types import SimpleNamespace
 
@@ -12,12 +12,13 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its install/setup.bash first")
 
+from builtin_interfaces.msg import Time
 from node_rig import SIZE, FakeEngine, picture
 from rclpy.clock import Clock
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
-from eomt_anomaly.alerts import CameraModel, Level, MonitorParams, Reason
+from eomt_anomaly.alerts import Level, MonitorParams, Reason
 from eomt_anomaly.ros import visuals
 from eomt_anomaly.ros.camera import Camera
 from eomt_anomaly.ros.conversions import image_message
@@ -31,7 +32,8 @@ from eomt_anomaly.ros.worker import Batching, Worker
 PARAMETERS = {"heartbeat_rate": 10.0, "stale_timeout": 10.0, "max_age": 10.0, "second_look": True,
               "frozen_timeout": 0.0,
               "front.image_topic": "front/image_raw", "front.transport": "auto",
-              "front.camera_info_topic": "", "front.ignore_mask": ""}
+              "front.camera_info_topic": "", "front.ignore_mask": "",
+              "front.height_m": 0.0, "front.pitch_deg": 10.0, "front.rectified": False}
 PLAIN = sorted(DENSE.keys() - {"markers", "obstacles"})   # the outputs that need no calibration
 LOOK = Look(visuals.palette([(1, 2, 3), (4, 5, 6)]), "fake", "eomt_ext", 0.5, 0.3, 0.0, 1.0)
 
@@ -225,6 +227,10 @@ def test_the_stages_of_a_frame_add_up_to_its_way_through_the_node():
     assert abs(ms["overhead"] - (ms["end_to_end"] - ms["inference"])) < 1e-3
     assert abs(ms["service"] - (ms["end_to_end"] - ms["wait"] + ms["outputs"])) < 1e-3
     rig.pipeline.durations.clear()
+    for seconds in (1.0, 2.0, 3.0, 9.0):
+        rig.pipeline.durations.add("wait", seconds)
+    assert rig.pipeline.durations.percentiles()["wait"] == {"p50": 2e3, "p95": 9e3, "p99": 9e3}
+    rig.pipeline.durations.clear()
     assert rig.pipeline.durations.percentiles() == {}
 
 
@@ -271,19 +277,21 @@ def test_a_corrupt_jpeg_is_unknown_with_the_same_words_wherever_it_is_decoded(en
     assert rig.work().level != Level.UNKNOWN
 
 
-def calibrated(pitch_deg):
-    """A rig whose camera is 1.5 m up and looks down by `pitch_deg`."""
-    rig, (height, width) = Rig(), picture().shape[:2]
-    rig.camera._model = CameraModel(
-        width=width, height=height, height_m=1.5, pitch_rad=math.radians(pitch_deg),
-        K=[80, 0, width / 2, 0, 80, height / 2, 0, 0, 1])
+def calibrated(monkeypatch, pitch_deg, frame_id="optical"):
+    """A rig whose camera is 1.5 m up and looks down by `pitch_deg`; its CameraInfo is of `frame_id`."""
+    monkeypatch.setitem(PARAMETERS, "front.height_m", 1.5)
+    monkeypatch.setitem(PARAMETERS, "front.pitch_deg", pitch_deg)
+    rig, (height, width) = Rig(), SIZE
+    rig.camera.calibration.hear(CameraInfo(
+        header=Header(frame_id=frame_id), width=width, height=height,
+        k=[80.0, 0.0, width / 2, 0.0, 80.0, height / 2, 0.0, 0.0, 1.0]))
     return rig
 
 
-def test_an_obstacle_without_a_position_sends_no_cloud():
+def test_an_obstacle_without_a_position_sends_no_cloud(monkeypatch):
     """Its foot lies above the horizon of a camera whose pitch is wrong."""
-    for pitch_deg, sizes in ((10, [0, 12, 12, 12]), (-60, [0])):
-        rig = calibrated(pitch_deg)
+    for pitch_deg, sizes in ((10.0, [0, 12, 12, 12]), (-60.0, [0])):
+        rig = calibrated(monkeypatch, pitch_deg)
         for obstacle in (False, True, True, True):
             rig.arrive(picture(obstacle))
             alert = rig.work()
@@ -291,13 +299,82 @@ def test_an_obstacle_without_a_position_sends_no_cloud():
         assert [cloud.width for cloud in rig.node.published["obstacles"]] == sizes
 
 
-def test_a_frame_that_could_not_be_judged_sends_no_cloud_though_the_level_is_held():
-    rig, only_sky = calibrated(10), np.full_like(picture(), (0, 0, 255))
+def test_a_frame_that_could_not_be_judged_sends_no_cloud_though_the_level_is_held(monkeypatch):
+    rig, only_sky = calibrated(monkeypatch, 10.0), np.full_like(picture(), (0, 0, 255))
     for pixels in (*[picture(obstacle=True)] * 3, *[only_sky] * 3):
         rig.arrive(pixels)
         alert = rig.work()
     assert alert.level == Level.STOP and alert.reasons & Reason.NO_DRIVABLE_SURFACE
     assert len(rig.node.published["obstacles"]) == 3
+
+
+@pytest.mark.parametrize("theirs", ["optical", "/optical", ""])   # as in tf1; a driver that leaves it empty
+def test_a_calibration_of_the_pictures_frame_gives_positions(monkeypatch, theirs):
+    rig = calibrated(monkeypatch, 10.0, theirs)
+    for _ in range(3):
+        rig.arrive(picture(obstacle=True))
+        alert = rig.work()
+    assert alert.level == Level.STOP and alert.alerts[0].position_valid
+    assert len(rig.node.published["obstacles"]) == 3 and not rig.camera.detail and not rig.node.warnings
+
+
+def test_a_calibration_of_another_frame_gives_none_and_says_why(monkeypatch):
+    rig = calibrated(monkeypatch, 10.0, "left_optical")
+    for _ in range(3):
+        rig.arrive(picture(obstacle=True))
+        alert = rig.work()
+    words = "CameraInfo is of frame 'left_optical' and the pictures are of 'optical'"
+    assert alert.level == Level.STOP and not alert.alerts[0].position_valid
+    assert words in rig.camera.detail and words in rig.node.warnings[0]
+    assert not rig.node.published["obstacles"]
+
+
+def test_a_new_calibration_counts_whatever_messages_say_of_their_equality(monkeypatch):
+    """Messages of Jazzy are equal where a single number of K is: the zeros always are."""
+    rig = calibrated(monkeypatch, 10.0)
+    monkeypatch.setattr(CameraInfo, "__eq__", lambda self, other: True)
+    before, _ = rig.camera.calibration.of("optical")
+    height, width = SIZE
+    rig.camera.calibration.hear(CameraInfo(
+        header=Header(frame_id="optical"), width=width, height=height,
+        k=[60.0, 0.0, width / 2, 0.0, 60.0, height / 2, 0.0, 0.0, 1.0]))
+    after, _ = rig.camera.calibration.of("optical")
+    assert (before.K[0, 0], after.K[0, 0]) == (80.0, 60.0)
+
+
+def test_a_camera_whose_height_is_known_misses_its_calibration(monkeypatch):
+    rig = calibrated(monkeypatch, 10.0)
+    rig.camera.calibration.forget()
+    rig.arrive()
+    rig.work()
+    assert rig.camera.detail == "no positions: no CameraInfo has come on front/camera_info"
+
+
+def test_a_restart_right_after_a_judgement_does_not_change_what_its_alert_speaks_of():
+    rig = Rig()
+    announce = rig.camera.announce
+
+    def interrupted(received=None):
+        rig.camera.announce = announce
+        reset = threading.Thread(target=rig.camera.restart)      # as the executor may call it
+        reset.start()
+        reset.join(0.2)
+        return announce(received)
+
+    rig.arrive()
+    rig.camera.announce = interrupted
+    alert = rig.work()
+    assert not alert.heartbeat and alert.level == Level.CLEAR
+    assert alert.header == rig.node.published["judged"][-1]
+
+
+@pytest.mark.parametrize("seconds, words", [(0, "the driver does not stamp its pictures"),
+                                            (1000, "its stamps are of another clock: set use_sim_time")])
+def test_pictures_without_a_stamp_and_of_another_clock_are_told_apart(seconds, words):
+    rig = Rig()
+    rig.arrive(header=Header(frame_id="optical", stamp=Time(sec=seconds)))
+    assert rig.work().reasons == Reason.STALE_INPUT
+    assert rig.camera.health.text.endswith(words)
 
 
 def test_an_ignore_mask_of_another_size_is_told_with_both_sizes_before_inference(tmp_path, monkeypatch):

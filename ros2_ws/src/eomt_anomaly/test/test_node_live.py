@@ -2,6 +2,7 @@
 """The node over real DDS, in a process of its own: pictures in, alerts and maps out, and faults."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -472,16 +473,26 @@ def test_two_cameras_in_a_namespace_do_not_disturb_each_other():
         client.level(UNKNOWN, topic=right, reasons=Reason.INVALID_INPUT, meanwhile=half)
         client.level(STOP, topic=left, meanwhile=half)
         client.level(CLEAR, topic=right, meanwhile=both)
-        # Each has its own words in the log.
-        assert "right: the compressed" in log.read_text()
-        client.until(lambda: "left: step is 3" in log.read_text(),
-                     meanwhile=lambda: client.send(picture(), "/robot/left/image_raw", step=3), every=0.3)
+
+        def wrong():   # both, all the time
+            client.send(picture(), "/robot/left/image_raw", step=3)
+            client.send_jpeg(picture(), "/robot/right/image_raw/compressed", damage=lambda data: data[:-200])
+
+        def said(camera, words):
+            line = rf"\[WARN\] \[([0-9.]+)\] \[robot\.detector\.{camera}\]: {camera}: {words}"
+            return [float(seconds) for seconds in re.findall(line, log.read_text())]
+        client.until(lambda: said("left", "step is 3") and said("right", "the compressed image"),
+                     meanwhile=wrong, every=0.3)
+        # Each is throttled for itself: with one throttle of 5 s for both, no two lines were nearer than that.
+        assert min(abs(one - other) for one in said("left", "step is 3")
+                   for other in said("right", "the compressed image")) < 5.0
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 
 
 @pytest.mark.parametrize("parameters, words", [
-    (dict(cameras="['not a name']"), "letters"), (dict(max_age=-1.0), "max_age"),
+    (dict(cameras="['not a name']"), "letters"), (dict(cameras="[engine]"), "not engine or memory"),
+    (dict(max_age=-1.0), "max_age"),
     (dict(threshold=-0.5), "threshold"),
     (dict(max_age="young"), "max_age")])
 def test_wrong_parameters_at_the_start_end_it_with_a_message(parameters, words):

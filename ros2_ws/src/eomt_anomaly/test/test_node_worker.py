@@ -46,6 +46,9 @@ class Engine:
         self.trouble(images)
         return [SimpleNamespace(value=int(image[0, 0, 0])) for image in images]
 
+    def gpu_memory(self):
+        return {}
+
     def close(self):
         self.closed = True
 
@@ -158,6 +161,28 @@ def test_an_engine_that_cannot_be_built_is_reported():
     assert rig.worker.settled.wait(5)
     assert "no checkpoint here" in str(rig.worker.failure) and rig.worker.engine is None
     assert rig.worker.stop(5)
+
+
+def test_gpu_memory_is_asked_for_by_the_worker_once_a_second_at_most_and_costs_no_frame():
+    asked = []
+
+    class Gpu(Engine):
+        def gpu_memory(self):
+            asked.append(threading.current_thread().name)
+            if len(asked) > 1:
+                raise RuntimeError("no driver")
+            return {"reserved_mb": 7.0}
+
+    with Rig(Gpu) as rig:
+        assert rig.worker.gpu_memory == {"reserved_mb": 7.0}     # as soon as it is built
+        for number in range(3):
+            rig.feed(a=number)
+        assert asked == ["worker"]
+        rig.worker._measured -= 1.0
+        rig.feed(a=3)
+        rig.feed(a=4)
+        assert rig.worker.gpu_memory == {"problem": "RuntimeError: no driver"}
+    assert len(rig.judged) == 5 and asked == ["worker"] * 2
 
 
 class Exits(Engine):

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from runtime_reference import picture, tiny_model
 
 from eomt_anomaly.runtime import Engine
-from eomt_anomaly.runtime.cuda import CudaPipeline, agree
+from eomt_anomaly.runtime.cuda import CudaPipeline, agree, memory
 from eomt_anomaly.runtime.graphs import KEPT, Graphs
 from eomt_anomaly.runtime.network import DTYPES, GRIDS_KEPT, prepare
 from eomt_anomaly.runtime.pipeline import Setup
@@ -49,6 +50,22 @@ def test_submissions_under_way_keep_their_own_answers():
     handles = [pipeline.submit([image]) for image in images[:3]]          # as many as the ring has places
     for handle, anomaly in zip(handles, want):
         assert np.array_equal(pipeline.result(handle)[0].anomaly, anomaly)
+
+
+def test_the_memory_of_a_gpu_is_told_in_mb():
+    cuda = SimpleNamespace(mem_get_info=lambda _: (3_000_000, 8_000_000),
+                           memory_allocated=lambda _: 1_500_000, memory_reserved=lambda _: 2_000_000)
+    assert memory(torch.device("cuda:0"), cuda) == {
+        "allocated_mb": 1.5, "reserved_mb": 2.0, "free_mb": 3.0, "total_mb": 8.0}
+    assert memory(torch.device("cpu"), cuda) == {} == Engine(MODEL, "cpu").gpu_memory()
+
+
+@NO_GPU
+def test_the_memory_of_this_gpu_adds_up():
+    kept = torch.zeros(1 << 20, device="cuda")
+    found = memory(torch.device("cuda"))
+    assert 4.0 <= kept.nbytes / 1e6 <= found["allocated_mb"] <= found["reserved_mb"]
+    assert found["reserved_mb"] + found["free_mb"] <= found["total_mb"]
 
 
 def test_an_answer_outlives_the_next_call():

@@ -27,6 +27,10 @@ SAME = (
     "precision",
     "wanted_hz",
     "rate",
+    "seconds",
+    "checkpoint_sha256",
+    "degraded",
+    "parameters",
     "subscribed",
     "host",
     "versions",
@@ -55,7 +59,8 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
             )
     if not rows:
         raise NotComparable("the two files have no number in common: are they summaries of bag_benchmark?")
-    differs = {name: [a.get(name), b.get(name)] for name in SAME if a.get(name) != b.get(name)}
+    of_a, of_b = dict(_about(a)), dict(_about(b))
+    differs = {n: [of_a.get(n), of_b.get(n)] for n in of_a | of_b if of_a.get(n) != of_b.get(n)}
     return {"rows": rows, "differs": differs}
 
 
@@ -87,6 +92,16 @@ def lines(found: Mapping[str, Any], names: tuple[str, str] = ("a", "b")) -> str:
     for name, (left, right) in found.get("differs", {}).items():
         text.append(f"differs: {name}: {_short(left)} and {_short(right)}")
     return "\n".join(text)
+
+
+def _about(summary: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What was measured and how: (name, value); parameters, versions and the host's one by one."""
+    for name in SAME:
+        value = summary.get(name)
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", one) for key, one in value.items())
+        else:
+            yield name, value
 
 
 def _leaves(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -168,6 +168,7 @@ def origin(summary: dict) -> str:
             "threshold_source",
             "device",
             "precision",
+            "degraded",
             "subscribed",
         )
     ]

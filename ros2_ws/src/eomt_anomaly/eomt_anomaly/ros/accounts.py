@@ -32,7 +32,7 @@ def recording_of(
         frame = Frame(
             index, stamp_of(sent.record.data), sent.due_s, sent.sent_s, camera=recorder.camera
         )
-        if sent.stamp_ns is not None and (answer := arrived.get(sent.stamp_ns)) is not None:
+        if sent.stamp_ns is not None and (answer := arrived.pop(sent.stamp_ns, None)) is not None:
             message = answer.message
             frame.received_s, frame.age_s = answer.received - begin, answer.age_s
             frame.node_latency_s = message.latency.sec + message.latency.nanosec / 1e9

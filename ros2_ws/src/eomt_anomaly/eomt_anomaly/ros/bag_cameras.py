@@ -48,7 +48,7 @@ def cameras_of(bag: Bag, topics: Sequence[str], names: Sequence[str], several: b
     if wrong := [name for name in names if not is_name(name) or names.count(name) > 1]:
         raise BagError(
             f"--cameras gives {wrong[0]!r}: give each camera a name of its own, of letters, digits and "
-            "underscores, beginning with a letter"
+            "underscores, beginning with a letter, and not engine or memory"
         )
     cameras = [
         Camera(name, topic, bag.camera_info_of(topic.name)) for name, topic in zip(names, chosen)

@@ -39,6 +39,13 @@ def arguments(own: list[str]) -> argparse.Namespace:
         "--topics", nargs="+", metavar="TOPIC", help="only these (default: all whose types are installed)"
     )
     parser.add_argument(
+        "--exclude-topics",
+        nargs="+",
+        default=[],
+        metavar="TOPIC",
+        help="not these; with a / at its end: none that begins so (/clock is left out with --clock)",
+    )
+    parser.add_argument(
         "--remap", nargs="+", default=[], metavar="FROM:=TO", help="publish under another name"
     )
     parser.add_argument(
@@ -79,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _play(node, bag: Bag, args: argparse.Namespace) -> int:
-    topics = args.topics or _playable(bag)
+    topics = chosen(bag, args)
     for name in args.remap:
         bag.require(name)
     stamped = [name for name in topics if args.restamp and has_header(bag.require(name).msgtype)]
@@ -92,7 +99,10 @@ def _play(node, bag: Bag, args: argparse.Namespace) -> int:
         return 0 if player.stopped.is_set() else 1
     progress = _Progress(bag.duration_s)
     while not player.stopped.is_set():
+        before = progress.count
         player.play(args.rate, args.start_offset, progress.sent)
+        if progress.count == before and not player.stopped.is_set():
+            raise BagError(f"{args.bag}: no message is left after --start-offset {args.start_offset:g} s")
         if not args.loop:
             break
     acknowledged = all(
@@ -106,6 +116,19 @@ def _play(node, bag: Bag, args: argparse.Namespace) -> int:
     return 0
 
 
+def chosen(bag: Bag, args: argparse.Namespace) -> list[str]:
+    """The topics to play. Raises BagError if there are none."""
+    left_out = args.exclude_topics + ["/clock"] * args.clock   # two clocks would make time jump
+    names = [
+        name
+        for name in args.topics or _playable(bag)
+        if not any(name == one or (one.endswith("/") and name.startswith(one)) for one in left_out)
+    ]
+    if not names:
+        raise BagError(f"{bag.path} has no topic that can be played here")
+    return names
+
+
 def _playable(bag: Bag) -> list[str]:
     names, skipped = [], []
     for topic in bag.topics.values():
@@ -116,8 +139,6 @@ def _playable(bag: Bag) -> list[str]:
             skipped.append(topic)
     if skipped:
         print(f"left out, as their message types are not installed:\n{bag.listing(skipped)}", file=sys.stderr)
-    if not names:
-        raise BagError(f"{bag.path} has no topic that can be played here")
     return names
 
 

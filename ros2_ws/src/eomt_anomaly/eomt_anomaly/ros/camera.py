@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -18,14 +16,16 @@ from std_msgs.msg import Header
 
 from eomt_anomaly_msgs.msg import ObstacleAlert, ObstacleAlertArray
 
-from ..alerts import CameraModel, Monitor, MonitorParams, Reason
+from ..alerts import Monitor, MonitorParams, Reason
 from . import qos
 from .alert_messages import alert, alert_array
+from .calibration import Calibration
 from .conversions import InvalidInput, check, to_rgb
 from .frozen import Unchanged
 from .gaps import Gaps
 from .gate import Gate
 from .health import Health, Verdict
+from .ignore_mask import check_mask, read_mask
 from .mailbox import Drop, Frame, Mailbox
 from .parameters import Parameters
 from .publishers import Look, Outputs
@@ -54,8 +54,7 @@ class Camera:
         self._epoch = 0
         self._missed = Reason.NONE              # why frames since the last judged one were not
         self._last_stamp: int | None = None     # ns, of the newest good message
-        self._info: CameraInfo | None = None
-        self._model: CameraModel | None = None
+        self.calibration = Calibration(name, parameters, self._log)
         self._model_id = ""
         self._header = Header()                     # of the last judged frame, as its alerts
         self._alerts: list[ObstacleAlert] = []
@@ -67,18 +66,14 @@ class Camera:
         """Create the topics. Raises ValueError for an ignore mask that cannot be read."""
         own = {key: self._parameters[f"{self.name}.{key}"]
                for key in ("image_topic", "transport", "camera_info_topic", "ignore_mask")}
-        if own["ignore_mask"]:
-            picture = cv2.imread(own["ignore_mask"], cv2.IMREAD_GRAYSCALE)
-            if picture is None:
-                raise ValueError(f"{self.name}.ignore_mask is {own['ignore_mask']!r}: no such picture file")
-            self._ignore = picture > 127
+        self._ignore = read_mask(self.name, own["ignore_mask"])
         self._model_id = model_id
         topic = own["image_topic"].rstrip("/")
         kind = own["transport"]
         compressed = kind == "compressed" or kind == "auto" and topic.endswith("/compressed")
         if compressed and not topic.endswith("/compressed"):
             topic += "/compressed"
-        info = own["camera_info_topic"] or camera_info_topic(topic)
+        self.calibration.topic = own["camera_info_topic"] or camera_info_topic(topic)
         self.outputs.open()
         self._unchanged = Unchanged()
         resolved = self._node.resolve_topic_name(topic)
@@ -86,7 +81,7 @@ class Camera:
                                    in self._node.get_publishers_info_by_topic(resolved)})
         override = QoSOverridingOptions.with_default_policies()
         for kind, name, callback in ((CompressedImage if compressed else Image, topic, self._on_image),
-                                     (CameraInfo, info, self._on_info)):
+                                     (CameraInfo, self.calibration.topic, self.calibration.hear)):
             self._subscriptions.append(self._node.create_subscription(
                 kind, name, callback, qos.camera_input(), qos_overriding_options=override))
 
@@ -95,7 +90,8 @@ class Camera:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
         self.outputs.close()
-        self._info = self._model = self._ignore = None
+        self.calibration.forget()
+        self._ignore = None
         self._model_id = ""
 
     def restart(self, params: MonitorParams | None = None, fault: Reason = Reason.NONE,
@@ -155,21 +151,6 @@ class Camera:
         self._last_stamp = stamp
         return age
 
-    def _on_info(self, msg: CameraInfo) -> None:
-        msg.header = Header()   # so that an unchanged calibration compares equal
-        if msg != self._info:
-            self._info = msg
-            self.calibrate()
-
-    def calibrate(self) -> None:
-        """Build the camera model anew from the last CameraInfo and the parameters."""
-        if self._info is None:
-            return
-        height, pitch, rectified = (self._parameters[f"{self.name}.{key}"]
-                                    for key in ("height_m", "pitch_deg", "rectified"))
-        self._model = None if height <= 0 else CameraModel.from_camera_info(
-            self._info, rectified=rectified, height_m=height, pitch_rad=math.radians(pitch))
-
     # ---- frames through the worker ----
 
     def admit(self, frame: Frame, engine: Any) -> Any:
@@ -177,18 +158,15 @@ class Camera:
         self._refuse_outdated(frame)
         age = frame.age(time.monotonic())
         if age > self._parameters["max_age"]:
-            raise Refused(Drop.STALE, Reason.STALE_INPUT,
-                          f"a frame was {age:.2f} s old before inference, more than "
-                          f"max_age {self._parameters['max_age']:g} s" + (
-                              "; its stamps are of another clock: set use_sim_time" if age > 3600 else ""))
+            hint = "" if age < 3600 else "; its stamps are of another clock: set use_sim_time" \
+                if stamp_ns(frame.message.header) else "; the driver does not stamp its pictures"
+            raise Refused(Drop.STALE, Reason.STALE_INPUT, f"a frame was {age:.2f} s old before inference, "
+                          f"more than max_age {self._parameters['max_age']:g} s{hint}")
         try:
             rgb = to_rgb(frame.message, engine.decode_jpeg)
+            check_mask(self._ignore, rgb)
         except InvalidInput as error:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
-        if self._ignore is not None and self._ignore.shape != rgb.shape[:2]:
-            mask, picture = ("x".join(map(str, shape[1::-1])) for shape in (self._ignore.shape, rgb.shape))
-            raise Refused(Drop.INVALID, Reason.INVALID_INPUT, f"ignore_mask is {mask} px, but the picture is "
-                          f"{picture}: give one of the picture's size")
         return rgb
 
     def judge(self, frame: Frame, rgb: Any, prediction: Any, look: Look, engine: Any) -> float:
@@ -202,11 +180,12 @@ class Camera:
         header, begun = frame.message.header, time.monotonic()
         with self._lock:
             self._refuse_outdated(frame)
-            monitor, model = self._monitor, self._model
+            monitor = self._monitor
             assert monitor is not None   # no frame comes before the first `restart`
             missed, self._missed = self._missed, Reason.NONE
         if missed:
             monitor.unjudged(missed)
+        model, uncalibrated = self.calibration.of(header.frame_id)
         twice = self._parameters["second_look"] and engine.zoom != 1
         usable = model if model is not None and model.problem is None and \
             (model.height, model.width) == rgb.shape[:2] else None
@@ -216,10 +195,11 @@ class Camera:
             self._refuse_outdated(frame)
             now = time.monotonic()
             self.health.judgement(now, frame.age(now), result.level, result.reasons, meanwhile=self._missed)
-            self._header, self.detail = header, result.detail
+            self._header = header
+            self.detail = "; ".join(filter(None, (result.detail, uncalibrated)))
             self._alerts = [alert(track, usable, header.frame_id) for track in result.alerts]
-        decided = time.monotonic()
-        verdict = self.announce(received=frame.received)
+            decided = time.monotonic()
+            verdict = self.announce(received=frame.received)   # a reset may come only after it
         announced = time.monotonic()
         self._judged.publish(header)   # only here: it asserts that the worker lives
         self.outputs.publish(header, rgb, prediction, result, verdict, usable, look)
@@ -258,7 +238,7 @@ class Camera:
         with self._lock:
             now = time.monotonic()
             verdict = self.verdict(now)
-            self._told(self.outputs.alert(message))
+            self._told(self.outputs.alerts.publish(message))
         return verdict
 
     def verdict(self, now: float) -> Verdict:

@@ -62,12 +62,14 @@ def engine_status(node: str, state: str, engine: Any, problem: str, degraded: st
     return _status(node, "engine", level, problem or doubts or state, values)
 
 
-def memory_status(node: str, degraded: str, starved: bool) -> DiagnosticStatus:
-    """ERROR where it runs out and nothing is left to give up, WARN while something was given up, else OK."""
+def memory_status(node: str, degraded: str, starved: bool, gpu: Mapping[str, Any]) -> DiagnosticStatus:
+    """ERROR where it runs out and nothing is left to give up, WARN while something was given up, else OK.
+    `gpu` is what the engine says of its GPU's."""
     level = DiagnosticStatus.ERROR if starved else DiagnosticStatus.WARN if degraded else DiagnosticStatus.OK
     message = "memory runs out, and nothing is left to give up" if starved else degraded or "enough"
     return _status(node, "memory", level, message, {
-        "degraded": degraded or "no", "rss_mb": f"{read_process(os.getpid())[1]:.1f}"})
+        "degraded": degraded or "no", "rss_mb": f"{read_process(os.getpid())[1]:.1f}",
+        **{f"gpu_{name}": f"{of:.1f}" if isinstance(of, float) else of for name, of in gpu.items()}})
 
 
 def array(stamp: Any, statuses: list[DiagnosticStatus]) -> DiagnosticArray:

@@ -7,6 +7,7 @@ import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
 
@@ -62,6 +63,17 @@ def bag_mounting(path: str, cameras: Mapping[str, str]) -> str:
                      if place and place[0] > 0)
 
 
+def check_topics(path: str, cameras: Mapping[str, str]) -> None:
+    """Raises ValueError for a camera (name → topic) with an absolute topic that the bag does not have."""
+    from .bag_io import Bag
+
+    with Bag(path) as bag:
+        absent = [topic for topic in cameras.values() if topic.startswith("/") and topic not in bag.topics]
+        if absent:
+            raise ValueError(f"{path} has no topic {', '.join(absent)}: give cameras:=NAME=TOPIC with one "
+                             f"of\n{bag.listing(bag.image_topics()) or '  none, as it has no pictures'}")
+
+
 def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
     """The node's parameters; without cameras, and of a camera without a topic, the params file's stand."""
     return {**({"cameras": list(cameras)} if cameras else {}),
@@ -72,14 +84,16 @@ def node_parameters(given: Mapping[str, str]) -> dict[str, object]:
     """What the arguments of detector.launch.py set; where one is empty, the params file's word stands."""
     parameters = camera_parameters(parse_cameras(given["cameras"])) | parse_mounting(given["mounting"])
     if given["use_sim_time"]:
-        parameters["use_sim_time"] = is_true(given["use_sim_time"])
+        parameters["use_sim_time"] = is_true(given, "use_sim_time")
     return parameters | {name: given[name] for name in ("checkpoint", "backbone", "device", "backend")
                          if given[name]}
 
 
-def is_true(text: str) -> bool:
-    """Whether a launch argument says yes."""
-    return text.lower() in ("true", "1")
+def is_true(given: Mapping[str, str], name: str) -> bool:
+    """Whether a launch argument says true. Raises ValueError for what says neither true nor false."""
+    if (word := given[name].lower()) not in ("true", "1", "false", "0"):
+        raise ValueError(f"{name} is {given[name]!r}: give true or false")
+    return word in ("true", "1")
 
 
 def full_name(namespace: str) -> str:
@@ -87,25 +101,25 @@ def full_name(namespace: str) -> str:
     return "/".join(["", *filter(None, namespace.split("/")), NODE.lstrip("/")])
 
 
-def file_cameras(text: str, node: str) -> list[str]:
-    """The cameras that a parameter file (its text) gives the node of this full name, or the node's default.
+def file_value(text: str, node: str, name: str, default: Any) -> Any:
+    """What a parameter file (its text) says of the parameter `name` of the node `node` (its full name).
 
     As in ROS, `*` stands for one part of the name and `**` for any number, and the last entry wins.
     """
-    cameras = [CAMERA]
+    found = default
 
-    def visit(tree: Mapping, name: str) -> None:
-        nonlocal cameras
+    def visit(tree: Mapping, entry: str) -> None:
+        nonlocal found
         for key, value in tree.items():
             if key == "ros__parameters":
-                pattern = name.replace("/**", r"(/\w+)*").replace("/*", r"/\w+")
+                pattern = entry.replace("/**", r"(/\w+)*").replace("/*", r"/\w+")
                 if re.fullmatch(pattern, node):
-                    cameras = list((value or {}).get("cameras", cameras))
+                    found = (value or {}).get(name, found)
             elif isinstance(value, Mapping):
-                visit(value, f"{name}/{key.strip('/')}")
+                visit(value, f"{entry}/{key.strip('/')}")
 
     visit(yaml.safe_load(text) or {}, "")
-    return cameras
+    return found
 
 
 def render_rviz(text: str, namespace: str, cameras: Sequence[str]) -> str:

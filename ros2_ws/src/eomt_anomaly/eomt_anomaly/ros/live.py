@@ -50,6 +50,7 @@ class Live:
         remap = {camera.topic.name: camera.published_as for camera in settings.cameras}
         self.player = Player(node, bag, names, remap, stamped=names)
         self._child: Child | None = None
+        self.began = 0.0  # of the last run, on time.monotonic()
 
     @property
     def recorder(self) -> Recorder:
@@ -86,7 +87,7 @@ class Live:
         sent: list[Sent] = []
         failure: list[BaseException] = []
         self._say(what)
-        begin = time.monotonic() + 0.2
+        begin = self.began = time.monotonic() + 0.2
 
         def work() -> None:
             try:

@@ -232,7 +232,7 @@ class Detector(LifecycleNode):
             return
         self._rules.changed(self._engine, [change.name for change in changes])
         for camera in self._cameras.values():
-            camera.calibrate()
+            camera.calibration.renew()
 
     def _on_jump(self, jump: TimeJump) -> None:
         self.restart(Reason.TIME_JUMP, f"the clock jumped by {jump.delta.nanoseconds / 1e9:.3f} s")
@@ -282,7 +282,8 @@ class Detector(LifecycleNode):
             off_size(engine, self.parameters["threshold"]) if engine else "",
             self._pipeline.durations.percentiles(), worst_case(self.parameters)),
             diagnostics.memory_status(name, worker.degraded if worker else "",
-                                      worker is not None and worker.starved)]
+                                      worker is not None and worker.starved,
+                                      worker.gpu_memory if worker else {})]
         statuses += [diagnostics.camera_status(
             name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
             camera.health.text or camera.detail, camera.health.input_age(now))

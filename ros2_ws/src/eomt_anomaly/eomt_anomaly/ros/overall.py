@@ -17,6 +17,7 @@ from ..alerts import Level, Reason
 from . import qos
 from .alert_messages import alert_array
 from .health import Verdict
+from .publishers import Alerts
 
 Said = tuple[ObstacleAlertArray, float]   # a camera's last message and when it was heard, monotonic s
 
@@ -32,18 +33,18 @@ def together(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 class Overall:
-    """Hears what each of the cameras says and tells the whole. Any thread; a leaf among the locks.
+    """Hears what each of the cameras says and tells the whole. Any thread; takes no lock but its topic's.
 
     A camera that says nothing for as long as readers of its own topic wait counts as UNKNOWN, STALE_INPUT.
     """
 
     def __init__(self, node: Any, cameras: Iterable[str]):
-        self._node, self._lock, self._sequence = node, threading.Lock(), 0
+        self._node, self._lock = node, threading.Lock()
         self._said: dict[str, Said | None] = dict.fromkeys(cameras)
         self._told: Verdict | None = None
         period = 1.0 / node.parameters["heartbeat_rate"]
         self._patience = qos.MISSED_BEATS * period
-        self._publisher = node.create_publisher(ObstacleAlertArray, "~/alerts", qos.alerts(period))
+        self._alerts = Alerts(node, "~/alerts", period)
 
     def hear(self, message: ObstacleAlertArray) -> None:
         """A camera has spoken; what that changes is told at once."""
@@ -70,7 +71,7 @@ class Overall:
         return Verdict(Level(message.level), Reason(message.reasons))
 
     def _tell(self, now: float, heartbeat: bool) -> None:
-        self._told = self._verdict(now)
+        told = self._told = self._verdict(now)
         said = [one for one in self._said.values() if one]
         stamps = [message.header.stamp for message, _ in said]
         if len(said) < len(self._said):
@@ -78,10 +79,9 @@ class Overall:
         header = Header(stamp=min(stamps, key=lambda stamp: (stamp.sec, stamp.nanosec)))
         ages = {name: _oldest((getattr(message, name), now - heard) for message, heard in said)
                 for name in ("input_age", "inference_age")}
-        self._publisher.publish(alert_array(
-            header, "", self._told, [], sequence=self._sequence, heartbeat=heartbeat, latency=None,
+        self._alerts.publish(lambda sequence: alert_array(
+            header, "", told, [], sequence=sequence, heartbeat=heartbeat, latency=None,
             model_id=said[0][0].model_id if said else "", **ages))
-        self._sequence += 1
 
 
 def _oldest(ages: Iterable[tuple[Duration, float]]) -> float | None:

@@ -164,7 +164,7 @@ class Parameters:
         distinct = len(set(self.cameras)) == len(self.cameras) > 0
         if not distinct or not all(map(is_name, self.cameras)):
             raise ValueError(f"cameras is {self.cameras}: give at least one name, each once, of letters, "
-                             "digits and underscores, beginning with a letter")
+                             "digits and underscores, beginning with a letter, and not engine or memory")
         self.specs = all_specs(self.cameras)
         for spec in self.specs.values():
             if spec is not names:
@@ -236,7 +236,8 @@ class Parameters:
 
 def is_name(text: str) -> bool:
     """May a camera be called so?"""
-    return text.isidentifier() and text.isascii() and not text.startswith("_")
+    plain = text.isidentifier() and text.isascii() and not text.startswith("_")
+    return plain and text not in ("engine", "memory")   # of /diagnostics, which names each camera too
 
 
 def markdown() -> str:

@@ -42,17 +42,30 @@ class Look:
     marker_lifetime: float   # s
 
 
+class Alerts:
+    """A topic of alerts. Any thread; a leaf among the locks."""
+
+    def __init__(self, node: Any, topic: str, heartbeat_period: float):
+        self._publisher = node.create_publisher(ObstacleAlertArray, topic, qos.alerts(heartbeat_period))
+        self._lock, self._sequence = threading.Lock(), 0
+
+    def publish(self, make: Callable[[int], ObstacleAlertArray]) -> ObstacleAlertArray:
+        """Publish and return `make(sequence)`; sequence numbers rise by one in the order of publication."""
+        with self._lock:
+            message = make(self._sequence)
+            self._publisher.publish(message)
+            self._sequence += 1
+        return message
+
+
 class Outputs:
     """Publishers of one camera; the dense ones are managed by the lifecycle: silent while inactive."""
 
     def __init__(self, node: LifecycleNode, camera: str, heartbeat_period: float):
         self._node, self._camera = node, camera
-        self._alerts = node.create_publisher(ObstacleAlertArray, f"~/{camera}/alerts",
-                                             qos.alerts(heartbeat_period))
+        self.alerts = Alerts(node, f"~/{camera}/alerts", heartbeat_period)
         self._dense: dict[str, Any] = {}
         self._shown = dict.fromkeys(RATED, float("-inf"))   # when each was last published
-        self._lock = threading.Lock()
-        self._sequence = 0
 
     def open(self) -> None:
         """Create the dense topics."""
@@ -64,14 +77,6 @@ class Outputs:
         """Remove the dense topics."""
         while self._dense:
             self._node.destroy_lifecycle_publisher(self._dense.popitem()[1])
-
-    def alert(self, make: Callable[[int], ObstacleAlertArray]) -> ObstacleAlertArray:
-        """Publish and return `make(sequence)`; sequence numbers rise by one in the order of publication."""
-        with self._lock:
-            message = make(self._sequence)
-            self._alerts.publish(message)
-            self._sequence += 1
-        return message
 
     def publish(self, header: Header, rgb: Any, prediction: Any, result: MonitorResult,
                 verdict: Verdict,

@@ -41,6 +41,7 @@ def replay(settings: Settings, bag: Bag, say: Callable[[str], Any] = print) -> I
             recordings = live.run(
                 live.play_bag, f"replaying {told}, {bag.duration_s:.1f} s at {settings.rate:g}x"
             )
+            ran_s = max(recording.duration_s for recording in recordings.values())
             for camera in settings.cameras:
                 if not recordings[camera.name].frames:
                     raise ReplayError(
@@ -48,4 +49,5 @@ def replay(settings: Settings, bag: Bag, say: Callable[[str], Any] = print) -> I
                         "--start-offset"
                     )
             engine, stages = live.recorder.engine_values(), live.stages()
+        sampler.keep(live.began, live.began + ran_s)
         yield Outcome(recordings, engine, stages, sampler, live.recorder)

@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> Non
     parser.add_argument(
         "--startup-timeout", type=positive, default=180.0, metavar="S", help="for the detector to start"
     )
-    parser.add_argument("--domain-id", type=int, help="ROS_DOMAIN_ID of the replay (default: one of its own)")
+    parser.add_argument(
+        "--domain-id", type=_domain, help="ROS_DOMAIN_ID of the replay (default: one of its own)"
+    )
 
 
 def settings_of(
@@ -75,8 +77,9 @@ def settings_of(
 ) -> tuple[Settings, list[str]]:
     """The replay that the options ask for, and notes on what is not known of the cameras.
 
-    Raises BagError or ReplayError.
+    Of a detector that runs already (`--attach`), nothing is known. Raises BagError or ReplayError.
     """
+    attach = getattr(args, "attach", False)
     cameras, notes = cameras_of(bag, args.topics, args.cameras, args.several), []
     parameters: dict[str, Any] = {
         "checkpoint": args.checkpoint and str(Path(args.checkpoint).resolve()),
@@ -103,14 +106,14 @@ def settings_of(
         cameras,
         args.rate,
         args.start_offset,
-        parameters,
+        {} if attach else parameters,
         pictures,
-        getattr(args, "attach", False),
+        attach,
         getattr(args, "node", "/detector"),
         args.startup_timeout,
         domain_id=args.domain_id,
         module=module,
-    ), notes
+    ), [] if attach else notes
 
 
 def end_on_sigterm() -> None:
@@ -120,6 +123,12 @@ def end_on_sigterm() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def _domain(text: str) -> int:
+    if not 0 <= (value := int(text)) <= 232:
+        raise argparse.ArgumentTypeError(f"{text} is no ROS domain: give a number from 0 to 232")
+    return value
 
 
 def _of_camera(args: argparse.Namespace, bag: Bag, camera: Camera) -> tuple[dict[str, Any], str]:

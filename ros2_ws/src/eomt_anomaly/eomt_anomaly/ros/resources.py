@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,12 @@ class Sampler:
     def __exit__(self, *_: Any) -> None:
         self._over.set()
         self._thread.join()
+
+    def keep(self, begin: float, end: float) -> None:
+        """Forget the samples beyond those that enclose `begin` to `end` (seconds, on time.monotonic())."""
+        times = [sample[0] for sample in self.samples]
+        first = max(bisect_right(times, begin - self._begin) - 1, 0)
+        self.samples = self.samples[first : bisect_left(times, end - self._begin) + 1]
 
     def summary(self, frames: int = 0) -> dict[str, Any] | None:
         """The samples in numbers, with CPU time for each of `frames`; None for too few samples."""

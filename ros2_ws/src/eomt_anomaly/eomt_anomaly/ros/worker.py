@@ -43,7 +43,8 @@ class Worker:
 
     State for other threads: `engine` (None until it is ready), `failure` (why it could not be built),
     `settled` (set when either is known), `degraded` (what had to be given up for want of memory), `starved`
-    (memory runs out and there is nothing left to give up), `busy_for()`, `building_for()`, `ended` and
+    (memory runs out and there is nothing left to give up), `gpu_memory` (as the engine says, or its
+    `problem`), `busy_for()`, `building_for()`, `ended` and
     `dead`. Where memory runs out, at the first build too, a smaller engine is built after `close`, which must
     give back its memory. After `retry_s` seconds in which memory did not run out, the next larger one is
     tried, and where that fails the smaller one is built again; if that fails, or none fits, the thread ends.
@@ -57,6 +58,8 @@ class Worker:
         self.failure: Exception | None = None
         self.settled = threading.Event()
         self.rebuilding, self.starved = False, False
+        self.gpu_memory: dict[str, Any] = {}
+        self._measured = float("-inf")   # when it was last asked for, monotonic s
         self._make_engine, self._shapes = make_engine, list(shapes)
         self._mailbox, self._handler, self._batching = mailbox, handler, batching
         self._allow_degraded, self._ladder = allow_degraded, Ladder(settings, retry_s)
@@ -119,6 +122,8 @@ class Worker:
             if frames:
                 self._busy_since = time.monotonic()
                 self._serve(frames)
+                if time.monotonic() - self._measured > 1.0:
+                    self._measure(self.engine)
                 self._busy_since = None
         if self.engine is not None:
             self._close()
@@ -132,12 +137,21 @@ class Worker:
             try:
                 if self._shapes:
                     engine.warmup(self._shapes)
+                self._measure(engine)
             except BaseException:
                 engine.close()
                 raise
             return engine
         finally:
             self._building_since = None
+
+    def _measure(self, engine: Any) -> None:
+        """Ask for the GPU's memory: in this thread, as a driver that hangs must not hold up the heartbeat."""
+        try:
+            self.gpu_memory = engine.gpu_memory()
+        except Exception as error:
+            self.gpu_memory = {"problem": f"{type(error).__name__}: {error}"}
+        self._measured = time.monotonic()
 
     def _build_what_fits(self) -> Any:
         """The same, or of the first rung below it that fits into the memory; raises where none does."""

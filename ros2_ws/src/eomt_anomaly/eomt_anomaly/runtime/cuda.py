@@ -221,6 +221,17 @@ class CudaPipeline:
         batch.predictions = [Prediction(c, a, dict(times)) for c, a in zip(class_map, anomaly)]
 
 
+def memory(device: torch.device, cuda: Any = torch.cuda) -> dict[str, float]:
+    """MB of a GPU's memory: `allocated_mb` and, with what is kept for later, `reserved_mb` by torch in this
+    process, `free_mb` and `total_mb` of the GPU; nothing for a CPU. Asks the driver."""
+    if device.type != "cuda":
+        return {}
+    free, total = cuda.mem_get_info(device)
+    found = {"allocated_mb": cuda.memory_allocated(device), "reserved_mb": cuda.memory_reserved(device),
+             "free_mb": free, "total_mb": total}
+    return {name: size / 1e6 for name, size in found.items()}
+
+
 def agree(eager: Tensor, replayed: Tensor) -> bool:
     """Whether two packed answers are one, up to rounding: 99.9 % of the classes, anomaly within 1e-3."""
     count = len(eager) // 5

@@ -20,7 +20,7 @@ from .backends import BACKENDS, SESSIONS, Graph, GraphPipeline, open_session
 from .checkpoints import EXPORT, EXPORT_COMMAND, Opened, default_checkpoint, open_checkpoint
 from .choice import Choice, fastest
 from .cpu import CpuPipeline
-from .cuda import CudaPipeline
+from .cuda import CudaPipeline, memory
 from .errors import check_image
 from .exported import Exported, open_exported
 from .jpeg import GpuJpeg
@@ -195,6 +195,10 @@ class Engine:
     def result(self, ticket: Ticket) -> list[Prediction]:
         """Wait for a submission. Raises as `infer`."""
         return self._pipeline.result(ticket.handle)
+
+    def gpu_memory(self) -> dict[str, float]:
+        """MB of the memory of the engine's GPU, by name (see `cuda.memory`); nothing on a CPU."""
+        return memory(self._device)
 
     def close(self) -> None:
         """Finish what was submitted; free threads, network and buffers, and the GPU memory they took.

@@ -72,6 +72,10 @@ class Bench:
             / 1e3
         )
 
+    def possible_hz(self) -> float:
+        """Rounds a second that the worker could do, one picture after the other."""
+        return 1.0 / (self.service_s() * max(map(len, self._rounds)))
+
     def _one_by_one(self, count: int, seconds: float) -> Play:
         def play(begin, on_sent):
             player = self._live.player
@@ -86,6 +90,7 @@ class Bench:
         with Sampler(self._live.pid) as sampler:
             recordings = self._live.run(play, f"{name}: publishing", progress=False)
         recording = together(list(recordings.values()))
+        sampler.keep(self._live.began, self._live.began + recording.duration_s)
         resources = sampler.summary(len(recording.judged))
         summary = summary_of(recordings, name, hz, self._live.stages(), resources)
         self.say("  " + text.line(summary))

@@ -23,6 +23,7 @@ from ..bag_io import Record
 from ..conversions import InvalidInput, to_rgb
 from ..engines import make_engine, rules
 from ..fallback import EngineSettings
+from ..ignore_mask import check_mask, read_mask
 from ..mailbox import Drop
 from ..player import ros_message
 from ..refusals import explain
@@ -41,6 +42,7 @@ class View:
 
     monitor: Monitor
     model: CameraModel | None
+    ignore: np.ndarray | None = None
     frames_in: int = 0
     dropped: Counter = field(default_factory=Counter)
     totals: dict[int, float] = field(default_factory=dict)  # frame's index → s from its batch's begin
@@ -99,6 +101,7 @@ class Contestant:
                 message = ros_message(record)
                 came = time.perf_counter()
                 image = to_rgb(message, self.engine.decode_jpeg)
+                check_mask(view.ignore, image)
             except InvalidInput:
                 view.dropped[Drop.INVALID.value] += 1
                 continue
@@ -135,6 +138,7 @@ class Contestant:
                     prediction.anomaly,
                     record.time_ns / 1e9,
                     view.fitting(image),
+                    view.ignore,
                     look_again=look if self.second_look and self.engine.zoom != 1 else None,
                 )
             except Exception as error:
@@ -161,7 +165,7 @@ class Contestant:
     def forget(self) -> None:
         """Drop what was counted and tracked so far."""
         self.stages, self.course, self.busy_s = {}, [], 0.0
-        self.views = {topic: View(view.monitor, view.model) for topic, view in self.views.items()}
+        self.views = {topic: View(v.monitor, v.model, v.ignore) for topic, v in self.views.items()}
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -215,7 +219,11 @@ def contestant(
     try:
         engine = make(EngineSettings.chosen(values, shapes))
         views = {
-            camera.topic.name: View(Monitor(rules(engine, values)), _model(camera.name, values, info))
+            camera.topic.name: View(
+                Monitor(rules(engine, values)),
+                _model(camera.name, values, info),
+                read_mask(camera.name, values[f"{camera.name}.ignore_mask"]),
+            )
             for camera, info in cameras
         }
         if shapes:

@@ -34,7 +34,7 @@ def find_rate(
     Raises ReplayError if no rate held.
     """
     bench.unloaded(seconds)
-    start = min(max(1.0 / bench.service_s(), LOWEST_HZ), HIGHEST_HZ)
+    start = min(max(bench.possible_hz(), LOWEST_HZ), HIGHEST_HZ)
 
     def probe(hz: float) -> tuple[bool, Run]:
         run = bench.at(hz, seconds, f"probe {hz:.3g} Hz")
@@ -127,7 +127,7 @@ def outputs(
 ) -> tuple[Run, dict[str, Any]]:
     """Alerts alone against every output subscribed to, in turns, at `hz` (None: half of what it can do)."""
     bench.unloaded(seconds)
-    hz = hz or 0.5 / bench.service_s()
+    hz = hz or 0.5 * bench.possible_hz()
     alone, heard = [], []
     for index in range(rounds):
         alone.append(bench.at(hz, seconds, f"alerts alone, round {index + 1}"))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from ..player import positive
@@ -28,6 +29,9 @@ OF_MODES = {
     "no_quality": ("ros",),
     "attach": ("ros", "search", "overload", "outputs"),
 }
+# of a detector that is started here, not of one that is attached to
+OF_OURS = ("checkpoint", "backbone", "device", "precision", "short_side", "height", "pitch", "param",
+           "domain_id")  # fmt: skip
 SECONDS, PROBES, LOSS, FACTOR, ROUNDS = 10.0, 12, 0.01, 2.0, 3
 OUTPUT = Path("out/benchmark")
 
@@ -88,9 +92,11 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
         help="use a detector that runs already, in this ROS domain; it must "
         "listen to the bag's topics, and nothing else may publish on them",
     )
-    parser.add_argument("--node", default="/detector", help="full name of the detector (default /detector)")
+    parser.add_argument(
+        "--node", type=_node, default="/detector", help="full name of the detector (default /detector)"
+    )
     args = parser.parse_args(argv)
-    if problem := _problem(args):
+    if problem := _problem(args) or _not_ours(args, parser):
         parser.error(problem)
     if args.output is None and not args.compare:
         args.output = OUTPUT
@@ -101,6 +107,20 @@ def arguments(description: str | None, argv: list[str] | None = None) -> argpars
     if args.even and args.seconds is None:
         args.seconds = SECONDS
     return args
+
+
+def _node(text: str) -> str:
+    name = text if text.startswith("/") else f"/{text}"
+    if not re.fullmatch(r"(/[A-Za-z_]\w*)+", name, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a node, e.g. /robot/detector")
+    return name
+
+
+def _not_ours(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    given = (name for name in OF_OURS if getattr(args, name) != parser.get_default(name))
+    if args.attach and (name := next(given, None)):
+        return f"--{name.replace('_', '-')} is of a detector that is started here, not of --attach"
+    return ""
 
 
 def _problem(args: argparse.Namespace) -> str:
