@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Renders labelled frames of drives in CamVid's layout: OUT/train/*.png, OUT/trainannot/*.png (or val, test).
 
-Labels: uint8 class ids 0..10 (CamVid's order), 253 ordinary scenery of no class (sand, rock), 254 an outlier object,
-255 void. OUT/manifest_<split>.json says for each frame its track, place, light and outlier kinds. Half of the frames have 1-3 outliers; train,
-val and test use disjoint tracks, and train's kinds of object are not those of the others.
+Labels: uint8 class ids 0..10 (CamVid's order), 253 ordinary scenery of no class (sand, rock), 254 an outlier
+object, 255 void. OUT/manifest_<split>.json says for each frame its track, place, light and outlier kinds.
+Half of the frames have 1-3 outliers; train, val and test use disjoint tracks, and train's kinds of object are
+not those of the others.
 
     python training/render_drives.py --torcs-data DIR --output OUT --split train --frames 600 --seed 0
 """

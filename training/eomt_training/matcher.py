@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Hungarian matching of queries with target masks (DETR; costs as in Mask2Former).
 
-A known region is matched by mask cost and -P(class). What has no class is matched by mask cost and, an outlier,
--P(anomaly), or, what is ordinary, -P(normal).
+A known region is matched by mask cost and -P(class). What has no class is matched by mask cost and, an
+outlier, -P(anomaly), or, what is ordinary, -P(normal).
 """
 
 from __future__ import annotations

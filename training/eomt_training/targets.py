@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """From a label image to the mask set that queries are matched with.
 
-Label images are uint8: 0..C-1 a known class, `ORDINARY` what has no class and is nothing unusual (sand beside a
-road, rock, water), `OUTLIER` an object no class covers, `IGNORE` unlabelled.
+Label images are uint8: 0..C-1 a known class, `ORDINARY` what has no class and is nothing unusual (sand
+beside a road, rock, water), `OUTLIER` an object no class covers, `IGNORE` unlabelled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ORDINARY, OUTLIER, IGNORE = 253, 254, 255
 
 @dataclass
 class Targets:
-    """The masks of one image: one for each class present, one for all that is ordinary, one for all outliers."""
+    """The masks of one image: a class each, one for all that is ordinary, one for all outliers."""
 
     labels: Tensor  # [H,W] long
     ids: Tensor  # [T] long, class id, ORDINARY or OUTLIER

@@ -101,8 +101,8 @@ def dense_losses(logits: Tensor, labels: Tensor, outlier_weight: float) -> dict[
     """``classes``, ``anomaly`` and ``uniform``, each the mean over its pixels of all processes, 0 without.
 
     logits [B,C+1,h,w], the last the anomaly's, scaled up to labels [B,H,W]; unlabelled pixels count nowhere.
-    classes: CE of known pixels. anomaly: BCE, outliers against known and ordinary pixels. uniform: -mean_c log p_c of
-    outliers.
+    classes: CE of known pixels. anomaly: BCE, outliers against known and ordinary pixels. uniform:
+    -mean_c log p_c of outliers.
     """
     logits = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
     outlier, ordinary = labels == OUTLIER, labels == ORDINARY

