@@ -117,11 +117,11 @@ def network_of(arguments: list[str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    arguments = arguments or sys.argv[1:] or ["fit", "--config", str(DEFAULT_RECIPE)]
+    given = arguments or sys.argv[1:] or ["fit", "--config", str(DEFAULT_RECIPE)]
     Cli(
-        NETWORKS[network_of(arguments)],
+        NETWORKS[network_of(given)],
         RoadDataModule,
-        args=arguments,
+        args=None if given == sys.argv[1:] else given,  # Lightning warns where it has a command line too
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"default_env": False},
     )

@@ -55,6 +55,14 @@ def data(tmp_path, cityscapes_root, coco_root, stamps_root):
     }
 
 
+def test_a_command_line_is_taken_without_a_warning(monkeypatch, capsys, recwarn):
+    monkeypatch.setattr("sys.argv", ["fit.py", "fit", "--config", str(fit.DEFAULT_RECIPE), "--print_config"])
+    with pytest.raises(SystemExit):
+        fit.main()
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_steps"] == 750
+    assert not [one for one in recwarn if "args" in str(one.message)]
+
+
 def test_a_second_file_adds_to_the_models_options(tmp_path, capsys):
     """One option of its own drops none of the recipe's; what the command line says after it wins."""
     changes = tmp_path / "changes.yaml"
