@@ -19,9 +19,8 @@ source "$_root/ros2_ws/install/setup.bash"
 [ -n "$_strict" ] && set -u
 # Child processes too find the sources first; training and the bag tools are not installed.
 export PYTHONPATH="$_root/ros2_ws/src/eomt_anomaly:$_root/training:${PYTHONPATH:-}"
-# Fast DDS loses large pictures with its default transports. Kilted reads the first name, Jazzy the second.
+# Fast DDS loses large pictures with its default transports. (Jazzy's reads FASTRTPS_...; this one is newer.)
 export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$_root/ros2_ws/src/eomt_anomaly/config/fastdds_shm.xml}"
-export FASTRTPS_DEFAULT_PROFILES_FILE="${FASTRTPS_DEFAULT_PROFILES_FILE:-$FASTDDS_DEFAULT_PROFILES_FILE}"
 unset -f _keep
 unset _root _strict
 true

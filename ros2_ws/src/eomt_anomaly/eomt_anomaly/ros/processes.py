@@ -29,11 +29,8 @@ def isolate(domain_id: int | None = None) -> int:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     profile = transport_profile()
     if profile is not None:
-        for name in (
-            "FASTDDS_DEFAULT_PROFILES_FILE",
-            "FASTRTPS_DEFAULT_PROFILES_FILE",
-        ):  # Kilted and newer; Jazzy
-            os.environ.setdefault(name, str(profile))
+        older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")   # later ones warn of the older name
+        os.environ.setdefault(f"FAST{'RTPS' if older else 'DDS'}_DEFAULT_PROFILES_FILE", str(profile))
     return domain
 
 
