@@ -3,7 +3,8 @@
 
 Labels: uint8 class ids 0..10 (CamVid's order), 253 ordinary scenery of no class (sand, rock), 254 an outlier
 object, 255 void. OUT/manifest_<split>.json says for each frame its track, place, light and outlier kinds.
-Half of the frames have 1-3 outliers; train, val and test use disjoint tracks, and train's kinds of object are
+Half of the frames have 1-3 outliers; in three of ten of train's a gantry, an arch or a bridge
+spans the road, which is ordinary. Train, val and test use disjoint tracks, and train's kinds of object are
 not those of the others.
 
     python training/render_drives.py --torcs-data DIR --output OUT --split train --frames 600 --seed 0
@@ -21,6 +22,7 @@ import numpy as np
 from eomt_training.data.synthetic import drive, objects, tracks
 from eomt_training.data.synthetic.renderer import NoOpenGL, Renderer
 
+SPAN_PROBABILITY = 0.3  # of the training frames; the others stay as their tracks are
 SPLITS = {  # tracks and kinds of obstacles; a split's place here is part of the seed of its frames
     "train": (tracks.TRAIN, objects.TRAIN_KINDS),
     "val": (tracks.VAL, objects.EVAL_KINDS),
@@ -51,11 +53,16 @@ def good(labels: np.ndarray, with_outliers: bool) -> bool:
 
 
 def render(
-    renderer: Renderer, track: tracks.Track, rng: np.random.Generator, kinds: dict, with_outliers: bool
+    renderer: Renderer,
+    track: tracks.Track,
+    rng: np.random.Generator,
+    kinds: dict,
+    with_outliers: bool,
+    span_probability: float,
 ):
     """(rgb, labels, about) of a random good frame on `track`."""
     for _ in range(TRIES):
-        scene = drive.random_scene(track, rng, renderer.size, kinds, with_outliers)
+        scene = drive.random_scene(track, rng, renderer.size, kinds, with_outliers, span_probability)
         rgb, labels = renderer.render(scene.camera, scene.light, scene.items)
         if good(labels, with_outliers):
             return drive.finish(rgb, rng), labels, scene.about
@@ -80,12 +87,13 @@ def main() -> None:
     for folder in (images, annot):
         folder.mkdir(parents=True, exist_ok=True)
     renderer, frames = Renderer(args.size), []
+    spans = SPAN_PROBABILITY if args.split == "train" else 0.0
     for t, name in enumerate(names):
         track = tracks.load(args.torcs_data, name)
         renderer.load(track)
         for i in range(t, args.frames, len(names)):
             rng = np.random.default_rng((args.seed, list(SPLITS).index(args.split), i))
-            rgb, labels, about = render(renderer, track, rng, kinds, with_outliers=(i // len(names)) % 2 == 0)
+            rgb, labels, about = render(renderer, track, rng, kinds, (i // len(names)) % 2 == 0, spans)
             file = f"{name}_{i:05d}.png"
             cv2.imwrite(str(images / file), rgb[..., ::-1])
             cv2.imwrite(str(annot / file), labels)

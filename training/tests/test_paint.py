@@ -57,3 +57,12 @@ def test_a_kerb_gets_narrower_with_distance():
     widths = [abs(corners[-1, 0] - corners[0, 0]) for corners, _ in parts]
     assert widths[0] > 3 * widths[-1] and np.all(np.diff(widths) < 0)
     assert not np.array_equal(parts[0][1], parts[1][1]) and np.array_equal(parts[0][1], parts[2][1])
+
+
+def test_stains_are_grey_or_brown():
+    view, brown = View(focal=500.0, horizon=100.0, centre=320.0), 0
+    for seed in range(40):
+        for _, (red, green, blue) in paint.patch(view, np.random.default_rng(seed)):
+            assert red >= max(green, blue)
+            brown += red > green
+    assert brown

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_world import HEADER, straight_road, strip, write_track
 
-from eomt_training.data.synthetic import ac3d, images, objects, tracks
-from eomt_training.data.synthetic.drive import camera_on
+from eomt_training.data.synthetic import ac3d, images, objects, spans, tracks
+from eomt_training.data.synthetic.drive import camera_on, random_scene
 
 ALL_KINDS = [*objects.TRAIN_KINDS, *objects.EVAL_KINDS, "car"]
 
@@ -165,6 +165,30 @@ def test_every_object_is_a_sound_mesh_that_stands_on_the_ground(kind, seed):
     assert 0.15 < prop.extent.max() < 5.5
     assert v[:, 6:9].min() >= 0 and v[:, 6:9].max() <= 1
     np.testing.assert_array_equal(v, objects.make(kind, np.random.default_rng(seed)).vertices)
+
+
+@given(st.integers(0, 10**6), st.floats(5, 20))
+@settings(max_examples=40, deadline=None)
+def test_what_spans_the_road_is_sound_and_leaves_the_road_free(seed, width):
+    prop = spans.make(np.random.default_rng(seed), width)
+    position = prop.vertices[:, :3]
+    assert np.isfinite(prop.vertices).all() and len(prop.vertices) % 3 == 0
+    assert prop.vertices[:, 6:9].min() >= 0 and prop.vertices[:, 6:9].max() <= 1
+    assert position[:, 1].min() <= spans.FOOT + 2 and position[:, 1].max() > 4
+    assert position[:, 2].min() < -width / 2 and position[:, 2].max() > width / 2
+    over_the_road = np.abs(position[:, 2]) < width / 2
+    assert position[over_the_road, 1].min(initial=9.0) > 1.2  # m: feet stand beside it
+    np.testing.assert_array_equal(position, spans.make(np.random.default_rng(seed), width).vertices[:, :3])
+
+
+def test_a_scene_with_a_span_is_told_and_is_otherwise_the_same(tmp_path_factory):
+    track = _straight(tmp_path_factory)
+    plain, spanned = (
+        random_scene(track, np.random.default_rng(4), (160, 90), objects.TRAIN_KINDS, True, probability)
+        for probability in (0.0, 1.0)
+    )
+    assert [i.label for i in spanned.items] == [*(i.label for i in plain.items), tracks.ORDINARY]
+    assert spanned.about.pop("span") in {"gantry", "arch", "bridge"} and spanned.about == plain.about
 
 
 def test_unknown_object_kind_is_named():

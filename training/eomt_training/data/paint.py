@@ -52,12 +52,15 @@ def paint_road(
     image = sample.image.astype(np.float32)
     for _ in range(int(rng.integers(count[0], count[1] + 1))):
         cover, colour = np.zeros((height, width), np.uint8), np.zeros((height, width, 3), np.uint8)
-        for corners, paint in KINDS[int(rng.integers(len(KINDS)))](view, rng):
+        kind = KINDS[int(rng.integers(len(KINDS)))]
+        for corners, paint in kind(view, rng):
             points = [np.round(corners.clip(-8 * width, 8 * width) * (1 << SHIFT)).astype(np.int32)]
             cv2.fillPoly(cover, points, 255, cv2.LINE_AA, SHIFT)
             cv2.fillPoly(colour, points, paint.tolist(), cv2.LINE_8, SHIFT)
             cv2.polylines(colour, points, True, paint.tolist(), 1, cv2.LINE_8, SHIFT)  # under the soft edge
         sigma, opacity = rng.uniform(0.3, 1.2), rng.uniform(0.6, 1)
+        if kind is patch:
+            sigma *= 6 ** rng.random()  # a stain fades out
         alpha = cv2.GaussianBlur(cover, (0, 0), sigma) * surface * np.float32(opacity / 255)
         light = image.mean(axis=2, keepdims=True) / max(float(image[surface].mean()), 1)  # keeps the texture
         image += alpha[..., None] * ((colour * light.clip(0.5, 1.5)).clip(0, 255) - image)
@@ -121,12 +124,18 @@ def bars(view: View, rng: np.random.Generator) -> list[Part]:
 
 
 def patch(view: View, rng: np.random.Generator) -> list[Part]:
-    """A stain, a mended place or a shadow: a ragged dark or pale outline without colour."""
-    angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 12))))
-    radius = rng.uniform(0.15, 1.5) * rng.uniform(0.5, 1, len(angles))
-    across = rng.uniform(-3, 3) + radius * np.cos(angles)
-    ahead = np.maximum(rng.uniform(NEAR + 0.5, 16) + 1.5 * radius * np.sin(angles), 0.6)
-    return [(view.pixels(across, ahead), np.full(3, rng.uniform(15, 200)))]
+    """Stains, mended places or shadows: ragged outlines without colour, or as brown as rust and earth."""
+    tint = np.array([1, *rng.uniform(0.4, 0.9, 2)]) if rng.random() < 0.5 else np.ones(3)
+    tone, size = rng.uniform(15, 200) * tint, 0.1 * 15 ** rng.random()
+    across, ahead = rng.uniform(-3, 3), rng.uniform(NEAR + 0.5, 16)
+    parts = []
+    for _ in range(int(rng.integers(1, 4))):
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 12))))
+        radius = size * rng.uniform(0.5, 1, len(angles))
+        right = across + rng.normal(0, size) + radius * np.cos(angles)
+        away = np.maximum(ahead + rng.normal(0, size) + 1.5 * radius * np.sin(angles), 0.6)
+        parts.append((view.pixels(right, away), tone * rng.uniform(0.8, 1.2)))
+    return parts
 
 
-KINDS = (kerb, kerb, line, bars, patch)
+KINDS = (kerb, kerb, line, bars, patch, patch)

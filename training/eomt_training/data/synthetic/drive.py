@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from . import objects
+from . import objects, spans
 from .renderer import Camera, Item, Light, pose
-from .tracks import CAR, OUTLIER, Track
+from .tracks import CAR, ORDINARY, OUTLIER, Track
 
 PASSING_M = (2.0, 4.5)  # from the camera's line to the middle of a car beside it
 LIGHTS = ("day", "day", "overcast", "overcast", "low_sun", "dusk", "fog")
@@ -166,8 +166,17 @@ class Scene:
     about: dict = field(default_factory=dict)
 
 
-def random_scene(track: Track, rng: np.random.Generator, size, kinds: dict, with_outliers: bool) -> Scene:
+def random_scene(
+    track: Track,
+    rng: np.random.Generator,
+    size,
+    kinds: dict,
+    with_outliers: bool,
+    span_probability: float = 0.0,
+) -> Scene:
     """A random place, light and traffic on `track`; with_outliers adds 1-3 of `kinds`, 5-60 m ahead.
+
+    With `span_probability` something ordinary spans the road (a gantry, an arch, a bridge), 8-90 m ahead.
 
     Cars stand 2 to 110 m ahead, evenly in the logarithm of the distance, for what a network has not met it
     calls unknown: cars a few pixels wide, and those beside the camera, cut by the picture's edge.
@@ -209,9 +218,10 @@ def random_scene(track: Track, rng: np.random.Generator, size, kinds: dict, with
             )
         )
         names.append(name)
-    return Scene(
-        camera,
-        light(rng, kind),
-        items,
-        {"track": track.name, "s": round(float(s), 1), "light": kind, "outliers": names},
-    )
+    about = {"track": track.name, "s": round(float(s), 1), "light": kind, "outliers": names}
+    if span_probability and rng.random() < span_probability:
+        at = s + 8 * (90 / 8) ** rng.random()
+        span = spans.make(rng, track.width(at))
+        items.append(place(track, span, at, 0.0, 0.0, ORDINARY))
+        about["span"] = span.kind
+    return Scene(camera, light(rng, kind), items, about)
