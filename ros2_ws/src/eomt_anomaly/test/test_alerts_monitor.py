@@ -348,6 +348,16 @@ def test_a_ground_corridor_without_a_camera_is_everywhere():
     assert result.level == Level.STOP and "corridor" in result.detail
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_corridor_that_is_the_whole_picture_need_not_be_full_of_road(masked):
+    params = replace(PARAMS, corridor=Corridor(mode="ground"))
+    class_map, anomaly = scene()
+    class_map[:HEIGHT - 12] = BUILDING   # the road is 9 % of the picture, less than min_corridor_fraction
+    ignore = np.zeros((HEIGHT, WIDTH), bool)
+    ignore[-3:, :20] = masked
+    assert Drive(params, ignore_mask=ignore)(class_map, anomaly, times=N).level == Level.CLEAR
+
+
 def test_the_vehicle_itself_raises_nothing():
     hood = (40, 80, 80, HEIGHT - 80)
     ignore = np.zeros((HEIGHT, WIDTH), np.uint8)

@@ -172,22 +172,23 @@ class Monitor:
             anomaly, surface, corridor, threshold=p.threshold,
             leave_threshold=p.leave_threshold, ignore=ignore,
             min_area_px=max(1.0, p.smallest_region_px(height, width) / (sx * sy)))
-        doubts, why = self._doubts(surface, anomaly, corridor if ignore is None else corridor & ~ignore)
+        doubts, why = self._doubts(surface, anomaly, corridor, ignore)
         if camera and p.corridor.mode != "image" and corridor.all():
             why.append(f"the corridor fills the picture: check the camera's height ({camera.height_m:g} m) "
                        f"and pitch ({math.degrees(camera.pitch_rad):g} degrees, positive looks down)")
         followed = [scaled(region, sx, sy) for region in islice(regions, p.max_regions)]
         return Sight(followed, next(regions, None) is None, doubts, why)
 
-    def _doubts(self, surface: Surface, anomaly: np.ndarray,
-                corridor: np.ndarray) -> tuple[Reason, list[str]]:
-        """Reasons not to judge a well-formed frame. `corridor`: bool [h, w], what can be seen of it."""
+    def _doubts(self, surface: Surface, anomaly: np.ndarray, corridor: np.ndarray,
+                ignore: np.ndarray | None) -> tuple[Reason, list[str]]:
+        """Reasons not to judge a well-formed frame. `corridor`, `ignore`: bool [h, w]."""
         p = self.params
         if surface.fraction < p.min_drivable_fraction:
             return Reason.NO_DRIVABLE_SURFACE, [
                 f"{surface.fraction:.1%} of the picture is drivable, less than {p.min_drivable_fraction:.1%}"]
         fires = anomaly >= p.threshold  # bool [h, w]
-        told = (surface.labelled | fires)[corridor].mean() if corridor.any() else 0.0
+        visible = corridor if ignore is None else corridor & ~ignore  # bool [h, w]
+        told = (surface.labelled | fires)[visible].mean() if visible.any() else 0.0
         if told < p.min_corridor_fraction and not corridor.all():
             return Reason.NO_DRIVABLE_SURFACE, [
                 f"{told:.1%} of the visible corridor is drivable or anomalous, less than "
