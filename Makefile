@@ -13,6 +13,7 @@ BAG ?=
 TOPIC ?=
 OUT ?= out/demo
 ARGS ?=
+FOR ?= demo
 CASES ?= small-640 base-640 large-640 large-1024 scaling approximations
 CAMVID ?=
 STAMPS ?=
@@ -26,8 +27,8 @@ help:  ## this list
 	@echo
 	@echo 'variables: PYTHON=python3.12  TORCH_INDEX=https://download.pytorch.org/whl/cpu  ARGS="more arguments"'
 
-setup:  ## .venv, ROS 2 wheels, messages, backbone: all that the demo needs
-	$(SETUP) demo
+setup:  ## .venv, ROS 2 wheels, messages, backbone: all that the demo needs: [FOR=train|test]
+	$(SETUP) $(FOR)
 
 demo:  ## replay a bag through the live node, report in out/demo: [BAG=path] [TOPIC=/name] [OUT=folder]
 	$(SETUP) demo

@@ -43,6 +43,8 @@ ARGUMENTS = (
     ("device", "", "auto, cpu, cuda, cuda:0, …; empty: what params_file says"),
     ("backend", "", "torch; onnxruntime, openvino or auto for a checkpoint that training/export.py wrote; "
      "empty: what params_file says, or torch"),
+    ("short_side", "", "px, to which pictures are scaled for the network (short side): smaller is faster and "
+     "sees less far; 0: the checkpoint's; empty: what params_file says"),
     ("params_file", str(SHARE / "config" / "detector.yaml"), "YAML file of the node's parameters"),
     ("rviz", "false", "true: open RViz on the first camera and the others"),
     ("use_sim_time", "", "true: take the time from /clock, as bags are played with; empty: what params_file "

@@ -102,6 +102,12 @@ def test_env_sh_before_the_set_up_says_what_to_run(tmp_path):
     assert done.returncode != 0 and "make setup" in done.stderr
 
 
+def test_make_setup_is_for_the_demo_or_what_is_named():
+    for words, wanted in (([], "demo"), (["FOR=train"], "train")):
+        done = subprocess.run(["make", "-n", "setup", *words], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.rstrip().endswith(f"tools/setup_env.py --for {wanted}"), done
+
+
 def test_make_help_lists_every_target():
     done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in ("setup", "demo", "test", "test-fast", "lint", "train", "clean"):

@@ -32,7 +32,7 @@ PACKAGE = Path(__file__).parents[1]
 LAUNCH = next(place for place in (PACKAGE / "launch", PACKAGE.parents[2] / "launch") if place.is_dir())
 PROMISED = {"detector": {"cameras", "checkpoint", "backbone", "device", "backend", "params_file", "rviz",
                          "use_sim_time", "namespace", "mounting",
-                         "log_level", "respawn"},
+                         "log_level", "respawn", "short_side"},
             "replay": {"bag", "cameras", "mounting", "rate", "loop", "rviz", "respawn"}}
 
 
@@ -84,6 +84,14 @@ def test_the_mounting_is_height_and_perhaps_pitch_of_each_camera():
     assert parse_mounting("front = 1.4/-3, rear=1") == values and parse_mounting(" ") == {}
     silent = dict.fromkeys(declared("detector"), "")
     assert node_parameters(silent | {"mounting": "front=1.4/-3,rear=1"}) == values
+
+
+def test_the_size_for_the_network_is_a_whole_number_of_pixels():
+    silent = dict.fromkeys(declared("detector"), "")
+    assert node_parameters(silent | {"short_side": "252"}) == {"short_side": 252}
+    for text in ("252.0", "small", "-1"):
+        with pytest.raises(ValueError, match=f"short_side is '{text}': give a whole number of px"):
+            node_parameters(silent | {"short_side": text})
 
 
 @pytest.mark.parametrize("text", ["1.4", "front", "front=", "=1", "front=a", "front=1/2/3", "front=nan", ","])

@@ -85,6 +85,10 @@ def node_parameters(given: Mapping[str, str]) -> dict[str, object]:
     parameters = camera_parameters(parse_cameras(given["cameras"])) | parse_mounting(given["mounting"])
     if given["use_sim_time"]:
         parameters["use_sim_time"] = is_true(given, "use_sim_time")
+    if given["short_side"]:
+        if not given["short_side"].isdecimal():
+            raise ValueError(f"short_side is {given['short_side']!r}: give a whole number of px")
+        parameters["short_side"] = int(given["short_side"])
     return parameters | {name: given[name] for name in ("checkpoint", "backbone", "device", "backend")
                          if given[name]}
 
