@@ -4,7 +4,8 @@
 #   docker build -t eomt_anomaly --build-arg TORCH_INDEX=https://pypi.org/simple .       torch for CUDA
 #   docker run --rm --net=host --ipc=host --user "$(id -u):$(id -g)" eomt_anomaly        the detector
 # Append a command to run another: ros2 launch eomt_anomaly replay.launch.py bag:=/workspace/bags/sample_drive rviz:=false
-# With a GPU add --gpus all; with RViz add -e DISPLAY -v /tmp/.X11-unix:/tmp/.X11-unix.
+# With a GPU add --gpus all (and build with torch for CUDA); with RViz add -e DISPLAY -v /tmp/.X11-unix:/tmp/.X11-unix, and let
+# the user in on the host: xhost +si:localuser:$USER. Bags, parameter files and checkpoints of your own: -v DIR:/mine:ro.
 # Why these options: with --net=host Fast DDS takes container and host for one machine and sends pictures through
 # shared memory. That reaches the host's nodes only with --ipc=host, and only if both sides run as the same user.
 FROM ros:jazzy-ros-base
