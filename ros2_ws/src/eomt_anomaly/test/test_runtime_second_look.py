@@ -149,6 +149,22 @@ def test_an_engine_that_looks_from_closer_says_that_it_cannot_from_farther():
         engine.infer_farther(np.zeros((9, 9, 3), np.uint8))
 
 
+@pytest.mark.parametrize("short_side, look", [(28, "closer"), (56, "farther")])
+def test_a_second_look_meets_no_input_that_the_warm_up_has_not_met(short_side, look):
+    """Else torch.compile begins in the midst of a drive, and its half a minute looks like a hang."""
+    inputs = set()
+    with Engine(EomtExt(EomtExtConfig.preset("tiny", image_size=56)), device="cpu", precision="fp32",
+                short_side=short_side) as engine:
+        engine._pipeline.setup.network.register_forward_pre_hook(
+            lambda network, arguments: inputs.add(arguments[0].shape))
+        engine.warmup([(90, 160)])
+        warm = set(inputs)
+        for size in (8, 40, 70):
+            engine.look_again(np.zeros((90, 160, 3), np.uint8), np.zeros((90, 160), np.float32),
+                              [(10, 10, size, size), (150 - size, 80 - size, size, 9)])
+    assert inputs == warm and (engine.zoom > 1) == (look == "closer")
+
+
 def test_the_engine_sees_the_window_as_an_image_of_its_own():
     torch.manual_seed(0)
     model = EomtExt(EomtExtConfig.preset("tiny", image_size=56)).eval()
