@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Starts the detector, and RViz if asked: `ros2 launch eomt_anomaly detector.launch.py --show-args`."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -29,10 +28,9 @@ from eomt_anomaly.ros.launch_helpers import (
     parse_cameras,
     render_rviz,
 )
+from eomt_anomaly.ros.transport import profile_environment
 
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
-# Fast DDS loses big pictures with its default transports. Jazzy reads the second, later ones the first.
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 ARGUMENTS = (
     ("cameras", "", "NAME or NAME=TOPIC, comma separated (a topic ending in /compressed is compressed); "
      "empty: what params_file says, or front"),
@@ -58,8 +56,7 @@ ARGUMENTS = (
 def start(context):
     """The actions, now that the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    actions = [SetEnvironmentVariable(name, str(SHARE / "config" / "fastdds_shm.xml"))
-               for name in PROFILE_VARIABLES if name not in os.environ]
+    actions = [SetEnvironmentVariable(name, file) for name, file in profile_environment().items()]
     overrides = node_parameters(given)
     detector = LifecycleNode(
         package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],

@@ -24,7 +24,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
 
-from eomt_anomaly.ros.launch_helpers import bag_mounting, check_topics, full_name, is_true, parse_cameras
+from eomt_anomaly.ros.launch_helpers import bag_mounting, full_name, is_true, parse_cameras
 
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
 ARGUMENTS = (
@@ -43,8 +43,7 @@ def play(context):
     """The bag's player and what the bag says of the cameras, now that the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     cameras = parse_cameras(given["cameras"])
-    check_topics(given["bag"], cameras)
-    mounting = given["mounting"] or bag_mounting(given["bag"], cameras)
+    mounting = bag_mounting(given["bag"], cameras, given["mounting"])
     options = ["--clock", "--rate", given["rate"]] + ["--loop"] * is_true(given, "loop")
     detector = full_name(LaunchConfiguration("namespace", default="").perform(context))
     options += ["--exclude-topics", f"{detector}/"]   # recorded alerts must not stand beside this detector's

@@ -326,6 +326,15 @@ def test_a_known_distance_beyond_stop_distance_is_caution():
     assert Drive(params)(*scene((74, 60, 12, 11)), times=5).level == Level.STOP, "unknown counts as near"
 
 
+def test_what_the_lower_edge_cuts_stops_whatever_its_distance():
+    """A camera of a long focal length sees the ground from 60 m on: what is cut there may be much nearer."""
+    far = replace(CAMERA, K=np.array([[2000, 0, 80], [0, 2000, 48], [0, 0, 1.0]]), height_m=1.5)
+    x, y, z = far.ground_point(80, HEIGHT - 0.5)
+    assert x > PARAMS.stop_distance_m
+    assert Drive(camera=far)(*scene((70, HEIGHT - 12, 20, 12)), times=3).level == Level.STOP
+    assert Drive(camera=far)(*scene((70, HEIGHT - 14, 20, 12)), times=3).level == Level.CAUTION
+
+
 def test_positions_too_far_to_mean_anything_are_left_out():
     params = replace(PARAMS, max_position_m=4.0)
     (track,) = Drive(params, camera=CAMERA)(*scene((74, 60, 12, 11)), times=3).alerts
@@ -365,6 +374,16 @@ def test_the_vehicle_itself_raises_nothing():
     assert Drive()(*scene(hood), times=N).level == Level.STOP
     assert Drive(ignore_mask=ignore)(*scene(hood), times=N).level == Level.CLEAR
     assert Drive(ignore_mask=np.ones_like(ignore))(*scene(), times=N).reasons == Reason.NO_DRIVABLE_SURFACE
+
+
+@pytest.mark.parametrize("edge", [640, 641])
+def test_an_arm_before_the_camera_raises_nothing_where_pictures_are_reduced(edge):
+    """A reduced pixel on the mask's edge is in part the vehicle; 0.9 and 0.05 are 0.475 in the mean."""
+    class_map, anomaly = scene((edge - 80, 400, 80, 368), shape=(768, 1280))
+    ignore = np.zeros((768, 1280), np.uint8)
+    ignore[400:, edge - 80:edge] = 255
+    drive = Drive(replace(PARAMS, threshold=0.4), ignore_mask=ignore)
+    assert drive(class_map, anomaly, times=N).level == Level.CLEAR
 
 
 def test_large_images_give_the_same_answer_in_their_own_pixels():
@@ -543,6 +562,17 @@ def test_a_second_look_that_sees_it_too_changes_nothing_and_is_not_asked_about_w
     for _ in range(6):
         assert drive(*maps) == plain(*maps)
     assert len(again.boxes) == PARAMS.confirm_hits
+
+
+def test_a_second_look_at_something_new_takes_nothing_from_what_is_confirmed():
+    again = Asked(scene(IN_THE_WAY)[1])
+    drive = Drive(look_again=again)
+    drive(*scene(IN_THE_WAY), times=PARAMS.confirm_hits)
+    again.anomaly = scene()[1]
+    result = drive(*scene(IN_THE_WAY, BESIDE), times=2 * PARAMS.coast_frames)
+    assert again.boxes[-1] == [BESIDE] and np.array_equal(again.anomaly, scene()[1])
+    (track,) = result.alerts
+    assert (result.level, track.box, track.frames_missed) == (Level.STOP, IN_THE_WAY, 0)
 
 
 def test_no_second_look_at_clean_or_weak_or_doubtful_frames():

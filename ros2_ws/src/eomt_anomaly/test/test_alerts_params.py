@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from eomt_anomaly.alerts import RANGES, MonitorParams
+from eomt_anomaly.alerts import RANGES, Monitor, MonitorParams, Reason
+from eomt_anomaly.alerts.params import WHOLE
 
 
 def params(**changes):
@@ -42,6 +43,14 @@ def test_values_that_do_not_fit_together_are_refused(changes, named):
 def test_the_smallest_region_is_the_largest_of_its_limits(limits, smallest):
     assert params(**limits).smallest_region_px(360, 640) == pytest.approx(smallest)
     assert params(**limits).smallest_region_px(640, 360) == pytest.approx(smallest)
+
+
+def test_whole_numbers_of_any_kind_are_taken():
+    """As YAML has them: 5.0 is a number of frames."""
+    taken = params(**{name: float(getattr(params(), name)) for name in WHOLE})
+    assert taken == params()
+    road, quiet = np.full((96, 1280), 3, np.uint8), np.zeros((96, 1280), np.float32)
+    assert Monitor(taken).update(road, quiet, 0.0).reasons == Reason.WARMING_UP
 
 
 def test_defaults_lie_within_their_ranges_and_ids_of_any_integer_kind_are_taken():

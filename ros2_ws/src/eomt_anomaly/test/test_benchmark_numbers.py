@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,6 @@ from eomt_anomaly.report.statistics import summarize  # noqa: E402
 from eomt_anomaly.ros import resources  # noqa: E402
 from eomt_anomaly.ros.bag_io import Bag  # noqa: E402
 from eomt_anomaly.ros.benchmark import bench, load, modes  # noqa: E402
-from eomt_anomaly.ros.processes import isolate  # noqa: E402
 
 TIMES = {"p50": 10.0, "p95": 20.0, "p99": 40.0, "p999": 50.0}
 
@@ -226,16 +224,3 @@ def test_plots_stand_nothing_and_one_point():
         plots.ratios({"none": 0.0}),
     ):
         assert "nan" not in svg and "inf" not in svg
-
-
-@pytest.mark.parametrize("distro, name", [
-    (None, "FASTDDS_DEFAULT_PROFILES_FILE"), ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE"),
-    ("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE")])
-def test_a_replay_of_its_own_domain_sets_the_profile_that_its_fast_dds_reads(monkeypatch, distro, name):
-    """The newer ones warn of the older name in every process, and Jazzy's does not know the newer."""
-    names = ["FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"]
-    environment = {key: value for key, value in os.environ.items() if key not in (*names, "ROS_DISTRO")}
-    monkeypatch.setattr("os.environ", environment | ({"ROS_DISTRO": distro} if distro else {}))
-    assert isolate(7) == 7
-    (found,) = [one for one in names if one in os.environ]
-    assert found == name and Path(os.environ[name]).name == "fastdds_shm.xml"

@@ -168,6 +168,23 @@ def test_kernels_compile_where_nothing_can_be_kept():
     assert (x == 1).all()
 
 
+def test_kernels_that_cannot_be_loaded_are_compiled_anew(monkeypatch, caplog):
+    """As where a power cut left Numba's file empty: every later start and picture failed."""
+    class Kept:
+        def __call__(self, *arguments):
+            raise EOFError("Ran out of input")
+
+        @staticmethod
+        def py_func(maps, row_indices, row_weights, column_indices, column_weights, best, last):
+            best[:] = 7
+
+    monkeypatch.setattr(upsample, "_enlarge_rows", Kept())
+    upsample.warm_up()
+    best, _ = upsample.enlarge(np.zeros((1, 2, 1, 1), np.float32), Plan((2, 3), (2, 3), (2, 3)))
+    assert best.tolist() == [[7, 7, 7], [7, 7, 7]]
+    assert "EOFError: Ran out of input" in caplog.text and "NUMBA_CACHE_DIR" in caplog.text
+
+
 def test_windows_fast_on_device_and_exact_agree():
     p, output = plan(57, 130, 56, 14, mode="windows"), logits(size=(16, 16), sharp=1.0, count=3)
     assert len(p.corners) == 3

@@ -50,7 +50,7 @@ def test_two_boxes_side_by_side_share_a_window():
 
 
 class Bright:
-    """An engine for which brightness is anomaly; it keeps the images it was given."""
+    """An engine for which brightness is anomaly; it keeps the images it was given, and has memory for one."""
 
     aspect, zoom = 1.0, ZOOM
 
@@ -58,6 +58,7 @@ class Bright:
         self.images = []
 
     def infer(self, images):
+        assert len(images) == 1
         self.images += images
         return [SimpleNamespace(anomaly=np.asarray(image)[..., 0].astype(np.float32) / 255)
                 for image in images]
@@ -83,8 +84,8 @@ def test_inside_windows_the_looks_are_averaged_and_outside_the_first_stays(kind)
 def test_where_windows_overlap_the_higher_second_value_counts():
     class Numbered(Bright):
         def infer(self, images):
-            return [SimpleNamespace(anomaly=np.full(image.shape[:2], 0.2 * i, np.float32))
-                    for i, image in enumerate(images, 1)]
+            super().infer(images)
+            return [SimpleNamespace(anomaly=np.full(images[0].shape[:2], 0.2 * len(self.images), np.float32))]
     boxes = [(40, 30, 10, 10), (70, 30, 10, 10)]
     one, two = windows(boxes, 80, 160)
     refined = look_again(Numbered(), np.zeros((80, 160, 3), np.uint8), np.zeros((80, 160), np.float32), boxes)
@@ -146,6 +147,22 @@ def test_an_engine_that_looks_from_closer_says_that_it_cannot_from_farther():
     with Engine(model, device="cpu", precision="fp32", short_side=28) as engine, \
             pytest.raises(ValueError, match="zoom is 2"):
         engine.infer_farther(np.zeros((9, 9, 3), np.uint8))
+
+
+@pytest.mark.parametrize("short_side, look", [(28, "closer"), (56, "farther")])
+def test_a_second_look_meets_no_input_that_the_warm_up_has_not_met(short_side, look):
+    """Else torch.compile begins in the midst of a drive, and its half a minute looks like a hang."""
+    inputs = set()
+    with Engine(EomtExt(EomtExtConfig.preset("tiny", image_size=56)), device="cpu", precision="fp32",
+                short_side=short_side) as engine:
+        engine._pipeline.setup.network.register_forward_pre_hook(
+            lambda network, arguments: inputs.add(arguments[0].shape))
+        engine.warmup([(90, 160)])
+        warm = set(inputs)
+        for size in (8, 40, 70):
+            engine.look_again(np.zeros((90, 160, 3), np.uint8), np.zeros((90, 160), np.float32),
+                              [(10, 10, size, size), (150 - size, 80 - size, size, 9)])
+    assert inputs == warm and (engine.zoom > 1) == (look == "closer")
 
 
 def test_the_engine_sees_the_window_as_an_image_of_its_own():

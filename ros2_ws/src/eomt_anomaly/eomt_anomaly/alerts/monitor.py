@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-import cv2
 import numpy as np
 
 from .ground_plane import CameraModel
 from .levels import Level, LevelMachine, Reason
+from .maps import at_least, check_maps, reduced
 from .params import MonitorParams
 from .regions import Region, find_regions, scaled
 from .surface import Surface, drivable_surface
@@ -93,8 +93,9 @@ class Monitor:
         camera: calibration for the positions and the corridor, or None.
         ignore_mask: bool or uint8 [H, W], True or nonzero where the vehicle itself is seen, or None.
         look_again: asked once, if there are strong regions that no confirmed track accounts for, about these;
-        the frame is then judged by the map that it returns, float32 [H, W] in [0, 1]. What it raises passes
-        through, and the frame counts as one that could not be judged.
+        the frame is then judged by the map that it returns, float32 [H, W] in [0, 1], but where a confirmed
+        track's region is, by the higher of the two maps. What it raises passes through, and the frame counts
+        as one that could not be judged.
         Raises ValueError for arrays of a wrong type or shape and for a stamp that does not advance; the frame
         then counts as one that could not be judged, so `level` is never CLEAR after it.
         """
@@ -116,10 +117,11 @@ class Monitor:
             details.append("no calibrated camera for the ground corridor: the whole picture counts as it")
         details += [problem] if problem else []
         seen = self._look(class_map, anomaly, camera, ignore)
-        if look_again and not seen.doubts and (
-                unsure := [r.box for r in self._tracker.unaccounted(seen.regions) if r.strong]):
+        new = self._tracker.unaccounted(seen.regions) if look_again and not seen.doubts else []
+        if look_again and (unsure := [region.box for region in new if region.strong]):
+            known = [region.box for region in seen.regions if region not in new]
             try:
-                anomaly = look_again(unsure)
+                anomaly = at_least(look_again(unsure), anomaly, known)
             except Exception:
                 self._machine.update(Level.UNKNOWN, Reason.INFERENCE_ERROR)
                 raise
@@ -132,7 +134,7 @@ class Monitor:
         reasons |= seen.doubts
         hypotheses = self._tracker.update(seen.regions, stamp_s, trusted=not seen.doubts,
                                           complete=seen.complete)
-        tracks = [self._track(h, stamp_s, camera) for h in hypotheses]
+        tracks = [self._track(h, stamp_s, camera, class_map.shape[0]) for h in hypotheses]
         large_px = self.params.caution_area_fraction * class_map.size
         alerts = sorted((t for t in tracks if self._raises(t, large_px)), key=_urgency)
 
@@ -163,7 +165,7 @@ class Monitor:
             return Sight([], True, Reason.INVALID_OUTPUT, why)
         p = self.params
         height, width = class_map.shape
-        class_map, anomaly, ignore = _reduced(class_map, anomaly, ignore, p.process_width)
+        class_map, anomaly, ignore = reduced(class_map, anomaly, ignore, p.process_width)
         rows, columns = class_map.shape
         sx, sy = width / columns, height / rows
         surface = drivable_surface(class_map, p.drivable_ids, round(p.rim_fraction * columns), ignore)
@@ -201,11 +203,13 @@ class Monitor:
                 f"{p.threshold:g} is too low"]
         return Reason.NONE, []
 
-    def _track(self, h: Hypothesis, stamp_s: float, camera: CameraModel | None) -> Track:
+    def _track(self, h: Hypothesis, stamp_s: float, camera: CameraModel | None, height: int) -> Track:
+        """`height`: of the picture, px."""
         region = h.region
         position = camera.ground_point(*region.contact) if camera else None
         distance = math.hypot(*position[:2]) if position else 0.0  # unknown counts as near
-        stops = h.confirmed and region.in_corridor and distance <= self.params.stop_distance_m
+        near = distance <= self.params.stop_distance_m or region.box[1] + region.box[3] >= height  # or cut
+        stops = h.confirmed and region.in_corridor and near
         if distance > self.params.max_position_m:
             position = None
         return Track(
@@ -223,25 +227,13 @@ class Monitor:
     def _checked(self, class_map: np.ndarray, anomaly: np.ndarray, stamp_s: float,
                  ignore_mask: np.ndarray | None) -> np.ndarray | None:
         """Check `update`'s arguments; return the ignore mask as bool."""
-        for name, array, dtype in (("class_map", class_map, np.uint8), ("anomaly", anomaly, np.float32)):
-            if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 2 or not array.size:
-                raise ValueError(f"{name} must be a {np.dtype(dtype)} array [H, W], got {_described(array)}")
-        if anomaly.shape != class_map.shape:
-            raise ValueError(f"anomaly is {anomaly.shape} and class_map {class_map.shape}; "
-                             f"give both the same shape")
+        ignore = check_maps(class_map, anomaly, ignore_mask)
         if not math.isfinite(stamp_s):
             raise ValueError(f"stamp_s is {stamp_s}; give finite seconds")
         if self._last_stamp_s is not None and stamp_s <= self._last_stamp_s:
             raise ValueError(f"stamp_s is {stamp_s:.6f}, not later than the last frame's "
                              f"{self._last_stamp_s:.6f}; drop the frame, or reset() when time jumped back")
-        if ignore_mask is None:
-            return None
-        if not isinstance(ignore_mask, np.ndarray) or ignore_mask.dtype not in (np.uint8, np.bool_):
-            raise ValueError(f"ignore_mask must be bool or uint8, got {_described(ignore_mask)}")
-        if ignore_mask.shape != class_map.shape:
-            raise ValueError(f"ignore_mask is {ignore_mask.shape} and the image {class_map.shape}; "
-                             f"give a mask of the image's size")
-        return ignore_mask.astype(bool)
+        return ignore
 
     def _usable(self, camera: CameraModel | None, shape: tuple[int, int]) -> tuple[CameraModel | None, str]:
         """The camera if positions can come from it, and otherwise why not."""
@@ -255,26 +247,7 @@ class Monitor:
         return camera, ""
 
 
-def _reduced(class_map: np.ndarray, anomaly: np.ndarray, ignore: np.ndarray | None,
-             process_width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Reduce the maps to at most `process_width` columns; class by centre pixel, anomaly by mean."""
-    class_map, anomaly = np.ascontiguousarray(class_map), np.ascontiguousarray(anomaly)  # no flips
-    height, width = class_map.shape
-    if width <= process_width:
-        return class_map, anomaly, ignore
-    size = (process_width, max(1, round(height * process_width / width)))  # cv2: (columns, rows)
-    class_map = cv2.resize(class_map, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    anomaly = cv2.resize(anomaly, size, interpolation=cv2.INTER_AREA)
-    if ignore is not None:
-        ignore = cv2.resize(ignore.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
-    return class_map, anomaly, ignore
-
-
 def _urgency(track: Track) -> tuple[int, float, float]:
     """Sort key: STOP first, then the nearest, then the largest."""
     distance = track.distance_m
     return -int(track.level), math.inf if math.isnan(distance) else distance, -track.area_px
-
-
-def _described(value: object) -> str:
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

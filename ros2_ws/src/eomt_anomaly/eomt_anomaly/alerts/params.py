@@ -103,6 +103,8 @@ class MonitorParams:
                 raise ValueError(f"{name} is {value!r} ({meaning}); give one in [{lowest:g}, {highest:g}]")
             if name in WHOLE and value != int(value):
                 raise ValueError(f"{name} is {value!r} ({meaning}); give a whole number")
+            if name in WHOLE:
+                object.__setattr__(self, name, int(value))
         ids = tuple(int(i) for i in self.drivable_ids)
         if not ids or not all(0 <= i <= 254 for i in ids):
             raise ValueError(f"drivable_ids is {self.drivable_ids!r}; give class ids in 0..254")

@@ -4,18 +4,61 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from ..alerts import Level, Reason
+from . import qos
+from .camera import Camera
+from .engines import off_size
 from .health import Verdict
-from .mailbox import Counts
+from .mailbox import Counts, Mailbox
+from .pipeline import Durations
+from .reaction import worst_case
 from .resources import read_process
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsGetItem
 
 MISSING = Reason.NO_INPUT | Reason.STALE_INPUT
 QUIET = Reason.INACTIVE | Reason.DISABLED | Reason.WARMING_UP   # asked for, or passing
+PERIOD_S = 1.0   # between messages
+
+
+class Diagnostics:
+    """The topic. `tell` may be called as often as one likes."""
+
+    def __init__(self, node: Any, parameters: SupportsGetItem[str, Any], cameras: Mapping[str, Camera],
+                 mailbox: Mailbox, durations: Durations):
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+        self._node, self._parameters, self._cameras = node, parameters, cameras
+        self._mailbox, self._durations = mailbox, durations
+        self._told = float("-inf")
+
+    def tell(self, state: str, problem: str, worker: Worker | None) -> None:
+        """Publish how things stand, at most once in `PERIOD_S`. problem: why there is no engine, or ""."""
+        now = time.monotonic()
+        if now - self._told < PERIOD_S:
+            return
+        self._told = now
+        name, engine = self._node.get_fully_qualified_name().lstrip("/"), worker.engine if worker else None
+        degraded = worker.degraded if worker else ""
+        statuses = [
+            engine_status(name, state, engine, problem, degraded,
+                          off_size(engine, self._parameters["threshold"]) if engine else "",
+                          self._durations.percentiles(), worst_case(self._parameters)),
+            memory_status(name, degraded, worker is not None and worker.starved,
+                          worker.gpu_memory if worker else {})]
+        statuses += [camera_status(name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
+                                   camera.health.text or camera.detail, camera.health.input_age(now))
+                     for camera in self._cameras.values()]
+        message = DiagnosticArray(status=statuses)
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
 
 
 def words(reasons: Reason) -> str:
@@ -70,13 +113,6 @@ def memory_status(node: str, degraded: str, starved: bool, gpu: Mapping[str, Any
     return _status(node, "memory", level, message, {
         "degraded": degraded or "no", "rss_mb": f"{read_process(os.getpid())[1]:.1f}",
         **{f"gpu_{name}": f"{of:.1f}" if isinstance(of, float) else of for name, of in gpu.items()}})
-
-
-def array(stamp: Any, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
-    """The message, stamped."""
-    msg = DiagnosticArray(status=statuses)
-    msg.header.stamp = stamp
-    return msg
 
 
 def _status(node: str, part: str, level: bytes, message: str, values: Mapping[str, Any]) -> DiagnosticStatus:

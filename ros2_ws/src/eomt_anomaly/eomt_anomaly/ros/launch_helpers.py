@@ -51,27 +51,23 @@ def parse_mounting(text: str) -> dict[str, object]:
     return parameters
 
 
-def bag_mounting(path: str, cameras: Mapping[str, str]) -> str:
-    """What the /tf_static of a bag says of the cameras (name → topic), for `parse_mounting`."""
+def bag_mounting(path: str, cameras: Mapping[str, str], given: str = "") -> str:
+    """Where the cameras (name → topic) sit, for `parse_mounting`: as `given`, or by the bag's /tf_static.
+
+    Raises ValueError for a camera with an absolute topic that the bag does not have.
+    """
     from .bag_io import Bag
     from .ground_truth import mounting
-
-    with Bag(path) as bag:
-        places = {name: mounting(bag, bag.topics[topic]) for name, topic in cameras.items()
-                  if topic in bag.topics}
-    return ", ".join(f"{name}={place[0]:.4f}/{math.degrees(place[1]):.3f}" for name, place in places.items()
-                     if place and place[0] > 0)
-
-
-def check_topics(path: str, cameras: Mapping[str, str]) -> None:
-    """Raises ValueError for a camera (name → topic) with an absolute topic that the bag does not have."""
-    from .bag_io import Bag
 
     with Bag(path) as bag:
         absent = [topic for topic in cameras.values() if topic.startswith("/") and topic not in bag.topics]
         if absent:
             raise ValueError(f"{path} has no topic {', '.join(absent)}: give cameras:=NAME=TOPIC with one "
                              f"of\n{bag.listing(bag.image_topics()) or '  none, as it has no pictures'}")
+        places = {} if given else {name: mounting(bag, bag.topics[topic]) for name, topic in cameras.items()
+                                   if topic in bag.topics}
+    return given or ", ".join(f"{name}={place[0]:.4f}/{math.degrees(place[1]):.3f}"
+                              for name, place in places.items() if place and place[0] > 0)
 
 
 def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:

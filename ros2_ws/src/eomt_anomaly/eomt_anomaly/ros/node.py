@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
@@ -17,10 +15,10 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from ..alerts import Reason
-from . import diagnostics, qos
 from .autostart import Autostart
 from .camera import Camera
-from .engines import make_engine, off_size, rules, threshold
+from .diagnostics import Diagnostics
+from .engines import make_engine, rules, threshold
 from .fallback import EngineSettings
 from .gate import Gate
 from .heartbeat import Heartbeat
@@ -28,7 +26,6 @@ from .mailbox import Drop, Mailbox
 from .overall import Overall
 from .parameters import Parameters
 from .pipeline import Pipeline
-from .reaction import worst_case
 from .rules import Rules
 from .services import Services
 from .watch import Watch
@@ -63,8 +60,8 @@ class Detector(LifecycleNode):
                                       self._overall.hear) for name in self.parameters.cameras}
         self._pipeline = Pipeline(self._cameras)
         self._rules = Rules(self, self.parameters, self._cameras, self._pipeline)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
-        self._diagnosed = float("-inf")
+        self._diagnostics = Diagnostics(self, self.parameters, self._cameras, self._mailbox,
+                                        self._pipeline.durations)
         self._degraded = ""      # what was last said of memory
         Services(self)
         self.add_on_set_parameters_callback(self._may_set)
@@ -259,6 +256,9 @@ class Detector(LifecycleNode):
             except Exception as error:
                 self._beat_failed(error)
 
+    def _diagnose(self) -> None:
+        self._diagnostics.tell("active" if self._gate.active else "inactive", self._problem, self._worker)
+
     def _follow_engine(self) -> None:
         """Memory ran out, or there is more again: another engine, perhaps on another device."""
         worker = self._worker
@@ -269,26 +269,6 @@ class Detector(LifecycleNode):
             self.get_logger().warning(f"memory: {worker.degraded or 'all runs as configured again'}")
         if self._rules.engine not in (None, worker.engine):
             self._rules.apply(worker.engine)
-
-    def _diagnose(self) -> None:
-        now = time.monotonic()
-        if now - self._diagnosed < 1.0:
-            return
-        self._diagnosed = now
-        name, worker, engine = self.get_fully_qualified_name().lstrip("/"), self._worker, self._engine
-        statuses = [diagnostics.engine_status(
-            name, "active" if self._gate.active else "inactive", engine, self._problem,
-            worker.degraded if worker else "",
-            off_size(engine, self.parameters["threshold"]) if engine else "",
-            self._pipeline.durations.percentiles(), worst_case(self.parameters)),
-            diagnostics.memory_status(name, worker.degraded if worker else "",
-                                      worker is not None and worker.starved,
-                                      worker.gpu_memory if worker else {})]
-        statuses += [diagnostics.camera_status(
-            name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
-            camera.health.text or camera.detail, camera.health.input_age(now))
-            for camera in self._cameras.values()]
-        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), statuses))
 
     def _beat_failed(self, error: Exception) -> None:
         self.get_logger().error(f"heartbeat failed: {type(error).__name__}: {error}",

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .transport import profile_environment
+
 END_S = 10.0  # given to a process after SIGINT, and half of it after SIGTERM
 
 
@@ -27,23 +29,8 @@ def isolate(domain_id: int | None = None) -> int:
     domain = 1 + os.getpid() % 100 if domain_id is None else domain_id
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    profile = transport_profile()
-    if profile is not None:
-        older = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")   # later ones warn of the older name
-        os.environ.setdefault(f"FAST{'RTPS' if older else 'DDS'}_DEFAULT_PROFILES_FILE", str(profile))
+    os.environ.update(profile_environment())
     return domain
-
-
-def transport_profile() -> Path | None:
-    """config/fastdds_shm.xml, installed or in the source tree; None where there is neither."""
-    places = [Path(__file__).resolve().parents[2]]
-    try:
-        from ament_index_python.packages import get_package_share_directory
-
-        places.append(Path(get_package_share_directory("eomt_anomaly")))
-    except (ImportError, LookupError):
-        pass
-    return next((p for place in places if (p := place / "config" / "fastdds_shm.xml").is_file()), None)
 
 
 def write_parameters(path: Path, parameters: Mapping[str, Any]) -> None:

@@ -142,14 +142,14 @@ class Engine:
         self._closed = False
 
     def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
-        """Run a grey image of each (height, width), so that the first real one is as fast as the rest, also
-        where a second look sees it from farther."""
+        """Run a grey image of each (height, width), and a second look at it, so that the first real one is as
+        fast as the rest."""
         for height, width in shapes:
             image = np.full((height, width, 3), 114, np.uint8)
+            nothing, box = np.zeros((height, width), np.float32), (0, 0, width, height)
             for _ in range(2 if self._device.type == "cuda" else 1):      # the second captures a graph
                 self.infer([image])
-                if self._farther:
-                    self.infer_farther(image)
+                self.look_again(image, nothing, [box])
 
     def infer(self, images: Sequence[Picture]) -> list[Prediction]:
         """One prediction for each image (uint8 [H,W,3] RGB, sizes may differ), in order.

@@ -53,9 +53,10 @@ def _from_closer(engine: Any, image: Picture, boxes: Sequence[Box], height: int,
     crops = [np.ascontiguousarray(crop) if isinstance(crop, np.ndarray) else crop.contiguous()
              for crop in crops]
     again = np.full((height, width), -1.0, np.float32)
-    for (x, y, w, h), prediction in zip(places, engine.infer(crops)):
+    for (x, y, w, h), crop in zip(places, crops):
         part = again[y:y + h, x:x + w]
-        np.maximum(part, prediction.anomaly, out=part)    # two windows over a pixel: the higher one
+        seen = engine.infer([crop])[0].anomaly    # one a pass: where the image fitted into memory, this does
+        np.maximum(part, seen, out=part)          # two windows over a pixel: the higher one
     return again
 
 

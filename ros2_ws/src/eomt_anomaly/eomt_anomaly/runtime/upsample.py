@@ -9,6 +9,7 @@ Numba, without Python's lock: strips run on threads.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from .preprocess import Plan
 
+logger = logging.getLogger(__name__)
 STRIP = 32   # rows of the image: the map rows below them fit into a core's cache
 
 
@@ -60,9 +62,21 @@ def enlarge(maps: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warm_up() -> None:
-    """Compile what `enlarge` runs, or load it where an earlier process did: it is the same for all sizes."""
+    """Compile what `enlarge` runs, or load it where an earlier process did: it is the same for all sizes.
+
+    Where it cannot be kept or loaded (a full disk, a file that a power cut left empty), it is compiled anew.
+    """
+    global _enlarge_rows
     pixel = (1, 1)
-    enlarge(np.zeros((1, 2, *pixel), np.float32), Plan(pixel, pixel, pixel))
+    black, plan = np.zeros((1, 2, *pixel), np.float32), Plan(pixel, pixel, pixel)
+    try:
+        enlarge(black, plan)
+    except Exception as error:    # pickle's, LLVM's and the file system's are of many kinds
+        logger.warning("what Numba keeps between processes cannot be used (%s: %s), so each start compiles "
+                       "it anew: make room on the disk; empty $NUMBA_CACHE_DIR, or the __pycache__ beside %s",
+                       type(error).__name__, error, __file__)
+        _enlarge_rows = njit(nogil=True)(_enlarge_rows.py_func)
+        enlarge(black, plan)
 
 
 def _compiled(function: Callable[..., None]) -> Any:
