@@ -65,6 +65,8 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     count, labels, stats, centroids = cv2.connectedComponentsWithStatsWithAlgorithm(
         candidate, 8, cv2.CV_32S, cv2.CCL_BBDT)
     areas = stats[:, cv2.CC_STAT_AREA]
+    if not (areas[1:] >= min_area_px).any():  # as in most frames; label 0 is the background
+        return
     on_rim = np.bincount(labels[surface.rimmed], minlength=count)
     on_inner = np.bincount(labels[surface.inner], minlength=count)
     strong = np.bincount(labels[anomaly >= threshold], minlength=count) >= min_area_px
@@ -72,7 +74,7 @@ def find_regions(anomaly: np.ndarray, surface: Surface, corridor: np.ndarray, *,
     in_way = np.bincount(labels[blocking], minlength=count)
     size = on_rim + in_way
     near = (areas >= min_area_px) & (size > 0)
-    near[0] = False  # label 0 is the background
+    near[0] = False
 
     # Where the picture ends below a pixel, or the vehicle hides what is below, the foot is out of sight.
     hidden_below = np.zeros(anomaly.shape, bool)
