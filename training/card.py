@@ -15,7 +15,6 @@ weights is refused.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -26,7 +25,8 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
-from eomt_anomaly.model.checkpoint import CALIBRATION, WEIGHTS, file_sha256  # noqa: E402
+from eomt_anomaly.model.checkpoint import CALIBRATION  # noqa: E402
+from eomt_training.evaluation.results import of_weights, read  # noqa: E402
 from eomt_training.report.card import anomaly, control, semantic, threshold, training  # noqa: E402
 
 INTRODUCTION = ("# ", "## Data and terms")
@@ -77,7 +77,7 @@ def write(args: argparse.Namespace) -> None:
     parts = [training([stage(path) for path in args.environment])]
     for kind, section in KINDS.items():
         parts.append(section(named(kind, getattr(args, kind), args.checkpoint)))
-    parts.append(threshold(of_these_weights(calibration, args.checkpoint) if calibration.is_file() else None))
+    parts.append(threshold(of_weights(calibration, args.checkpoint) if calibration.is_file() else None))
     made = introduction | sections("\n".join(part for part in parts if part))
     card.write_text("".join(text.rstrip() + "\n\n" for text in ordered({**kept, **made})).rstrip() + "\n")
 
@@ -101,35 +101,9 @@ def named(kind: str, pairs: list[str], checkpoint: Path) -> dict[str, dict[str, 
         title, sign, file = pair.partition("=")
         if not sign:
             raise ValueError(f"--{kind} {pair}: give TITLE=FILE")
-        found[title] = of_these_weights(Path(file), checkpoint)
+        found[title] = of_weights(Path(file), checkpoint)
         if (command := found[title].get("command", kind)) != kind:
             raise ValueError(f"{file} is what `evaluate.py {command}` measured: give it with --{command}")
-    return found
-
-
-def of_these_weights(file: Path, checkpoint: Path) -> dict[str, Any]:
-    """What was measured of a checkpoint. Raises ValueError for a file that says it is of other weights.
-
-    One from before files told the hash of their weights is warned of.
-    """
-    found: dict[str, Any] = read(file)
-    if (measured := found.get("weights_sha256")) is None:
-        print(f"card: {file} does not tell of which weights it is: it is taken for these", file=sys.stderr)
-    elif measured != (own := file_sha256(checkpoint / WEIGHTS)):
-        raise ValueError(
-            f"{file} is of weights {measured}, but those of {checkpoint} are {own}: measure these anew"
-        )
-    return found
-
-
-def read(file: Path) -> dict[str, Any]:
-    """A JSON file's object. Raises ValueError that names the file."""
-    try:
-        found = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} holds no JSON object: give what evaluate.py or fit.py wrote")
     return found
 
 

@@ -122,7 +122,8 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
         )
     classes, tpr95 = CLASSES.get(args.data, ()), None
     if args.tpr95_of:
-        measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})
+        of_anomaly = results.of_weights(args.tpr95_of, args.checkpoint)
+        measured = of_anomaly.get("scores", {}).get("eomt_ext", {})
         if (tpr95 := measured.get("threshold_tpr95")) is None:
             raise ValueError(f"{args.tpr95_of} has no threshold_tpr95 of eomt_ext: measure `anomaly` anew")
     result = evaluate_control(
