@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from eomt_training.baselines import open_predictor
-from eomt_training.baselines.erfnet_weights import from_public_erfnet, main, read_state
+from eomt_training.baselines.erfnet_weights import from_public_erfnet, main
+from eomt_training.baselines.files import read_state
 
 
 def public_state(outputs=20, module=True):

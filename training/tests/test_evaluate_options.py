@@ -99,9 +99,8 @@ def test_maps_that_the_disk_cannot_hold_are_told_after_the_first_frame(common, t
     monkeypatch.setattr(maps.shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
     options = ["--left-out", "car", "--scores", "rba", "msp", "--results", "", "--output", "out.json"]
     assert evaluate.main(["anomaly", *common, *options]) == 1
-    needed = 4 * (
-        48 * 64 * (2 * 4 + 2) + 47 * 64 * 2 * 4
-    )  # maps; labelled pixels
+    labelled = 47 * 64 + 27 * 64  # the frame's; again those of road and cars
+    needed = 4 * (48 * 64 * (2 * 4 + 2) + labelled * 2 * 4)  # maps; pixels
     told = capsys.readouterr().err
     assert f"4 frames need {needed / 1e9:.3g} GB" in told and "set TMPDIR" in told
     assert not list(tmp_path.glob("out.json"))

@@ -15,16 +15,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from eomt_anomaly.model import Label
-from eomt_anomaly.model.backbone_store import read_safetensors
 from eomt_anomaly.model.config import numbered_labels
 from eomt_anomaly.model.states import check_state
 
 from ..labels import LABELS
 from .erfnet import ErfNet, ErfNetConfig
+from .files import read_state
 
 # Names of ours -> names of theirs; their initial block is our encoder's first layer.
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
@@ -38,27 +37,6 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 # No part of the forward pass: the head of the encoder's own pre-training, and a counter of newer torch.
 _NEEDLESS = re.compile(r"encoder\.output_conv\.(weight|bias)|.*\.num_batches_tracked")
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file; nothing is unpickled but tensors and plain containers.
-
-    A .pth may hold the state dict itself or, as training scripts leave it, a mapping with ``state_dict``.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        raise ValueError(f"{path} is not a file of plain tensors: {error}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{path} holds no state dict: a mapping of names to tensors is needed")
-    return dict(state)
 
 
 def from_public_erfnet(state: Mapping[str, Tensor], labels: tuple[Label, ...] | None = None) -> ErfNet:
