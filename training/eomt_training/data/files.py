@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -45,7 +46,7 @@ class Files:
             self._opened[key] = _open(key[1])
         try:
             return self._opened[key].read(path)
-        except BadZipFile as error:
+        except (BadZipFile, zlib.error, EOFError) as error:
             raise ValueError(f"{key[1]} is damaged ({error}): download it again") from None
 
     def __getstate__(self) -> dict[str, object]:
