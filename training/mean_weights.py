@@ -29,8 +29,7 @@ from eomt_anomaly.model import EomtExt  # noqa: E402
 from eomt_anomaly.model.checkpoint import CALIBRATION, PREFIX, WEIGHTS, read_config  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
 from eomt_training.evaluation.subjects import name_of  # noqa: E402
-
-MADE_WITH = "made_with.json"
+from eomt_training.evaluation.unseen import MADE_WITH, trained_with  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,7 +71,9 @@ def write_mean(checkpoints: Sequence[Path], output: Path, backbone: str | None =
         {"checkpoint": name_of(folder), "weights_sha256": sha256}
         for folder, sha256 in zip(checkpoints, hashes)
     ]
+    outliers = set[str]().union(*map(trained_with, checkpoints))  # evaluate.py pastes none of these kinds
     made = {"command": "mean_weights.py", "commit": git_commit(), "sources": sources}
+    made["outliers"] = sorted(outliers)
     (output / MADE_WITH).write_text(json.dumps(made, indent=2) + "\n")
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 import mean_weights
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.model.backbone_store import backbone_filename, tensor_digest
+from eomt_training.evaluation.unseen import trained_with
 
 TINY = EomtExtConfig.preset("tiny")
 
@@ -55,6 +57,15 @@ def test_the_mean_is_exact_and_loads(tmp_path, capsys):
     assert sources == [{"checkpoint": str(i), "weights_sha256": h} for i, h in enumerate(hashes)]
     assert not (tmp_path / "mean/calibration.json").exists()
     assert "no calibration.json" in capsys.readouterr().out
+
+
+def test_what_the_sources_were_trained_with_is_not_forgotten(tmp_path):
+    """evaluate.py --stamps alone would else paste kinds of object that COCO had in training."""
+    a, b = saved(tmp_path / "run/checkpoint", 0), saved(tmp_path / "b", 1)
+    config = {"data": {"paste_probability": 0.5, "coco_root": "data/COCO"}, "model": {"init": None}}
+    (tmp_path / "run/config.yaml").write_text(yaml.safe_dump(config))
+    mean_weights.write_mean([a, b], tmp_path / "mean")
+    assert trained_with(tmp_path / "mean") == trained_with(a) == {"coco"}
 
 
 def test_a_frozen_backbone_stays_out_of_the_file_as_in_the_sources(tmp_path, named_backbone):
