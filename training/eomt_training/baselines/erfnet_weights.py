@@ -4,7 +4,8 @@
   python -m eomt_training.baselines.erfnet_weights WEIGHTS FOLDER --labels cityscapes
 
 makes a checkpoint folder that `open_predictor` takes. WEIGHTS is .safetensors, or a .pth that holds nothing
-but tensors. None are shipped here: the public ones are for non-commercial use only.
+but tensors. None are shipped here: the public ones are for non-commercial use only, and their void output was
+not trained.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="checkpoint folder to write")
     parser.add_argument("--labels", choices=LABELS, help="class names; default: numbered")
     parser.add_argument("--image-size", type=int, default=512, help="short side, px, it was trained at")
+    parser.add_argument("--void", action="store_true", help="its void output was trained, and is a score")
     args = parser.parse_args(argv)
     try:
         net = from_public_erfnet(read_state(args.weights), LABELS[args.labels] if args.labels else None)
-        net.config.image_size = args.image_size
+        net.config.image_size, net.config.void = args.image_size, args.void
         net.save_pretrained(args.folder)
     except (FileNotFoundError, ValueError) as error:
         print(f"erfnet_weights: {error}", file=sys.stderr)
