@@ -36,6 +36,7 @@ from eomt_anomaly.runtime import Engine  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
 from eomt_training.data.sequences import Sequence, open_sequences  # noqa: E402
 from eomt_training.evaluation import Predictor, sequence_quality  # noqa: E402
+from eomt_training.evaluation.predictor import usable_device  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
 from eomt_training.evaluation.results import read, without_nan  # noqa: E402
 from eomt_training.evaluation.sequence_drive import REFERENCE, drive  # noqa: E402
@@ -65,7 +66,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
             add("--every", type=int, default=1, help="use every n-th frame")
             add("--short-side", type=int, help="px; default: as trained")
             add("--precision", choices=tuple(DTYPES), default="fp32")
-            add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+            add("--device", type=usable_device, default="cuda" if torch.cuda.is_available() else "cpu")
         else:
             add("--output", type=Path, required=True, help="JSON file (match), folder (replay)")
         if name == "replay":

@@ -56,6 +56,12 @@ def test_new_columns_degraded_copies_and_baselines_are_shown():
     assert "| erfnet | clean | void | 33.3 |" in text and "severity 0.5" in text
 
 
+def test_the_command_says_what_was_left_out_and_pasted():
+    text = card.anomaly({"val": OLD | {"dataset": "camvid without bicyclist car", "pasted": ["stamps"]}})
+    assert "--precision fp32 --left-out bicyclist car --stamps DIR`, cpu" in text
+    assert "--precision fp32`, cpu" in card.anomaly({"val": OLD | {"dataset": "camvid", "pasted": []}})
+
+
 def test_classes_with_degraded_copies():
     m = {
         **HOW,

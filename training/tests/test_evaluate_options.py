@@ -94,6 +94,13 @@ def test_frames_without_an_anomaly_are_told_with_their_pixels(common, camvid_roo
     assert f"there are {4 * 47 * 64} normal and 0 anomalous pixels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_named(common, capsys, device):
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(["semantic", *common, "--device", device])
+    assert stop.value.code == 2 and f"'{device}' cannot be used here" in capsys.readouterr().err
+
+
 def test_maps_that_the_disk_cannot_hold_are_told_after_the_first_frame(common, tmp_path, monkeypatch, capsys):
     """Eight scores of 500 Cityscapes frames take some 66 GB; the disk would be full after hours."""
     monkeypatch.setattr(maps.shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))

@@ -33,9 +33,12 @@ def training(stages: list[dict[str, Any]]) -> str:
 
 def measured_with(command: str, m: dict[str, Any]) -> str:
     """The command behind a measurement."""
+    left_out = m.get("dataset", "").partition(" without ")[2]
+    more = f" --left-out {left_out}" if left_out else ""
+    more += "".join(f" --{source} DIR" for source in m.get("pasted", []))
     return (
         f"`evaluate.py {command} --data {m['data']} --split {m['split']} --every {m['every']} "
-        f"--short-side {m['short_side']} --precision {m['precision']}`, {m['device']}"
+        f"--short-side {m['short_side']} --precision {m['precision']}{more}`, {m['device']}"
     )
 
 
