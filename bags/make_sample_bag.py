@@ -29,7 +29,7 @@ from bag_writer import BagWriter  # noqa: E402
 from eomt_training.data.sequences import ABOUT, OBSTACLE, SPECK_PX, VOID  # noqa: E402
 from eomt_training.data.synthetic import drive, objects, tracks  # noqa: E402
 from eomt_training.data.synthetic.renderer import Item, Light, NoOpenGL, Renderer  # noqa: E402
-from eomt_training.data.synthetic.sequences import metres_away  # noqa: E402
+from eomt_training.data.synthetic.sequences import metres_away, sequence_labels  # noqa: E402
 
 SIZE, FOV_DEG, HEIGHT_M, PITCH_RAD = (640, 360), 66.0, 1.45, 0.06
 RATE_HZ, SECONDS, SPEED = 10, 10, 13.0  # 13 m/s = 47 km/h
@@ -100,10 +100,9 @@ def frame_at(track: tracks.Track, renderer: Renderer, index: int, seed: int):
     )
     items = items_at(track, t)
     rgb, labels = renderer.render(camera, LIGHT, items)
-    labels[labels == tracks.ORDINARY] = tracks.VOID
     away = {item.label - OBSTACLE: metres_away(camera, item) for item in items if item.label >= OBSTACLE}
     rgb = drive.finish(rgb, np.random.default_rng(seed), 0.35, np.random.default_rng((seed, index)))
-    return rgb, labels, camera, away
+    return rgb, sequence_labels(labels), camera, away
 
 
 def ground_truth(labels: np.ndarray) -> np.ndarray:

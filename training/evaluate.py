@@ -31,6 +31,7 @@ import torch  # noqa: E402
 
 from eomt_training.evaluation import results  # noqa: E402
 from eomt_training.evaluation.commands import COMMANDS  # noqa: E402
+from eomt_training.evaluation.predictor import usable_device  # noqa: E402
 from eomt_training.evaluation.subjects import (  # noqa: E402
     DATA,
     DTYPES,
@@ -86,7 +87,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--tpr95-of", type=Path, metavar="FILE", help="control: also at the threshold that 95 %% of the "
         "anomalous pixels reach in this --output of `anomaly`")  # fmt: skip
     add("--precision", choices=tuple(DTYPES), default="fp32")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--device", type=usable_device, default="cuda" if torch.cuda.is_available() else "cpu")
     add("--output", type=Path, help="also write the result to this JSON file")
     add("--report", type=Path, help="semantic, anomaly: write report.html into this folder")
     add("--results", type=Path, default=Path("results/results.csv"), help="append rows here; '' for nowhere")

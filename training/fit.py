@@ -21,9 +21,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 import lightning as L  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
-from jsonargparse import ActionConfigFile, Namespace  # noqa: E402
 from lightning.pytorch.callbacks import ProgressBar  # noqa: E402
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI  # noqa: E402
+from lightning.pytorch.cli import LightningArgumentParser  # noqa: E402
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger  # noqa: E402
 
 from eomt_training.baselines.dense_module import DenseModule  # noqa: E402
@@ -32,35 +31,15 @@ from eomt_training.data.datamodule import RoadDataModule  # noqa: E402
 from eomt_training.lightning_module import EomtExtModule  # noqa: E402
 from eomt_training.overlays import SampleOverlays  # noqa: E402
 from eomt_training.progress import RunProgress  # noqa: E402
+from eomt_training.recipe_files import RecipeCLI  # noqa: E402
 from eomt_training.run_record import RunRecord  # noqa: E402
 
 NETWORKS = {"eomt_ext": EomtExtModule, "erfnet": ErfNetModule, "dense": DenseModule}
 DEFAULT_RECIPE = HERE / "configs/camvid/small_476.yaml"
 
 
-class RecipeFile(ActionConfigFile):
-    """A configuration file adds its `model.options` to those before it, as the fields of every other group.
-
-    jsonargparse has one value for a dictionary: the later file's would drop the recipe's options unseen.
-    """
-
-    @staticmethod
-    def apply_config(parser: LightningArgumentParser, cfg: Namespace, dest: str, value: str) -> None:
-        before = cfg.get("model.options")
-        ActionConfigFile.apply_config(parser, cfg, dest, value)
-        if before and cfg["model.options"]:
-            cfg["model.options"] = {**before, **cfg["model.options"]}
-
-
-class Cli(LightningCLI):
+class Cli(RecipeCLI):
     """Lightning's command line, plus what makes a run reproducible and its result usable."""
-
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """As Lightning's own, with `RecipeFile`."""
-        kwargs.setdefault("dump_header", [f"lightning.pytorch=={L.__version__}"])
-        parser = self.parser_class(**kwargs)
-        parser.add_argument("-c", "--config", action=RecipeFile, help="YAML file of a recipe, or of changes")
-        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--network", choices=NETWORKS, default="eomt_ext", help="what to train")

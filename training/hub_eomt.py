@@ -22,10 +22,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
-import torch  # noqa: E402
-
 from eomt_anomaly.model import EomtExt, Label, adapters  # noqa: E402
 from eomt_anomaly.model.checkpoint import CARD  # noqa: E402
+from eomt_training.baselines.files import read_state  # noqa: E402
 from eomt_training.labels import LABELS  # noqa: E402
 
 
@@ -45,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.copy is not None and args.copy.is_file():
-            state = torch.load(args.copy, map_location="cpu", weights_only=True)
+            state = read_state(args.copy)
             model = adapters.from_tue_eomt(state, LABELS[args.labels], args.decoder_blocks)
         else:
             model = hub_model(args.source, args.copy, args.revision, LABELS[args.labels], args.same_order)

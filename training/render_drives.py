@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from eomt_training.data.synthetic import drive, objects, tracks
-from eomt_training.data.synthetic.renderer import NoOpenGL, Renderer
+from eomt_training.data.synthetic.renderer import Renderer
 
 SPAN_PROBABILITY = 0.3  # of the training frames; the others stay as their tracks are
 SPLITS = {  # tracks and kinds of obstacles; a split's place here is part of the seed of its frames
@@ -69,6 +69,15 @@ def render(
     raise RuntimeError(f"no usable view on {track.name} after {TRIES} tries: is its road mesh complete?")
 
 
+def check_empty(folder: Path, wanted: set[str]) -> None:
+    """Raises ValueError where a folder holds other frames than are to be written: they would be one set."""
+    if others := sorted({path.name for path in folder.glob("*.png")} - wanted):
+        raise ValueError(
+            f"{folder} holds {len(others)} frames of another run ({others[0]}, ...), which would be mixed "
+            "with these: remove them, or give another --output"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -86,6 +95,7 @@ def main() -> None:
     images, annot = args.output / args.split, args.output / f"{args.split}annot"
     for folder in (images, annot):
         folder.mkdir(parents=True, exist_ok=True)
+    check_empty(images, {f"{names[i % len(names)]}_{i:05d}.png" for i in range(args.frames)})
     renderer, frames = Renderer(args.size), []
     spans = SPAN_PROBABILITY if args.split == "train" else 0.0
     for t, name in enumerate(names):
@@ -115,5 +125,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (FileNotFoundError, NoOpenGL) as error:
+    except (FileNotFoundError, ValueError, RuntimeError) as error:  # and NoOpenGL
         raise SystemExit(f"render_drives: {error}") from None

@@ -5,6 +5,7 @@
 
 `train` (tracks and objects the network has seen) is for tuning; `val` and `test` have objects it has not
 seen, on the tracks g-track-2 and ruudskogen. A drive that is there already is kept: a stopped run goes on.
+One that was rendered with other options is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,8 +25,23 @@ from eomt_training.data.synthetic.renderer import NoOpenGL, Renderer
 from eomt_training.data.synthetic.sequences import Drive, random_drive
 
 
-def write(drive: Drive, renderer: Renderer, folder: Path, rate_hz: float) -> None:
-    """Render one drive; sequence.json comes last, so that a folder that has one is complete."""
+def finished(folder: Path, made_with: dict[str, Any]) -> bool:
+    """Whether a drive is there. Raises ValueError for one that was rendered with other options."""
+    if not (folder / ABOUT).is_file():
+        return False
+    then = json.loads((folder / ABOUT).read_text()).get("made_with", made_with)  # older ones do not say
+    if then != made_with:
+        raise ValueError(f"{folder} was rendered with {then}, not {made_with}: give another --output")
+    return True
+
+
+def write(
+    drive: Drive, renderer: Renderer, folder: Path, rate_hz: float, made_with: dict[str, Any] | None = None
+) -> None:
+    """Render one drive; sequence.json comes last, so that a folder that has one is complete.
+
+    made_with: the options that decide what is in it, see `finished`.
+    """
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     distances = []
@@ -51,6 +68,8 @@ def write(drive: Drive, renderer: Renderer, folder: Path, rate_hz: float) -> Non
         ],
         "distances_m": distances,
     }
+    if made_with is not None:
+        about["made_with"] = made_with
     (folder / ABOUT).write_text(json.dumps(about))
 
 
@@ -79,14 +98,16 @@ def main() -> None:
         for clean, count in ((False, args.drives), (True, args.clean)):
             for i in range(t, count, len(names)):
                 folder = args.output / args.split / f"{'clean' if clean else 'drive'}_{i:03d}_{name}"
-                if (folder / ABOUT).exists():
+                seconds = args.clean_seconds if clean else args.seconds
+                made_with = {"seed": args.seed, "seconds": seconds, "rate": args.rate, "size": [*args.size]}
+                if finished(folder, made_with):
                     continue
                 if track is None:
                     track = tracks.load(args.torcs_data, name)
                     renderer.load(track)
                 rng = np.random.default_rng((args.seed, list(SPLITS).index(args.split), clean, i))
-                seconds = args.clean_seconds if clean else args.seconds
-                write(random_drive(track, rng, args.size, kinds, seconds, clean), renderer, folder, args.rate)
+                planned = random_drive(track, rng, args.size, kinds, seconds, clean)
+                write(planned, renderer, folder, args.rate, made_with)
                 print(f"{folder.name}: {round(seconds * args.rate)} frames", flush=True)
 
 

@@ -20,33 +20,28 @@ import datetime
 import json
 import sys
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from eomt_anomaly.alerts import MonitorParams  # noqa: E402
-from eomt_anomaly.alerts.ground_plane import CameraModel  # noqa: E402
-from eomt_anomaly.alerts.monitor import LookAgain  # noqa: E402
 from eomt_anomaly.model.calibration import for_size, read_calibration  # noqa: E402
 from eomt_anomaly.model.checkpoint import WEIGHTS, file_sha256  # noqa: E402
 from eomt_anomaly.runtime import Engine  # noqa: E402
 from eomt_training.baselines import open_predictor  # noqa: E402
-from eomt_training.data.sequences import OBSTACLE, SPECK_PX, Sequence, open_sequences  # noqa: E402
+from eomt_training.data.sequences import Sequence, open_sequences  # noqa: E402
 from eomt_training.evaluation import Predictor, sequence_quality  # noqa: E402
+from eomt_training.evaluation.predictor import usable_device  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
-from eomt_training.evaluation.results import without_nan  # noqa: E402
+from eomt_training.evaluation.results import read, without_nan  # noqa: E402
+from eomt_training.evaluation.sequence_drive import REFERENCE, drive  # noqa: E402
 from eomt_training.evaluation.sequence_maps import Maps, infer, open_maps  # noqa: E402
-from eomt_training.evaluation.sequence_replay import Replay, replay  # noqa: E402
 from eomt_training.evaluation.sequence_scores import (  # noqa: E402
-    matched,
     normal_values,
     quantiles,
     rate_at,
@@ -54,7 +49,6 @@ from eomt_training.evaluation.sequence_scores import (  # noqa: E402
 from eomt_training.report.sequence_page import sequence_page  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-REFERENCE = "eomt_ext"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -72,7 +66,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
             add("--every", type=int, default=1, help="use every n-th frame")
             add("--short-side", type=int, help="px; default: as trained")
             add("--precision", choices=tuple(DTYPES), default="fp32")
-            add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+            add("--device", type=usable_device, default="cuda" if torch.cuda.is_available() else "cpu")
         else:
             add("--output", type=Path, required=True, help="JSON file (match), folder (replay)")
         if name == "replay":
@@ -126,7 +120,7 @@ def match(args: argparse.Namespace, sequences: list[Sequence]) -> None:
     knots: dict[str, list[float]] = {}
     for name in tqdm(about["scores"], unit="score"):
         knots[name] = quantiles(
-            normal_values(Maps(args.maps, s.name).read(i, name)[1], s.labels(i))
+            normal_values(Maps(args.maps, s).read(i, name)[1], s.labels(i))
             for s in sequences
             for i in range(0, len(s), about["every"])
         )
@@ -157,7 +151,7 @@ def replay_all(args: argparse.Namespace, sequences: list[Sequence]) -> None:
     for name in names:
         engine = second_look(args, about, name)
         drives = [
-            drive(s, Maps(args.maps, s.name), name, knots, params, about["every"], engine)
+            drive(s, Maps(args.maps, s), name, knots, params, about["every"], engine)
             for s in tqdm(sequences, desc=name, unit="drive")
         ]
         scores[name] = sequence_quality.measure(drives, args.seed)
@@ -207,10 +201,12 @@ def second_look(args: argparse.Namespace, about: dict[str, Any], score: str) -> 
 
 def read_scores(path: Path, about: dict[str, Any]) -> dict[str, list[float]]:
     """The quantiles of `match`. Raises ValueError where another checkpoint or size made them."""
-    kept = json.loads(path.read_text())
+    kept = read(path)
+    if "quantiles" not in kept:
+        raise ValueError(f"{path} has no quantiles: give what `match` wrote")
     for key in ("weights_sha256", "short_side", "precision"):
-        if kept[key] != about[key]:
-            raise ValueError(f"{path} was made with {key} {kept[key]!r}, the maps with {about[key]!r}")
+        if kept.get(key) != about[key]:
+            raise ValueError(f"{path} was made with {key} {kept.get(key)!r}, the maps with {about[key]!r}")
     return kept["quantiles"]
 
 
@@ -222,58 +218,11 @@ def settings(texts: list[str]) -> dict[str, Any]:
         default = MonitorParams.__dataclass_fields__.get(name)
         if default is None or not isinstance(default.default, (int, float)):
             raise ValueError(f"--set {text}: MonitorParams has no number {name!r}")
-        taken[name] = float(value) if "." in value or "e" in value else int(value)
+        try:
+            taken[name] = float(value) if "." in value or "e" in value else int(value)
+        except ValueError:
+            raise ValueError(f"--set {text}: {value!r} is no number") from None
     return taken
-
-
-def drive(
-    s: Sequence,
-    maps: Maps,
-    score: str,
-    knots: dict[str, list[float]],
-    params: MonitorParams,
-    every: int,
-    engine: Engine | None = None,
-) -> Replay:
-    """One drive through the Monitor, with its camera's calibration."""
-    camera = CameraModel(
-        width=s.about["size"][0],
-        height=s.about["size"][1],
-        K=np.array(s.about["K"]),
-        height_m=s.about["height_m"],
-        pitch_rad=s.about["pitch_rad"],
-    )
-
-    def scaled(values: np.ndarray) -> np.ndarray:
-        return values if score == REFERENCE else matched(values, knots[score], knots[REFERENCE])
-
-    def read(i: int) -> tuple[np.ndarray, np.ndarray]:
-        classes, values = maps.read(i, score)
-        return classes, scaled(values)
-
-    def look_again(i: int) -> LookAgain | None:
-        if engine is None:
-            return None
-
-        @cache  # the rules without memory ask about the same boxes
-        def look(boxes: tuple[tuple[int, int, int, int], ...]) -> np.ndarray:
-            return scaled(engine.look_again(s.image(i), maps.read(i, score)[1], boxes))
-
-        return lambda boxes: look(tuple(boxes))
-
-    def truth(i: int) -> tuple[list, list]:
-        labels, seen = s.labels(i), s.visible(i)
-        known = {o.obstacle for o in seen}
-        masks = (
-            (labels == OBSTACLE + o["id"]).astype(np.uint8)
-            for o in s.about["obstacles"]
-            if o["id"] not in known
-        )
-        return seen, [cv2.boundingRect(mask) for mask in masks if 0 < mask.sum() < SPECK_PX]
-
-    on_road = {o["id"]: o["on_road"] for o in s.about["obstacles"]}
-    rate_hz, indices = s.about["rate_hz"] / every, range(0, len(s), every)
-    return replay(params, read, truth, camera, indices, rate_hz, s.name, on_road, look_again)
 
 
 COMMANDS = {"infer": infer_all, "match": match, "replay": replay_all}

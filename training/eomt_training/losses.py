@@ -51,7 +51,8 @@ def prediction_losses(
     generators: one for each image, from which its points come; None is torch's own.
     """
     generators = generators or [None] * len(targets)
-    pairs = match(output, targets, config.num_points, config.mask, config.dice, config.classes, generators)
+    costs = config.mask, config.dice, config.classes, config.anomaly
+    pairs = match(output, targets, config.num_points, *costs, generators)
     num_masks = sum(len(query) for query, _ in pairs)
     batch, n_query, n_class = output.class_logits.shape
     device = output.class_logits.device

@@ -2,7 +2,8 @@
 """Hungarian matching of queries with target masks (DETR; costs as in Mask2Former).
 
 A known region is matched by mask cost and -P(class). What has no class is matched by mask cost and, an
-outlier, -P(anomaly), or, what is ordinary, -P(normal).
+outlier, -P(anomaly), or, what is ordinary, -P(normal); where no loss trains the anomaly head, by mask cost
+alone.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ def match(
     mask_cost: float = 5.0,
     dice_cost: float = 5.0,
     class_cost: float = 2.0,
+    anomaly_cost: float = 2.0,
     generators: Sequence[torch.Generator | None] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """For each image, indices of matched queries and of their targets, each [min(Q,T)] long.
 
+    anomaly_cost: weight of -P(anomaly) and -P(normal); 0 where the anomaly head is not trained.
     generators: one for each image, from which its points come; None is torch's own.
     """
+    costs = mask_cost, dice_cost, class_cost, anomaly_cost
     return [
-        _match_one(masks, classes, anomaly, target, num_points, mask_cost, dice_cost, class_cost, generator)
+        _match_one(masks, classes, anomaly, target, num_points, costs, generator)
         for masks, classes, anomaly, target, generator in zip(
             output.mask_logits,
             output.class_logits.float().softmax(-1),
@@ -52,9 +56,7 @@ def _match_one(
     p_anomaly: Tensor,
     target: Targets,
     num_points: int,
-    mask_cost: float,
-    dice_cost: float,
-    class_cost: float,
+    costs: tuple[float, float, float, float],
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     device = mask_logits.device
@@ -73,11 +75,12 @@ def _match_one(
     bce = (F.softplus(logits).sum(1, keepdim=True) - inside) / len(labels)  # [Q,T]
     dice = 1 - (2 * overlap + 1) / (soft.sum(1, keepdim=True) + truth.sum(1) + 1)
 
+    mask_cost, dice_cost, class_cost, anomaly_cost = costs
     outlier, ordinary = target.ids == OUTLIER, target.ids == ORDINARY  # [T]
-    probability = p_class[:, target.ids.masked_fill(outlier | ordinary, 0)]  # [Q,T]
-    probability = torch.where(outlier, p_anomaly[:, ANOMALY : ANOMALY + 1], probability)
-    probability = torch.where(ordinary, p_anomaly[:, NORMAL : NORMAL + 1], probability)
-    cost = mask_cost * bce + dice_cost * dice - class_cost * probability
+    wanted = class_cost * p_class[:, target.ids.masked_fill(outlier | ordinary, 0)]  # [Q,T]
+    wanted = torch.where(outlier, anomaly_cost * p_anomaly[:, ANOMALY : ANOMALY + 1], wanted)
+    wanted = torch.where(ordinary, anomaly_cost * p_anomaly[:, NORMAL : NORMAL + 1], wanted)
+    cost = mask_cost * bce + dice_cost * dice - wanted
     if not torch.isfinite(cost).all():
         raise FloatingPointError("matching cost is not finite: the network diverged; lower the learning rate")
     query, index = linear_sum_assignment(cost.cpu().numpy())

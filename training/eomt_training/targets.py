@@ -21,10 +21,6 @@ class Targets:
     labels: Tensor  # [H,W] long
     ids: Tensor  # [T] long, class id, ORDINARY or OUTLIER
 
-    def masks_at(self, points: Tensor) -> Tensor:
-        """Membership at points [..., P, 2] in [0,1] (x, y); leading dims broadcast -> [T,P] float."""
-        return (self.labels_at(points) == self.ids[:, None]).float()
-
     def labels_at(self, points: Tensor) -> Tensor:
         """Labels at points [..., P, 2] in [0,1] (x, y), nearest pixel -> [..., P]."""
         height, width = self.labels.shape

@@ -82,6 +82,15 @@ def test_erfnet_recipe_trains_with_counted_class_weights(fit):
     assert json.loads((folder / "environment.json").read_text())["steps"] == 2
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_void_output_that_was_not_trained_is_no_score(weight, tmp_path):
+    """Its weights are as they began: figures of it would be noise beside those of others."""
+    module = ErfNetModule(void_weight=weight)
+    module.net.save_pretrained(tmp_path)
+    for names in (module.val_scores, open_predictor(tmp_path).score_names):
+        assert ("void" in names) == (weight > 0)
+
+
 def test_a_resumed_erfnet_keeps_its_class_weights(fit):
     """Counted anew they would be those of later batches, and the loss another one."""
     options = {"data.image_size": 48, "data.crop": "[48, 64]", "model.options.image_size": 48,

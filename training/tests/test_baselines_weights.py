@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from eomt_training.baselines import open_predictor
-from eomt_training.baselines.erfnet_weights import from_public_erfnet, main, read_state
+from eomt_training.baselines.erfnet_weights import from_public_erfnet, main
+from eomt_training.baselines.files import read_state
 
 
 def public_state(outputs=20, module=True):
@@ -147,7 +148,9 @@ def test_a_file_becomes_a_checkpoint_folder(wrapped, tmp_path, capsys):
     torch.save({"state_dict": state, "epoch": 3} if wrapped else state, path)
     assert main([str(path), str(tmp_path / "out"), "--labels", "camvid"]) == 0
     net = open_predictor(tmp_path / "out")
-    assert net.config.labels[3].name == "road"
+    assert net.config.labels[3].name == "road" and "void" not in net.score_names
+    assert main([str(path), str(tmp_path / "void"), "--labels", "camvid", "--void"]) == 0
+    assert "void" in open_predictor(tmp_path / "void").score_names
     with torch.no_grad():
         assert torch.allclose(net(pixels), reference(state, pixels), rtol=1e-3, atol=1e-4)
     save_file(state, tmp_path / "best.safetensors")

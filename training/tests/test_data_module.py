@@ -17,6 +17,8 @@ from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.datasets import DATASETS, open_dataset
 from eomt_training.data.folders import Sample
 from eomt_training.data.transforms import Augmentation, augment
+from eomt_training.evaluation.frames import pasted
+from eomt_training.evaluation.unseen import unseen_objects
 from eomt_training.labels import LABELS
 from eomt_training.targets import IGNORE, OUTLIER
 
@@ -44,6 +46,18 @@ def test_a_data_set_by_name_from_folder_to_batch(cityscapes_root, stamps_root):
     assert set(first["labels"].unique().tolist()) <= {0, 10, 13, OUTLIER, IGNORE}
     assert (first["labels"] == OUTLIER).any() and len(module.val_sets) == 2
     assert module.val_sets[0][0]["pixels"].shape == (3, 56, 112)
+
+
+def test_validation_pastes_what_the_evaluation_does(cityscapes_root, named_stamps, coco_root):
+    """Cut-outs and COCO's objects in turns: else the one source would never be validated on."""
+    roots = {"root": cityscapes_root, "stamps_root": str(named_stamps), "coco_root": str(coco_root)}
+    module = RoadDataModule(dataset="cityscapes", image_size=56, seed=3, **roots)
+    module.setup("validate")
+    sources = unseen_objects([], named_stamps, coco_root, [label.name for label in LABELS["cityscapes"]])
+    assert len(sources) == 2
+    expected = pasted(module.val_sets[0].frames, sources, 3, module.ground_ids)
+    for i in range(2):
+        assert (module.val_sets[1].raw(i).image == expected[i].image).all()
 
 
 def test_some_batches_are_small_and_whole(cityscapes_root):

@@ -69,6 +69,23 @@ def test_cityscapes_in_folders_and_in_its_archives(tmp_path):
     assert (clone[1].image == zipped[1].image).all(), "an opened archive travels to a worker process"
 
 
+def test_a_damaged_archive_is_named(tmp_path):
+    write_cityscapes(tmp_path / "folders")
+    for part in ("leftImg8bit", "gtFine"):
+        shutil.make_archive(
+            str(tmp_path / f"{part}_trainvaltest"), "zip", tmp_path / "folders", base_dir=part
+        )
+    archive = tmp_path / "leftImg8bit_trainvaltest.zip"
+    whole = archive.read_bytes()
+    at = whole.index(b"_leftImg8bit.png") + 200
+    archive.write_bytes(whole[:at] + bytes(50) + whole[at + 50 :])
+    with pytest.raises(ValueError, match=r"leftImg8bit_trainvaltest.zip is damaged"):
+        [cityscapes(tmp_path, "val")[i] for i in range(2)]
+    archive.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="leftImg8bit_trainvaltest.zip is no whole zip archive: download"):
+        cityscapes(tmp_path, "val")
+
+
 def test_cityscapes_names_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="leftImg8bit/train is missing.*gtFine_trainvaltest.zip"):
         cityscapes(tmp_path, "train")

@@ -158,6 +158,25 @@ def test_calibrate_leaves_what_the_node_reads_and_where_it_came_from(evaluate, c
     (checkpoint / "calibration.json").unlink()
 
 
+def test_a_calibration_without_a_class_says_so(evaluate, checkpoint):
+    evaluate("calibrate", "--fpr", 0.3, "--left-out", "car")
+    values = json.loads((checkpoint / "calibration.json").read_text())
+    assert values["dataset"] == "camvid without car val" and "--left-out car" in values["made_with"]
+    (checkpoint / "calibration.json").unlink()
+
+
+def test_what_cannot_be_calibrated_is_told_before_the_frames_are_seen(
+    checkpoint, camvid_root, capsys, monkeypatch
+):
+    monkeypatch.setattr("eomt_training.evaluation.commands.normal_scores", None)
+    base = ["calibrate", "--checkpoint", str(checkpoint), "--root", str(camvid_root)]
+    assert script.main([*base, "--fpr", "2"]) == 1 and "share in (0, 1)" in capsys.readouterr().err
+    (checkpoint / "calibration.json").write_text("{")
+    assert script.main([*base, "--fpr", "0.1"]) == 1
+    assert "calibration.json is not JSON" in capsys.readouterr().err
+    (checkpoint / "calibration.json").unlink()
+
+
 def test_each_size_has_a_calibration_of_its_own_and_the_first_stays_the_first(evaluate, checkpoint):
     own = evaluate("calibrate", "--fpr", 0.3)
     small = evaluate("calibrate", "--fpr", 0.3, "--short-side", 28)
@@ -207,8 +226,8 @@ def test_no_calibration_hides_what_a_single_query_finds(fires_at):
         metrics.update(np.full((8, 8), fires_at if fire else 0.1, np.float32), np.zeros((8, 8), np.uint8))
     values = calibration(metrics, 0.21)
     assert values["threshold"] == pytest.approx(1 - np.exp(-0.9)) and not values["within_target"]
-    assert values["calibration_rate"] == 0.25 and values["guaranteed_rate"] == pytest.approx(2 / 5)
-    assert "a single query finds" in values["guarantee"] and "too few" not in values["guarantee"]
+    assert values["calibration_rate"] == 0.25 and values["guaranteed_rate"] is None
+    assert values["guarantee"].startswith("none: 0.21 would") and "too few" not in values["guarantee"]
 
 
 def test_control_runs_with_a_threshold_of_its_own(evaluate):

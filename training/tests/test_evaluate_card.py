@@ -1,24 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The model card: every figure from a file, of today's evaluation and of older ones."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import card as command
 import pytest
 import yaml
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.model.fetch_backbone import NOTICE
 from eomt_anomaly.runtime.checkpoints import default_checkpoint
+from eomt_training.report import card
 
 TRAINING = Path(__file__).resolve().parents[1]
 CAMVID_CARD = TRAINING / "configs/camvid/card.md"
-spec = importlib.util.spec_from_file_location("card_script", TRAINING / "card.py")
-card = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(card)
-
 HOW = {"data": "camvid", "split": "val", "every": 1, "short_side": 476, "precision": "fp32", "device": "cpu"}
 OLD_ROW = {
     "auprc": 90.04,
@@ -57,6 +54,12 @@ def test_new_columns_degraded_copies_and_baselines_are_shown():
     assert "AuPRC on road %" in text and "| – | 41.0 |" in text, "a value that is not there is a dash"
     assert "| x | dark | eomt_ext | 61.5 | 1.5 | 41.0 | 12.5 | – |" in text
     assert "| erfnet | clean | void | 33.3 |" in text and "severity 0.5" in text
+
+
+def test_the_command_says_what_was_left_out_and_pasted():
+    text = card.anomaly({"val": OLD | {"dataset": "camvid without bicyclist car", "pasted": ["stamps"]}})
+    assert "--precision fp32 --left-out bicyclist car --stamps DIR`, cpu" in text
+    assert "--precision fp32`, cpu" in card.anomaly({"val": OLD | {"dataset": "camvid", "pasted": []}})
 
 
 def test_classes_with_degraded_copies():
@@ -114,7 +117,7 @@ def test_the_card_is_written(tmp_path, monkeypatch, measurement):
     ]
     arguments += ["--anomaly", f"unseen objects={tmp_path / 'a.json'}"]
     monkeypatch.setattr(sys, "argv", ["card.py", *map(str, arguments)])
-    assert card.main() == 0
+    assert command.main() == 0
     assert "## Anomalies: unseen objects" in (tmp_path / "README.md").read_text()
 
 
@@ -128,7 +131,7 @@ def test_what_is_measured_anew_replaces_its_section_and_leaves_the_others(tmp_pa
             path.write_text(json.dumps(content))
             given += [f"--{option}", f"{title}={path}" if title else str(path)]
         monkeypatch.setattr(sys, "argv", given)
-        assert card.main() == 0
+        assert command.main() == 0
         return (tmp_path / "README.md").read_text()
 
     (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION))
@@ -146,25 +149,67 @@ def test_what_is_measured_anew_replaces_its_section_and_leaves_the_others(tmp_pa
 
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["card.py", *map(str, arguments)])
-    return card.main()
+    return command.main()
 
 
 def test_the_default_checkpoints_card_is_made_from_these_words(tmp_path, monkeypatch):
     """What no measurement is behind, and the threshold: word for word, from nothing."""
-    published = card.sections((default_checkpoint() / "README.md").read_text())
-    (tmp_path / "calibration.json").write_text((default_checkpoint() / "calibration.json").read_text())
+    published = command.sections((default_checkpoint() / "README.md").read_text())
+    for name in ("calibration.json", "model.safetensors"):
+        (tmp_path / name).symlink_to(default_checkpoint() / name)
     assert run(monkeypatch, "--checkpoint", tmp_path, "--introduction", CAMVID_CARD) == 0
-    made = card.sections((tmp_path / "README.md").read_text())
+    made = command.sections((tmp_path / "README.md").read_text())
     assert len(made) == 3 and made.items() <= published.items()
     assert " ".join(NOTICE.split()) in made["## Data and terms"]
     recipe = yaml.safe_load((TRAINING / "configs/camvid/small_476.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(recipe))
     (tmp_path / "environment.json").write_text(json.dumps(STAGE))
-    last = card.training([card.stage(tmp_path / "environment.json")]).splitlines()[-1]
+    last = card.training([command.stage(tmp_path / "environment.json")]).splitlines()[-1]
     assert last == published["## Training"].rstrip().splitlines()[-1]
     val = HOW | {"iou": {}, "miou": 1.0, "macc": 1.0, "aacc": 1.0, "checkpoint": "x", "frames": 9}
     note = card.semantic({"val": val}).partition("\n\n")[2].partition("\n\n")[2]
     assert note and published["## Classes (IoU, %)"].rstrip().endswith(note.rstrip())
+
+
+@pytest.mark.parametrize("kind", ["semantic", "anomaly", "control"])
+def test_a_measurement_of_other_weights_is_refused(tmp_path, monkeypatch, capsys, kind):
+    EomtExt(EomtExtConfig.preset("tiny")).save_pretrained(tmp_path)
+    own = json.loads((tmp_path / "config.json").read_text())["weights_sha256"]
+    semantic = HOW | {"iou": {}, "miou": 1.0, "macc": 1.0, "aacc": 1.0, "checkpoint": "x", "frames": 9}
+    pastes = {"pastes": 9, "pasted": 0.0, "around": 0.5, "before": 0.0}
+    measured = {"semantic": semantic, "anomaly": OLD, "control": pastes}[kind]
+    file = tmp_path / "a.json"
+    given = ["--checkpoint", tmp_path, "--introduction", CAMVID_CARD, f"--{kind}", f"val={file}"]
+    before = (tmp_path / "README.md").read_text()
+
+    file.write_text(json.dumps(measured | {"weights_sha256": "of others"}))
+    assert run(monkeypatch, *given) == 1 and (tmp_path / "README.md").read_text() == before
+    error = capsys.readouterr().err
+    assert f"{file} is of weights of others" in error and own in error
+    file.write_text(json.dumps(measured | {"weights_sha256": own}))
+    assert run(monkeypatch, *given) == 0 and not capsys.readouterr().err
+    file.write_text(json.dumps(measured))
+    assert run(monkeypatch, *given) == 0
+    assert f"{file} does not tell of which weights" in capsys.readouterr().err
+    (tmp_path / "calibration.json").write_text(json.dumps(CALIBRATION | {"weights_sha256": "of others"}))
+    assert run(monkeypatch, *given) == 1 and "calibration.json is of weights of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option, content, said",
+    [
+        ("--semantic={}", "{}", "give TITLE=FILE"),
+        ("--semantic=val={}", '{"command": "anomaly"}', "give it with --anomaly"),
+        ("--semantic=val={}", "{", "a.json is not JSON"),
+        ("--semantic=val={}", "[]", "a.json holds no JSON object"),
+        ("--semantic=val={}.gone", "{}", "a.json.gone"),
+        ("--environment={}.gone", "{}", "a.json.gone"),
+    ],
+)
+def test_what_is_no_measurement_is_named(tmp_path, monkeypatch, capsys, option, content, said):
+    (tmp_path / "a.json").write_text(content)
+    given = ["--checkpoint", tmp_path, "--introduction", CAMVID_CARD, option.format(tmp_path / "a.json")]
+    assert run(monkeypatch, *given) == 1 and said in capsys.readouterr().err
 
 
 def test_another_checkpoint_gets_no_words_of_camvid(tmp_path, monkeypatch, capsys):
@@ -200,6 +245,6 @@ def test_which_weights_were_kept_is_what_the_runs_say(tmp_path, callbacks, words
     listed = [{"class_path": name} for name in callbacks]
     for given in [listed or None, *listed]:
         (tmp_path / "config.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": given}}))
-        known = card.stage(tmp_path / "environment.json")
+        known = command.stage(tmp_path / "environment.json")
         assert card.training([known]).rstrip().endswith(words)
     assert card.training([known, STAGE]).endswith("\n\nOne run each.\n"), "one says nothing"

@@ -7,10 +7,11 @@ import evaluate
 import numpy as np
 import pytest
 
-from eomt_training.data.folders import camvid
+from eomt_training.data.folders import Sample, camvid
 from eomt_training.evaluation import evaluate_control
 from eomt_training.metrics.anomaly import PixelMetrics
 from eomt_training.metrics.curves import medians
+from eomt_training.targets import OUTLIER
 
 
 class Judge:
@@ -50,6 +51,35 @@ def test_a_score_that_does_not_see_pastes_cannot_tell_them(frames):
     assert "pasted_tpr95" not in result
 
 
+class WithOutliers:
+    """The frames, each with an obstacle of its own in the middle of its road."""
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, index):
+        sample = self.frames[index]
+        labels = sample.labels.copy()
+        labels[24:46, 26:60] = OUTLIER
+        return Sample(sample.image, labels, sample.name)
+
+
+def test_obstacles_of_the_frames_own_are_not_taken_for_their_ordinary_rest(frames):
+    """A perfect detector: 1 on true obstacles (also where a segment covers them now), 0 elsewhere."""
+    own = WithOutliers(frames)
+
+    def perfect(sample, names):
+        return sample.labels, {"eomt_ext": (sample.labels == OUTLIER).astype(np.float32)}
+
+    result = evaluate_control(perfect, own, 0.5, seed=0, tpr95=0.5)
+    assert result["pastes"] > 0 and result["around"] == result["before"] == result["pasted"] == 0
+    assert result["auroc_around"] == result["auroc_before"] == 0.5
+    assert result["around_tpr95"] == result["before_tpr95"] == 0
+
+
 @pytest.mark.parametrize("max_pixels", [7, 10_000])
 def test_medians_are_exact_however_little_fits_in_memory(max_pixels):
     rng = np.random.default_rng(0)
@@ -70,7 +100,12 @@ def test_the_threshold_of_objects_is_read_from_a_measurement(tmp_path, camvid_ro
                  "--tpr95-of", str(measured)]  # fmt: skip
     measured.write_text(json.dumps({"scores": {"eomt_ext": {"auprc": 50.0}}}))
     assert evaluate.main(arguments) == 1 and "has no threshold_tpr95" in capsys.readouterr().err
-    measured.write_text(json.dumps({"scores": {"eomt_ext": {"threshold_tpr95": 0.3}}}))
+    threshold = {"scores": {"eomt_ext": {"threshold_tpr95": 0.3}}}
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    measured.write_text(json.dumps(threshold | {"weights_sha256": "of others"}))
+    assert evaluate.main([*arguments, "--checkpoint", str(tmp_path)]) == 1
+    assert "anomaly.json is of weights of others" in capsys.readouterr().err
+    measured.write_text(json.dumps(threshold))
     assert evaluate.main(arguments) == 0
     told = capsys.readouterr().out
     assert (

@@ -94,14 +94,20 @@ def test_frames_without_an_anomaly_are_told_with_their_pixels(common, camvid_roo
     assert f"there are {4 * 47 * 64} normal and 0 anomalous pixels" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_named(common, capsys, device):
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(["semantic", *common, "--device", device])
+    assert stop.value.code == 2 and f"'{device}' cannot be used here" in capsys.readouterr().err
+
+
 def test_maps_that_the_disk_cannot_hold_are_told_after_the_first_frame(common, tmp_path, monkeypatch, capsys):
     """Eight scores of 500 Cityscapes frames take some 66 GB; the disk would be full after hours."""
     monkeypatch.setattr(maps.shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
     options = ["--left-out", "car", "--scores", "rba", "msp", "--results", "", "--output", "out.json"]
     assert evaluate.main(["anomaly", *common, *options]) == 1
-    needed = 4 * (
-        48 * 64 * (2 * 4 + 2) + 47 * 64 * 2 * 4
-    )  # maps; labelled pixels
+    labelled = 47 * 64 + 27 * 64  # the frame's; again those of road and cars
+    needed = 4 * (48 * 64 * (2 * 4 + 2) + labelled * 2 * 4)  # maps; pixels
     told = capsys.readouterr().err
     assert f"4 frames need {needed / 1e9:.3g} GB" in told and "set TMPDIR" in told
     assert not list(tmp_path.glob("out.json"))

@@ -100,7 +100,9 @@ def test_classes_of_other_names_are_refused_unless_vouched_for(tmp_path, capsys)
 
 def test_what_cannot_be_had_is_one_sentence(tmp_path, capsys):
     torch.save({"q.weight": torch.zeros(2, 2)}, tmp_path / "weights.bin")
-    for copy in (tmp_path / "none", tmp_path, tmp_path / "weights.bin"):
+    (tmp_path / "page.bin").write_text("<html>")
+    torch.save([1, 2], tmp_path / "list.bin")
+    for copy in (tmp_path / "none", tmp_path, *sorted(tmp_path.glob("*.bin"))):
         assert adopt(copy, tmp_path / "out") == 1
         assert "hub_eomt: owner/eomt: " in capsys.readouterr().err
 

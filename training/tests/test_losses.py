@@ -118,6 +118,21 @@ def test_ordinary_scenery_takes_the_query_that_says_normal_and_any_class_serves(
     assert dense_loss(dense, labels) == pytest.approx(math.log(4)), "it has no class to teach"
 
 
+@pytest.mark.parametrize("weight, taken", [(2.0, 3), (0.0, 2)])
+def test_an_untrained_anomaly_head_does_not_choose_the_query_of_ordinary_scenery(weight, taken):
+    """Plain EoMT: query 2 has the better mask, query 3 says normal, which is noise where no loss is on it."""
+    labels = LABELS.masked_fill(LABELS == OUTLIER, ORDINARY)
+    output = prediction({0: 0, 1: 1, 2: OUTLIER, 3: OUTLIER}, {0: 0, 1: 1}, anomaly_query=2)
+    output.anomaly_logits[0, 3] = torch.tensor([6.0, 0.0, 0.0])
+    with torch.no_grad():
+        output.mask_logits[0, 3] *= 0.5
+    prediction_losses(output, targets_of(labels), LossConfig(num_points=2000, anomaly=weight))[
+        "mask"
+    ].backward()
+    learns = output.mask_logits.grad[0, 2:4].abs().sum((1, 2)) > 0
+    assert learns.tolist() == [query == taken for query in (2, 3)]
+
+
 def test_unlabelled_pixels_do_not_count():
     empty = torch.full((1, 32, 32), IGNORE)
     losses = prediction_losses(prediction({0: 0}, {0: 0}), targets_of(empty), LossConfig(num_points=500))

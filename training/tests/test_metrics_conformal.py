@@ -35,6 +35,17 @@ def test_the_expected_rate_on_new_frames_is_as_guaranteed(frames, rate):
     assert np.mean(seen) > 0.3 * rate, "and it isn't kept by never firing"
 
 
+def test_what_a_capped_threshold_lets_fire_is_no_guarantee():
+    """A level read off the calibration frames, (n R + 1) / (n + 1), is often exceeded by new ones."""
+    rng = np.random.default_rng(0)
+    new, exceeded = (drawn(rng, 4000) >= 1).mean(), []
+    for _ in range(200):
+        chosen = control_risk(spool_of(drawn(rng, 200)), 0.02, highest=1.0)
+        assert chosen.capped and chosen.guaranteed_rate is None and not chosen.within_target
+        exceeded.append(new > (200 * chosen.mean_rate + 1) / 201)
+    assert np.mean(exceeded) > 0.2
+
+
 def test_the_lowest_threshold_by_hand():
     frames = [np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.1, 0.1, 0.1, 0.4]), np.array([0.1, 0.2, 0.2, 0.2])]
     chosen = control_risk(spool_of(frames), 0.5)  # R <= (4 * 0.5 - 1) / 3 = 1/3

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from eomt_anomaly.alerts import Level
 from eomt_training.data.sequences import Visible, open_sequences, visible
 from eomt_training.evaluation import sequence_quality as quality
+from eomt_training.evaluation.sequence_maps import infer
 from eomt_training.evaluation.sequence_replay import Moment, Replay, matches
 from eomt_training.evaluation.sequence_scores import SHARES, matched, quantiles, rate_at
 
@@ -260,12 +261,28 @@ def test_the_second_look_is_asked_about_the_same_picture_and_decides(drives, tmp
     [
         (["--set", "confirm=2"], "no number 'confirm'"),
         (["--set", "confirm_hits=9"], "confirm_hits is 9"),
+        (["--set", "confirm_hits="], "--set confirm_hits=: '' is no number"),
+        (["--scores-file", __file__], "test_sequence_quality.py is not JSON"),
         (["--scores", "rba"], "no quantiles of rba"),
     ],
 )
 def test_what_is_wrong_is_named(drives, tmp_path, capsys, options, words):
     assert script.main(["replay", *drives, *options, "--output", str(tmp_path / "out")]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_maps_of_a_drive_that_was_rendered_anew_are_refused(drives, tmp_path, capsys):
+    """Of the same name and length: the old maps would be judged against the new truth."""
+    home, (sequence, *_) = tmp_path / "maps", open_sequences(tmp_path / "val")
+    replay = ["replay", *drives, "--output", str(tmp_path / "out")]
+    assert infer(None, sequence, home, ()) == 0 and script.main(replay) == 0
+    path = sequence.folder / "sequence.json"
+    path.write_text(json.dumps(sequence.about | {"pitch_rad": sequence.about["pitch_rad"] + 0.01}))
+    for command in (replay, ["match", *drives, "--output", str(tmp_path / "scores.json")]):
+        assert script.main(command) == 1
+        assert f"{home / sequence.name} holds maps of another drive" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="holds maps of another drive"):
+        infer(None, open_sequences(tmp_path / "val")[0], home, ())
 
 
 def test_missing_maps_and_sequences_are_named(drives, tmp_path, capsys):

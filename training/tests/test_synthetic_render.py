@@ -128,6 +128,10 @@ def test_the_command_writes_camvids_layout(renderer, tmp_path, monkeypatch, spli
         ],
     )
     render_drives.main()
+    render_drives.main()  # again: the same frames
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--frames", "3"])
+    with pytest.raises(ValueError, match="frames of another run"):
+        render_drives.main()
     frames = sorted(p.name for p in (tmp_path / "out" / split).iterdir())
     assert len(frames) == 4 and frames == sorted(
         p.name for p in (tmp_path / "out" / f"{split}annot").iterdir()
@@ -141,6 +145,16 @@ def test_the_command_writes_camvids_layout(renderer, tmp_path, monkeypatch, spli
         assert set(np.unique(labels)) <= {*range(11), tracks.ORDINARY, tracks.OUTLIER, tracks.VOID}
         assert bool(about["outliers"]) == bool((labels == tracks.OUTLIER).any())
         assert set(about["outliers"]) <= set(objects.EVAL_KINDS)
+
+
+def test_frames_of_another_run_are_not_mixed_with_these(tmp_path):
+    pytest.importorskip("moderngl", reason="moderngl is not installed")
+    import render_drives
+
+    (tmp_path / "b_00001.png").touch()
+    render_drives.check_empty(tmp_path, {"a_00000.png", "b_00001.png"})
+    with pytest.raises(ValueError, match=r"holds 1 frames of another run \(b_00001.png, ...\)"):
+        render_drives.check_empty(tmp_path, {"a_00000.png"})
 
 
 @pytest.mark.parametrize("text", ["640", "640x", "axb", "16x16"])

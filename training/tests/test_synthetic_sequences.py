@@ -85,7 +85,12 @@ def test_a_written_drive_can_be_read(renderer, track, tmp_path, monkeypatch):
     import render_sequences
 
     drive = planned(track, seconds=1.0)
-    render_sequences.write(drive, renderer, tmp_path / "one", rate_hz=3)
+    made_with = {"seed": 0, "seconds": 1.0, "rate": 3.0, "size": [*SIZE]}
+    assert not render_sequences.finished(tmp_path / "one", made_with)
+    render_sequences.write(drive, renderer, tmp_path / "one", 3, made_with)
+    assert render_sequences.finished(tmp_path / "one", made_with)
+    with pytest.raises(ValueError, match="rendered with {'seed': 0.*not {'seed': 1.*give another --output"):
+        render_sequences.finished(tmp_path / "one", made_with | {"seed": 1})
     sequence = Sequence(tmp_path / "one")
     assert len(sequence) == 3 and not sequence.clean
     rgb, labels, away = drive.shot(renderer, 2 / 3)

@@ -126,3 +126,12 @@ def test_mistakes_are_named(tmp_path, capsys):
         with pytest.raises(SystemExit):
             throughput.Recipe(given)
         assert said in capsys.readouterr().err
+
+
+def test_a_second_file_adds_to_the_models_options_as_in_fit(tmp_path):
+    """Else another network than fit.py trains would be timed."""
+    files = [tmp_path / "recipe.yaml", tmp_path / "changes.yaml"]
+    files[0].write_text("model: {size: tiny, backbone: null, options: {anomaly_hidden: 8}}")
+    files[1].write_text("model: {options: {num_queries: 30}}")
+    net = throughput.Recipe([f"--config={file}" for file in files]).model.net
+    assert (net.config.anomaly_hidden, net.config.num_queries) == (8, 30)

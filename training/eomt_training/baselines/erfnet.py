@@ -33,6 +33,7 @@ class ErfNetConfig:
     patch_size: int = 8  # image sides must be multiples of this
     pixel_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     pixel_std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    void: bool = True  # whether the void output was trained; else its probability is no score
 
     def __post_init__(self) -> None:
         self.labels = tuple(
@@ -110,11 +111,11 @@ class ErfNet(nn.Module):
     torch.Size([1, 20, 64, 128])
     """
 
-    score_names: tuple[str, ...] = ("msp", "max_logit", "max_entropy", "void")
-
     def __init__(self, config: ErfNetConfig):
         super().__init__()
         self.config = config
+        scores = ("msp", "max_logit", "max_entropy")
+        self.score_names: tuple[str, ...] = (*scores, "void") if config.void else scores
         self.encoder = nn.Sequential(  # size of the output, relative to the image
             Downsample(3, 16),  # 1/2
             Downsample(16, 64),  # 1/4
@@ -169,5 +170,3 @@ class ErfNet(nn.Module):
         check_state(net.state_dict(), state, f"weights of {folder}")
         net.load_state_dict(state)
         return net.eval()
-
-

@@ -33,13 +33,12 @@ class ErfNetModule(ValidatedModule):
         init: ERFNet checkpoint folder of the same classes to start from.
         lr: initial learning rate. weight_decay: as in Adam (L2). power: of the poly schedule.
         weight_batches: training batches from which the class weights are counted; 0: all weights are 1.
-        void_weight: weight of the void output in the loss; 0: it is not trained, and its score means nothing.
+        void_weight: weight of the void output in the loss; 0: it is not trained, and is no score.
         void: what void is taught with: pasted outliers, unlabelled pixels (a void classifier; the padding of
             crops counts as unlabelled), or both.
     """
 
     weights: Tensor  # [C+1], of the outputs in the loss
-    val_scores = ("max_logit", "max_entropy", "void")
 
     def __init__(
         self,
@@ -57,7 +56,10 @@ class ErfNetModule(ValidatedModule):
         if void_weight < 0:
             raise ValueError(f"void_weight = {void_weight}: must be 0 or more")
         self.save_hyperparameters()
-        self.net = ErfNet(ErfNetConfig(LABELS[labels], **(options or {})))
+        self.net = ErfNet(ErfNetConfig(LABELS[labels], **{"void": void_weight > 0, **(options or {})}))
+        self.val_scores = (
+            ("max_logit", "max_entropy", "void") if void_weight else ("max_logit", "max_entropy")
+        )
         if init:
             self._start_from(init)
         self.register_buffer("weights", torch.ones(self.net.config.num_classes + 1))

@@ -4,7 +4,8 @@
   python -m eomt_training.baselines.erfnet_weights WEIGHTS FOLDER --labels cityscapes
 
 makes a checkpoint folder that `open_predictor` takes. WEIGHTS is .safetensors, or a .pth that holds nothing
-but tensors. None are shipped here: the public ones are for non-commercial use only.
+but tensors. None are shipped here: the public ones are for non-commercial use only, and their void output was
+not trained.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from eomt_anomaly.model import Label
-from eomt_anomaly.model.backbone_store import read_safetensors
 from eomt_anomaly.model.config import numbered_labels
 from eomt_anomaly.model.states import check_state
 
 from ..labels import LABELS
 from .erfnet import ErfNet, ErfNetConfig
+from .files import read_state
 
 # Names of ours -> names of theirs; their initial block is our encoder's first layer.
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
@@ -38,27 +38,6 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
 ]
 # No part of the forward pass: the head of the encoder's own pre-training, and a counter of newer torch.
 _NEEDLESS = re.compile(r"encoder\.output_conv\.(weight|bias)|.*\.num_batches_tracked")
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or .pth file; nothing is unpickled but tensors and plain containers.
-
-    A .pth may hold the state dict itself or, as training scripts leave it, a mapping with ``state_dict``.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds
-        raise ValueError(f"{path} is not a file of plain tensors: {error}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{path} holds no state dict: a mapping of names to tensors is needed")
-    return dict(state)
 
 
 def from_public_erfnet(state: Mapping[str, Tensor], labels: tuple[Label, ...] | None = None) -> ErfNet:
@@ -98,10 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="checkpoint folder to write")
     parser.add_argument("--labels", choices=LABELS, help="class names; default: numbered")
     parser.add_argument("--image-size", type=int, default=512, help="short side, px, it was trained at")
+    parser.add_argument("--void", action="store_true", help="its void output was trained, and is a score")
     args = parser.parse_args(argv)
     try:
         net = from_public_erfnet(read_state(args.weights), LABELS[args.labels] if args.labels else None)
-        net.config.image_size = args.image_size
+        net.config.image_size, net.config.void = args.image_size, args.void
         net.save_pretrained(args.folder)
     except (FileNotFoundError, ValueError) as error:
         print(f"erfnet_weights: {error}", file=sys.stderr)

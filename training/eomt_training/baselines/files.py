@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Checkpoint folders of baselines: `config.json` with ``kind`` and the weights' hash; `model.safetensors`."""
+"""Checkpoint folders of baselines: `config.json` with ``kind`` and the weights' hash; `model.safetensors`.
+
+And weights of others, as their training scripts leave them.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -37,6 +42,27 @@ def read(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tenso
     return values, read_safetensors(folder / WEIGHTS)
 
 
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .pth file; nothing is unpickled but tensors and plain containers.
+
+    A .pth may hold the state dict itself or, as training scripts leave it, a mapping with ``state_dict``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds
+        raise ValueError(f"{path} is not a file of plain tensors: {error}") from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise ValueError(f"{path} holds no state dict: a mapping of names to tensors is needed")
+    return dict(state)
+
+
 def kind_of(folder: str | Path) -> str:
     """``kind`` of a checkpoint folder; `EomtExt` checkpoints, which have none, are ``eomt_ext``."""
     values = _config(Path(folder))
@@ -47,7 +73,10 @@ def _config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is not a checkpoint: it has no {name}")
-    values = json.loads((folder / CONFIG).read_text())
+    try:
+        values = json.loads((folder / CONFIG).read_text())
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{folder / CONFIG} is not a configuration")
     return values

@@ -26,18 +26,21 @@ _DEFAULTS = EomtExtConfig()
 
 
 class EvalFrames(Dataset):
-    """Whole frames in order; with cut-outs, each has objects pasted that depend on (seed, index) alone."""
+    """Whole frames in order; with cut-outs, each has objects pasted that depend on (seed, index) alone.
+
+    Several sources of cut-outs take turns, a frame each.
+    """
 
     def __init__(
         self,
         frames: Frames,
-        cutouts: Sequence[np.ndarray] | None,
+        sources: Sequence[Sequence[np.ndarray]],
         image_size: int,
         patch: int,
         seed: int,
         surface_ids: Sequence[int] = ground_ids(CAMVID),
     ):
-        self.frames, self.cutouts, self.image_size = frames, cutouts, image_size
+        self.frames, self.sources, self.image_size = frames, sources, image_size
         self.patch, self.seed, self.surface_ids = patch, seed, surface_ids
 
     def __len__(self) -> int:
@@ -45,9 +48,9 @@ class EvalFrames(Dataset):
 
     def raw(self, index: int) -> Sample:
         sample = self.frames[index]
-        if self.cutouts is not None:
-            rng = np.random.default_rng((self.seed, index))
-            sample = paste_objects(sample, self.cutouts, rng, self.surface_ids)
+        if self.sources:
+            rng, cutouts = np.random.default_rng((self.seed, index)), self.sources[index % len(self.sources)]
+            sample = paste_objects(sample, cutouts, rng, self.surface_ids)
         return sample
 
     def __getitem__(self, index: int) -> dict:
@@ -165,8 +168,8 @@ class RoadDataModule(L.LightningDataModule):
             frames.names = [frames.names[i] for i in chosen]
         common = (self.image_size, self.patch_size, self.seed, self.ground_ids)
         seen = self._without(frames)
-        self.val_sets = [EvalFrames(seen, None, *common)]
-        self.val_sets += [EvalFrames(seen, source, *common) for source in self._outliers("eval")[-1:]]
+        sources = self._outliers("eval")
+        self.val_sets = [EvalFrames(seen, part, *common) for part in ([], sources)[: 2 if sources else 1]]
 
     def _without(self, frames: Frames) -> Frames:
         """The frames with what is left out unlabelled."""

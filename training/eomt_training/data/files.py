@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import cv2
 import numpy as np
@@ -15,13 +16,16 @@ UNKNOWN = -1
 
 
 class Files:
-    """Read-only files below ``root``; else members of the zip files ``archives`` (names in root)."""
+    """Read-only files below ``root``; else members of the zip files ``archives`` (names in root).
+
+    Raises ValueError, here and when a member is read, for an archive that is not whole.
+    """
 
     def __init__(self, root: str | Path, archives: Sequence[str] = ()):
         self.root = Path(root)
         self._members: dict[str, Path] = {}
         for archive in (self.root / name for name in archives if (self.root / name).is_file()):
-            with ZipFile(archive) as opened:
+            with _open(archive) as opened:
                 self._members |= dict.fromkeys(opened.namelist(), archive)
         self._opened: dict[tuple[int, Path], ZipFile] = {}
 
@@ -39,11 +43,21 @@ class Files:
             return (self.root / path).read_bytes()
         key = os.getpid(), self._members[path]  # an open archive cannot be shared by processes
         if key not in self._opened:
-            self._opened[key] = ZipFile(key[1])
-        return self._opened[key].read(path)
+            self._opened[key] = _open(key[1])
+        try:
+            return self._opened[key].read(path)
+        except (BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{key[1]} is damaged ({error}): download it again") from None
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_opened": {}}
+
+
+def _open(archive: Path) -> ZipFile:
+    try:
+        return ZipFile(archive)
+    except BadZipFile:
+        raise ValueError(f"{archive} is no whole zip archive: download it again") from None
 
 
 def decode_image(data: bytes, path: str) -> np.ndarray:

@@ -43,9 +43,10 @@ class Anomalies:
         for i in progress(range(len(frames))):
             sample = frames[i]
             truth = anomaly_truth(sample.labels)
-            if i == 0:
-                self.maps.require_space(truth, len(self.names), len(frames))
             on_surface = np.where(np.isin(sample.labels, drivable) | (truth == 1), truth, IGNORE)
+            if i == 0:
+                measured = [truth, on_surface] if self.surface else [truth]
+                self.maps.require_space(measured, len(self.names), len(frames))
             classes, scores = predict(sample, self.names)
             self.maps["truth", i], self.maps["classes", i] = truth, classes
             for name, value in scores.items():

@@ -36,16 +36,18 @@ def calibration(metrics: PixelMetrics, rate: float) -> dict[str, Any]:
     and that is worse than a false alert. The rate is then not kept, and the result says so.
     """
     chosen = control_risk(metrics.normal, rate, SINGLE_QUERY)
-    promise = (
-        f"on a new frame drawn like the {chosen.frames} calibration frames (exchangeable with them), the "
-        f"expected share of normal pixels at or above the threshold is at most {chosen.guaranteed_rate:.4g}"
-    )
     if chosen.capped:
-        promise += (
-            f"; {rate:g} would take a higher threshold, but an obstacle that a single query finds would then "
-            "raise nothing: train against what fires on these frames"
+        promise = (
+            f"none: {rate:g} would take a higher threshold, but an obstacle that a single query finds would "
+            "then raise nothing: train against what fires on these frames"
         )
-    elif not chosen.within_target:
+    else:
+        promise = (
+            f"on a new frame drawn like the {chosen.frames} calibration frames (exchangeable with them), the "
+            "expected share of normal pixels at or above the threshold is at most "
+            f"{chosen.guaranteed_rate:.4g}"
+        )
+    if not chosen.within_target and not chosen.capped:
         needed = math.ceil(1 / rate - 1)
         promise += (
             f"; {chosen.frames} frames are too few to guarantee {rate:g}, which takes at least {needed}: the "

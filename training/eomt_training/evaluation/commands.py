@@ -17,6 +17,7 @@ from eomt_anomaly.model.checkpoint import CALIBRATION
 
 from .. import report
 from ..labels import control_ids, ground_ids
+from ..metrics.conformal import check_rate
 from . import results
 from .anomaly import Anomalies, summary
 from .calibration import beside, calibration, normal_scores
@@ -122,7 +123,8 @@ def control(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tupl
         )
     classes, tpr95 = CLASSES.get(args.data, ()), None
     if args.tpr95_of:
-        measured = json.loads(args.tpr95_of.read_text()).get("scores", {}).get("eomt_ext", {})
+        of_anomaly = results.of_weights(args.tpr95_of, args.checkpoint)
+        measured = of_anomaly.get("scores", {}).get("eomt_ext", {})
         if (tpr95 := measured.get("threshold_tpr95")) is None:
             raise ValueError(f"{args.tpr95_of} has no threshold_tpr95 of eomt_ext: measure `anomaly` anew")
     result = evaluate_control(
@@ -156,16 +158,20 @@ def require_learned(args: argparse.Namespace, predict: Predicts) -> None:
 def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tuple[dict[str, Any], Any]:
     """Choose the alert threshold and write it into the checkpoint's calibration.json."""
     require_learned(args, predict)
+    check_rate(args.fpr)
+    path = args.checkpoint / CALIBRATION
+    before = results.read(path) if path.is_file() else {}
     result = calibration(normal_scores(predict, frames, progress), args.fpr)
     about = provenance(args, predict)
     kept = ("data", "split", "every", "short_side", "precision", "weights_sha256", "commit", "date")
-    result |= {"dataset": f"{args.data} {args.split}", "seed": args.seed} | {k: about[k] for k in kept}
+    result |= {"dataset": f"{about['dataset']} {args.split}", "seed": args.seed}
+    result |= {k: about[k] for k in kept}
     how = {"fpr": args.fpr, **{k: about[k] for k in ("data", "split", "every", "short_side", "precision")}}
+    if args.left_out:
+        how["left_out"] = " ".join(args.left_out)
     result["made_with"] = "evaluate.py calibrate " + " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in how.items()
     )
-    path = args.checkpoint / CALIBRATION
-    before = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps(beside(before, result), indent=2) + "\n")
     print(
         f"threshold {result['threshold']:.4g}: on average {100 * result['calibration_rate']:.3g} % of a "

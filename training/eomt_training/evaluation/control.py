@@ -12,8 +12,8 @@ from ..data.datamodule import CONTROL_CLASSES
 from ..data.paste import paste_control
 from ..metrics.anomaly import PixelMetrics
 from ..metrics.curves import medians
-from ..targets import IGNORE
-from .frames import Frames
+from ..targets import IGNORE, OUTLIER
+from .frames import Frames, anomaly_truth
 from .predictor import Predicts
 from .semantic import Progress
 
@@ -31,8 +31,8 @@ def evaluate_control(
     """Share of pixels (in %) at or above ``threshold`` on ordinary segments that were pasted.
 
     A detector of paste edges fires on ``pasted``; ``around`` is the rest of the same frames, ``before`` the
-    same place without the paste. Each pasted segment comes from another frame, is of
-    ``class_ids``, keeps its class and stands on ``surface_ids``.
+    same place without the paste, both without outliers of the frames' own. Each pasted segment comes from
+    another frame, is of ``class_ids``, keeps its class and stands on ``surface_ids``.
     ``excess`` is pasted - around in percentage points, with its 95 % interval when pastes are drawn again.
 
     The scores themselves: ``median_*`` of the three, on the score's scale, and ``auroc_around``,
@@ -47,19 +47,22 @@ def evaluate_control(
     to_around, to_before = PixelMetrics(), PixelMetrics()  # anomalous: what was pasted
     for i in progress(range(len(frames))):
         rng = np.random.default_rng((seed, i))
-        other = frames[int((i + rng.integers(1, len(frames))) % len(frames))]
-        sample, pasted = paste_control(frames[i], other, rng, class_ids, surface_ids=surface_ids)
+        frame, other = frames[i], frames[int((i + rng.integers(1, len(frames))) % len(frames))]
+        sample, pasted = paste_control(frame, other, rng, class_ids, surface_ids=surface_ids)
         if not pasted.any():
             continue
         score = predict(sample, ("eomt_ext",))[1]["eomt_ext"]
-        clean = predict(frames[i], ("eomt_ext",))[1]["eomt_ext"]
+        clean = predict(frame, ("eomt_ext",))[1]["eomt_ext"]
         near = cv2.dilate(pasted.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        regions = [(score, pasted), (score, ~near & (sample.labels != IGNORE)), (clean, pasted)]
+        around = ~near & (anomaly_truth(sample.labels) == 0)
+        before = pasted & (frame.labels != OUTLIER)
+        regions = [(score, pasted), (score, around), (clean, before)]
         hits.append([int((values[mask] >= threshold).sum()) for values, mask in regions])
         pixels.append([int(mask.sum()) for _, mask in regions])
-        rest = np.where(near | (sample.labels == IGNORE), IGNORE, 0)
-        to_around.update(score, np.where(pasted, 1, rest))
-        to_before.update(np.stack([score, clean])[:, pasted], np.repeat([[1], [0]], pasted.sum(), axis=1))
+        to_around.update(score, np.where(pasted, 1, np.where(around, 0, IGNORE)))
+        to_before.update(
+            np.stack([score, clean]), np.stack([np.where(pasted, 1, IGNORE), np.where(before, 0, IGNORE)])
+        )
     if not hits:
         raise ValueError(f"no ordinary segment could be pasted into any of the {len(frames)} frames")
     fired, total = np.array(hits), np.array(pixels)  # [N,3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,14 @@ class MapStore:
     def __getitem__(self, key: tuple[str, int]) -> np.ndarray:
         return np.load(self._path(key))
 
-    def require_space(self, truth: np.ndarray, scores: int, frames: int) -> None:
-        """Raises ValueError where ``frames`` like the first, of anomaly_truth [H,W], find no room.
+    def require_space(self, truths: Sequence[np.ndarray], scores: int, frames: int) -> None:
+        """Raises ValueError where ``frames`` like the first find no room.
 
-        A frame's maps are those of each score, its truth and classes; `PixelMetrics` of each score keeps the
-        labelled pixels there too.
+        A frame's maps are those of each score, its truth and classes. truths: labels [H,W] of which
+        `PixelMetrics` of each score keeps the pixels that are not IGNORE there too.
         """
-        labelled = int((truth != IGNORE).sum())
-        needed = frames * (truth.size * (4 * scores + 2) + 4 * labelled * scores)
+        labelled = sum(int((truth != IGNORE).sum()) for truth in truths)
+        needed = frames * (truths[0].size * (4 * scores + 2) + 4 * labelled * scores)
         if needed > (free := shutil.disk_usage(self._folder.name).free):
             raise ValueError(
                 f"{scores} scores of {frames} frames need {needed / 1e9:.3g} GB, {tempfile.gettempdir()} has "

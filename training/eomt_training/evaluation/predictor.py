@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,6 +19,16 @@ from eomt_anomaly.model.scores import bounded
 from ..baselines import AnomalyPredictor, EomtExtPredictor
 from ..data.folders import Sample
 from ..data.transforms import fit_short_side, to_tensors
+
+
+def usable_device(text: str) -> str:
+    """The name of a device, for argparse. Raises ArgumentTypeError for one that torch cannot use here."""
+    try:
+        torch.zeros(1, device=text)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used here ({reason}): try cpu") from None
+    return text
 
 
 class Predicts(Protocol):

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""One table of all results: a row for each model, condition and score of a run."""
+"""Results as files: JSON of one run, and one table of all, a row for each model, condition and score."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from eomt_anomaly.model.checkpoint import WEIGHTS, file_sha256
 
 ABOUT = ("date", "commit", "command", "checkpoint", "weights_sha256", "dataset", "split", "frames", "seed")
 HOW = ("short_side", "precision", "temperature", "device")
@@ -72,6 +76,32 @@ def check(path: Path) -> bool:
         if tuple(next(csv.reader(file))) != COLUMNS:
             raise ValueError(f"{path} has other columns than these results: name another file")
     return False
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A JSON file's object. Raises ValueError that names the file."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no JSON object: give what evaluate.py or fit.py wrote")
+    return found
+
+
+def of_weights(file: Path, checkpoint: Path) -> dict[str, Any]:
+    """What was measured of a checkpoint. Raises ValueError for a file that says it is of other weights.
+
+    One from before files told the hash of their weights is warned of.
+    """
+    found = read(file)
+    if (measured := found.get("weights_sha256")) is None:
+        print(f"{file} does not tell of which weights it is: it is taken for {checkpoint}'s", file=sys.stderr)
+    elif measured != (own := file_sha256(checkpoint / WEIGHTS)):
+        raise ValueError(
+            f"{file} is of weights {measured}, but those of {checkpoint} are {own}: measure these anew"
+        )
+    return found
 
 
 def without_nan(value: Any) -> Any:

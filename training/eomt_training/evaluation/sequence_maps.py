@@ -2,7 +2,8 @@
 """The network's maps of a sequence, kept in a folder: inference once, as many replays as tuning needs.
 
 FOLDER/NAME/00000.npz holds the class map uint8 [H,W] and each raw score float16 [h,w] on the network's own
-grid; upsampling them gives what the node sees, to float16's rounding. FOLDER/maps.json says what made them.
+grid; upsampling them gives what the node sees, to float16's rounding. FOLDER/maps.json says what made them,
+FOLDER/NAME/sequence.json which drive they show.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from ..data.folders import Sample
+from ..data.sequences import ABOUT as SEQUENCE
 from ..data.sequences import Sequence
 from .predictor import Predictor, published, upsampled
 
@@ -42,9 +44,10 @@ def open_maps(folder: Path, about: dict[str, Any] | None = None) -> dict[str, An
 
 
 def infer(predict: Predictor, sequence: Sequence, folder: Path, indices: Many[int]) -> int:
-    """Write the maps of a sequence's frames that are not there yet; return how many were."""
-    home, done = folder / sequence.name, 0
+    """Write the maps of a sequence's frames that are not there yet; return how many. Raises as `Maps`."""
+    home, done = Maps(folder, sequence).folder, 0
     home.mkdir(parents=True, exist_ok=True)
+    (home / SEQUENCE).write_text(json.dumps(sequence.about))
     for i in indices:
         path = home / f"{i:05d}.npz"
         if path.exists():
@@ -63,10 +66,16 @@ def infer(predict: Predictor, sequence: Sequence, folder: Path, indices: Many[in
 
 
 class Maps:
-    """The kept maps of one sequence."""
+    """The kept maps of one sequence. Raises ValueError where they are of another drive of its name."""
 
-    def __init__(self, folder: Path, name: str):
-        self.folder = folder / name
+    def __init__(self, folder: Path, sequence: Sequence):
+        self.folder = folder / sequence.name
+        kept = self.folder / SEQUENCE
+        if kept.is_file() and json.loads(kept.read_text()) != sequence.about:
+            raise ValueError(
+                f"{self.folder} holds maps of another drive than {sequence.folder}, which was rendered anew "
+                "since: infer it into another folder"
+            )
 
     def read(self, index: int, score: str) -> tuple[np.ndarray, np.ndarray]:
         """Class map uint8 [H,W] and a score float32 [H,W]; ``eomt_ext`` is bounded to [0,1).

@@ -20,7 +20,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,6 +29,7 @@ from eomt_anomaly.runtime.host import peak_mb
 
 from ..data.datamodule import RoadDataModule
 from ..lightning_module import EomtExtModule
+from ..recipe_files import RecipeCLI
 from ..targets import OUTLIER
 
 CELLS = 4  # a synthetic label image is CELLS x CELLS squares of random classes, one of them an outlier
@@ -58,7 +59,7 @@ class Run:
     feature_bytes: int
 
 
-class Recipe(LightningCLI):
+class Recipe(RecipeCLI):
     """The module, data module and trainer options of a recipe, from arguments as fit.py's."""
 
     def __init__(self, arguments: Sequence[str]):

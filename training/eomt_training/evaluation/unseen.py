@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ from ..data.outliers import load_outliers
 from ..data.synthetic.train_objects import TRAIN_KINDS
 
 SOURCES = ("stamps", "coco")
+MADE_WITH = "made_with.json"  # of a mean of checkpoints
 
 
 def trained_with(checkpoint: Path) -> set[str]:
     """Which of `SOURCES` the run that left ``checkpoint`` took outliers from, and the runs it started from.
 
-    Read from the run's config.yaml, which lies beside its ``checkpoint/``; nothing where there is none.
+    Read from the run's config.yaml, which lies beside its ``checkpoint/``, or from what mean_weights.py left
+    in the checkpoint; nothing where there is neither.
     """
+    if (checkpoint / MADE_WITH).is_file():
+        return set(json.loads((checkpoint / MADE_WITH).read_text(encoding="utf-8")).get("outliers", ()))
     file = checkpoint.resolve().parent / "config.yaml"
     if not file.is_file():
         return set()

@@ -110,19 +110,6 @@ class PixelMetrics:
         result |= {"fpr95": fpr_at[95], "threshold_tpr95": threshold_at[95]}
         return result | {f"tnr_at_tpr{level}": 1 - fpr_at[level] for level in LEVELS}
 
-    def threshold_at_fpr(self, rate: float) -> float:
-        """The lowest score that at most a share ``rate`` of the normal pixels reaches."""
-        lowest = None
-        for scores, fp, _ in self.steps():
-            allowed = np.flatnonzero(fp <= rate * len(self.normal))
-            if len(allowed):
-                lowest = float(scores[allowed[-1]])
-        if lowest is None:
-            raise ValueError(
-                f"no threshold keeps the false-positive rate at {rate}: the highest score is shared by more"
-            )
-        return lowest
-
 
 def pixel_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Metrics of one set of pixels: labels 0 normal, 1 anomaly, 255 void.

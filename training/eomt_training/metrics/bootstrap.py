@@ -40,11 +40,6 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_auprc(metrics: PixelMetrics, seed: int, resamples: int = 400) -> tuple[float, float]:
-    """95 % interval of AuPRC over frames; see `resampled`."""
-    return interval(resampled(metrics, seed, resamples)[:, 0])
-
-
 def _quantiles(spools: tuple[Spool, ...], count: int, max_keys: int) -> np.ndarray:
     """Keys that cut the spools' pixels into ``count`` parts of about one size, uint32."""
     total, passed, found = sum(map(len, spools)), 0, []

@@ -26,13 +26,14 @@ class Threshold:
     ``mean_rate`` is R at the threshold; ``guaranteed_rate`` bounds the expected loss on a new frame. Where
     ``within_target`` is false there are too few frames to guarantee the wanted rate: the threshold then
     has R <= wanted, and ``guaranteed_rate`` = (n wanted + 1) / (n + 1) is the smallest level it guarantees.
-    Or the threshold would lie too high (``capped``): it then has whatever R is left, and its level.
+    Or the threshold would lie too high (``capped``): it then has whatever R is left, and guarantees nothing
+    (None), as no level that is read off the calibration frames themselves is one.
     """
 
     threshold: float
     frames: int
     mean_rate: float
-    guaranteed_rate: float
+    guaranteed_rate: float | None
     within_target: bool
     capped: bool = False
 
@@ -48,8 +49,7 @@ def control_risk(normal: Spool, rate: float, highest: float = math.inf) -> Thres
     Raises:
         ValueError: there is no frame, ``rate`` is out of range, or no finite score is high enough.
     """
-    if not 0 < rate < 1:
-        raise ValueError(f"a false-positive rate of {rate} is wanted: give a share in (0, 1)")
+    check_rate(rate)
     runs = [run for run in normal.runs if len(run)]
     n = len(runs)
     if not n:
@@ -59,7 +59,7 @@ def control_risk(normal: Spool, rate: float, highest: float = math.inf) -> Thres
     key = _lowest_key(runs, bound if within else rate)
     if to_scores(np.uint32(key)) > highest:
         mean = _mean_rate(runs, int(to_keys(np.float32(highest))))
-        return Threshold(highest, n, mean, (n * mean + 1) / (n + 1), within_target=False, capped=True)
+        return Threshold(highest, n, mean, None, within_target=False, capped=True)
     return Threshold(
         threshold=float(to_scores(np.uint32(key))),
         frames=n,
@@ -67,6 +67,12 @@ def control_risk(normal: Spool, rate: float, highest: float = math.inf) -> Thres
         guaranteed_rate=rate if within else (n * rate + 1) / (n + 1),
         within_target=within,
     )
+
+
+def check_rate(rate: float) -> None:
+    """Raises ValueError for a wanted false-positive rate outside of (0,1)."""
+    if not 0 < rate < 1:
+        raise ValueError(f"a false-positive rate of {rate} is wanted: give a share in (0, 1)")
 
 
 def _mean_rate(runs: list[np.ndarray], key: int) -> float:

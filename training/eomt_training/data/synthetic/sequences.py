@@ -74,14 +74,22 @@ class Drive:
         rgb, labels = renderer.render(
             camera, self.light, items + [car.item(self.track, t) for car in self.cars]
         )
-        labels[labels == ORDINARY] = VOID  # scores are matched on pixels that have a class
         noise = np.random.default_rng((self.look_seed, round(1000 * t)))
         rgb = drive.finish(rgb, np.random.default_rng(self.look_seed), 1.0, noise)
-        return rgb, labels, {i: metres_away(camera, item) for i, item in enumerate(items)}
+        away = {i: metres_away(camera, item) for i, item in enumerate(items)}
+        return rgb, sequence_labels(labels), away
 
     def on_road(self, obstacle: Actor) -> bool:
         """Whether the middle of an obstacle stands between the road's edges."""
         return bool(abs(obstacle.across) < self.track.width(obstacle.s) / 2)
+
+
+def sequence_labels(rendered: np.ndarray) -> np.ndarray:
+    """A renderer's labels uint8 [H,W] as sequences and bags have them: what is of no class is void.
+
+    Scores are matched on pixels that have a class.
+    """
+    return np.where(rendered == ORDINARY, np.uint8(VOID), rendered)
 
 
 def metres_away(camera: Camera, item: Item) -> float:
