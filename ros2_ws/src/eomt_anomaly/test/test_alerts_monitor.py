@@ -357,6 +357,12 @@ def test_a_ground_corridor_without_a_camera_is_everywhere():
     assert result.level == Level.STOP and "corridor" in result.detail
 
 
+def test_a_result_shows_the_corridor_it_was_judged_with():
+    result = Drive(replace(PARAMS, process_width=WIDTH // 2))(*scene())
+    assert np.array_equal(result.corridor, PARAMS.corridor.mask((HEIGHT // 2, WIDTH // 2), None))
+    assert result.corridor.any() and not result.corridor.all()
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_corridor_that_is_the_whole_picture_need_not_be_full_of_road(masked):
     params = replace(PARAMS, corridor=Corridor(mode="ground"))

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from eomt_anomaly.alerts import CameraModel, Level, Reason, Track
 from eomt_anomaly.report.lettering import put_text
 from eomt_anomaly.ros.pointcloud import cloud_message, ground_to_optical, obstacle_points
-from eomt_anomaly.ros.visuals import LEVEL_COLOR, colored, markers, overlay, palette
+from eomt_anomaly.ros.visuals import CORRIDOR_COLOR, LEVEL_COLOR, colored, markers, overlay, palette
 
 HEADER = Header(frame_id="optical")
 K = np.array([[400.0, 0, 320], [0, 400.0, 180], [0, 0, 1]])
@@ -92,6 +92,24 @@ def test_the_overlay_shows_classes_glow_box_and_level():
     assert out[319, 305].tolist() == list(LEVEL_COLOR[Level.STOP])                # box
     assert out[2, 630].tolist() == list(LEVEL_COLOR[Level.STOP])                  # banner
     assert (rgb == 100).all() and (anomaly[0] == 0).all()                         # inputs untouched
+
+
+def test_the_overlay_shows_the_corridor_unless_it_is_the_whole_picture():
+    rgb, classes = np.full((360, 640, 3), 100, np.uint8), np.zeros((360, 640), np.uint8)
+    anomaly, table = np.zeros((360, 640), np.float32), palette([(0, 0, 0)])
+    corridor = np.zeros((180, 320), bool)
+    corridor[100:150, 60:200] = True
+
+    def shown(mask):
+        return overlay(rgb, classes, anomaly, table, 0.0, 0.5, [], Level.CLEAR, Reason.NONE, mask)
+
+    line = (shown(corridor) == CORRIDOR_COLOR).all(axis=2)
+    rows, columns = np.nonzero(line)
+    around = np.array([rows.min(), rows.max(), columns.min(), columns.max()])
+    assert abs(around - (200, 299, 120, 399)).max() <= 1
+    assert not line[220:280, 140:380].any()
+    for nothing in (None, np.ones((180, 320), bool)):
+        assert not (shown(nothing) == CORRIDOR_COLOR).all(axis=2).any()
 
 
 def test_ids_without_a_class_are_black():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -41,12 +41,14 @@ class MonitorResult:
         nearest).
     detail: for people and diagnostics: why the frame was not judged, why there are no positions; "" when all
         is well.
+    corridor: bool [h, w], where an obstacle means STOP, of the picture reduced to `process_width`.
     """
 
     level: Level
     reasons: Reason
     alerts: list[Track]
     detail: str = ""
+    corridor: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 class Monitor:
@@ -144,7 +146,8 @@ class Monitor:
         if any(t.in_corridor for t in alerts):
             reasons |= Reason.OBSTACLE_IN_CORRIDOR
         level = self._machine.update(observed, reasons)
-        return MonitorResult(level, self._machine.reasons, alerts, "; ".join(details))
+        corridor = self._corridor[2] if self._corridor else None
+        return MonitorResult(level, self._machine.reasons, alerts, "; ".join(details), corridor)
 
     def unjudged(self, reason: Reason) -> None:
         """Count a frame whose maps never came (a bad message, a failed inference): CLEAR ends with it."""

@@ -104,7 +104,7 @@ class Outputs:
             visuals.colored(classes, look.table), "rgb8", header))
         self._send("overlay", look, lambda: image_message(visuals.overlay(
             on_host(rgb), classes, anomaly, look.table, look.alpha, look.threshold, tracks, verdict.level,
-            verdict.reasons), "rgb8", header))
+            verdict.reasons, result.corridor), "rgb8", header))
 
     def _send(self, name: str, look: Look, make: Callable[[], Any]) -> None:
         """Publish `make()` if it is wanted. A failure is told and costs nothing else: the alert is out."""

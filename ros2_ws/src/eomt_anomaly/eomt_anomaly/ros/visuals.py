@@ -18,6 +18,7 @@ from .pointcloud import ground_to_optical
 
 LEVEL_COLOR = {Level.UNKNOWN: (150, 150, 150), Level.CLEAR: (40, 170, 70), Level.CAUTION: (240, 170, 0),
                Level.STOP: (220, 30, 40)}
+CORRIDOR_COLOR = (90, 200, 255)
 _HOT = np.ascontiguousarray(
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_HOT)[..., ::-1])   # [256,1,3] RGB
 
@@ -35,10 +36,12 @@ def colored(class_map: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def overlay(rgb: np.ndarray, class_map: np.ndarray, anomaly: np.ndarray, table: np.ndarray, alpha: float,
-            threshold: float, tracks: Sequence[Track], level: Level, reasons: Reason) -> np.ndarray:
+            threshold: float, tracks: Sequence[Track], level: Level, reasons: Reason,
+            corridor: np.ndarray | None = None) -> np.ndarray:
     """The picture with class colours, a glow where the anomaly reaches the threshold, boxes, and the level.
 
-    rgb uint8 [H,W,3], class_map uint8 [H,W], anomaly float32 [H,W] in [0,1) → uint8 [H,W,3] RGB.
+    rgb uint8 [H,W,3], class_map uint8 [H,W], anomaly float32 [H,W] in [0,1), corridor bool [h,w] of a smaller
+    copy, drawn as a line unless it is the whole picture → uint8 [H,W,3] RGB.
     """
     out = cv2.addWeighted(rgb, 1 - alpha, colored(class_map, table), alpha, 0)
     strength = cv2.convertScaleAbs(anomaly, alpha=255)                             # uint8 [H,W]
@@ -47,6 +50,8 @@ def overlay(rgb: np.ndarray, class_map: np.ndarray, anomaly: np.ndarray, table: 
     cv2.copyTo(glow, reached, out)
     size = max(0.4, rgb.shape[0] / 900)                                            # of the letters
     thick = max(1, round(2 * size))
+    if corridor is not None and not corridor.all():
+        cv2.polylines(out, _outlines(corridor, rgb.shape[:2]), True, CORRIDOR_COLOR, thick)
     for track in tracks:
         x, y, width, height = (int(side) for side in track.box)
         color = LEVEL_COLOR[track.level]
@@ -81,6 +86,13 @@ def markers(tracks: Sequence[Track], camera: CameraModel | None, header: Header,
                 marker.text = f"{track.level.name} {track.distance_m:.1f} m"
             array.markers.append(marker)
     return array
+
+
+def _outlines(mask: np.ndarray, shape: tuple[int, int]) -> list[np.ndarray]:
+    """A mask's edges, bool [h,w], in pixels of a picture of `shape` (rows, columns): int32 [N,1,2] each."""
+    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    scale = np.divide(shape, mask.shape)[::-1]                                     # columns, rows
+    return [np.rint((edge + 0.5) * scale - 0.5).astype(np.int32) for edge in edges]
 
 
 def _words(reasons: Reason) -> str:
