@@ -168,8 +168,9 @@ class RoadDataModule(L.LightningDataModule):
             frames.names = [frames.names[i] for i in chosen]
         common = (self.image_size, self.patch_size, self.seed, self.ground_ids)
         seen = self._without(frames)
-        sources = self._outliers("eval")
-        self.val_sets = [EvalFrames(seen, part, *common) for part in ([], sources)[: 2 if sources else 1]]
+        self.val_sets = [EvalFrames(seen, [], *common)]
+        if sources := self._outliers("eval"):
+            self.val_sets.append(EvalFrames(seen, sources, *common))
 
     def _without(self, frames: Frames) -> Frames:
         """The frames with what is left out unlabelled."""

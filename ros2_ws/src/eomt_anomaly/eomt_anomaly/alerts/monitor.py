@@ -24,12 +24,13 @@ LookAgain = Callable[[Sequence[tuple[int, int, int, int]]], np.ndarray]
 @dataclass(frozen=True)
 class Sight:
     """One frame's regions in pixels of the image, most important first, `complete` unless there are more;
-    the reasons not to judge the frame, and these in words."""
+    the reasons not to judge the frame, and these in words; the corridor, see `MonitorResult`."""
 
     regions: list[Region]
     complete: bool
     doubts: Reason
     why: list[str]
+    corridor: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class MonitorResult:
         nearest).
     detail: for people and diagnostics: why the frame was not judged, why there are no positions; "" when all
         is well.
-    corridor: bool [h, w], where an obstacle means STOP, of the picture reduced to `process_width`.
+    corridor: bool [h, w], where an obstacle means STOP, of the picture reduced to `process_width`; None where
+        the anomaly map was malformed.
     """
 
     level: Level
@@ -146,8 +148,7 @@ class Monitor:
         if any(t.in_corridor for t in alerts):
             reasons |= Reason.OBSTACLE_IN_CORRIDOR
         level = self._machine.update(observed, reasons)
-        corridor = self._corridor[2] if self._corridor else None
-        return MonitorResult(level, self._machine.reasons, alerts, "; ".join(details), corridor)
+        return MonitorResult(level, self._machine.reasons, alerts, "; ".join(details), seen.corridor)
 
     def unjudged(self, reason: Reason) -> None:
         """Count a frame whose maps never came (a bad message, a failed inference): CLEAR ends with it."""
@@ -182,7 +183,7 @@ class Monitor:
             why.append(f"the corridor fills the picture: check the camera's height ({camera.height_m:g} m) "
                        f"and pitch ({math.degrees(camera.pitch_rad):g} degrees, positive looks down)")
         followed = [scaled(region, sx, sy) for region in islice(regions, p.max_regions)]
-        return Sight(followed, next(regions, None) is None, doubts, why)
+        return Sight(followed, next(regions, None) is None, doubts, why, corridor)
 
     def _doubts(self, surface: Surface, anomaly: np.ndarray, corridor: np.ndarray,
                 ignore: np.ndarray | None) -> tuple[Reason, list[str]]:
