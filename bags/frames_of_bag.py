@@ -13,6 +13,7 @@ through the images, and delete those with an obstacle, and their labels. Several
 from __future__ import annotations
 
 import argparse
+import glob
 import sys
 from pathlib import Path
 
@@ -65,8 +66,9 @@ def take(args: argparse.Namespace) -> tuple[int, list[str]]:
     kept, refused, due_ns = 0, [], 0
     with Bag(args.bag) as bag:
         topic = bag.choose_image_topic(args.topic)
-        name = bag.path.resolve().stem
-        if any(images.glob(f"{name}_[0-9]*.png")):
+        path = bag.path.resolve()
+        name = path.name if path.is_dir() else path.stem
+        if any(images.glob(f"{glob.escape(name)}_{'[0-9]' * 6}.png")):
             raise FileExistsError(
                 f"{images} has pictures of a bag {name}: give another folder, or delete them"
             )

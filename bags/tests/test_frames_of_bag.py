@@ -46,13 +46,15 @@ def test_the_frames_are_a_data_set_of_normal_pixels(bag, tmp_path):
         assert (sample.labels[:-8] == 0).all() and (sample.labels[-8:] == IGNORE).all()
 
 
-def test_bags_share_a_folder_but_none_comes_twice(bag, tmp_path, capsys):
-    other = bag.rename(tmp_path / "other")
-    assert run(other, tmp_path / "out") == 0
-    other.rename(bag)
-    assert run(bag, tmp_path / "out") == 0
+@pytest.mark.parametrize("other", ["other", "drive_2", "drive.2", "drive[2]"])
+def test_bags_share_a_folder_but_none_comes_twice(bag, tmp_path, capsys, other):
+    assert run(bag.rename(tmp_path / other), tmp_path / "out") == 0
+    assert run((tmp_path / other).rename(bag), tmp_path / "out") == 0
     assert len(list((tmp_path / "out/images").iterdir())) == 4
     assert run(bag, tmp_path / "out") == 1 and "has pictures of a bag drive" in capsys.readouterr().err
+    (tmp_path / "out/images/drive_000000.png").unlink()  # an obstacle was in it
+    assert run(bag.rename(tmp_path / other), tmp_path / "out") == 1
+    assert f"has pictures of a bag {other}:" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
