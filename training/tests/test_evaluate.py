@@ -4,6 +4,7 @@
 import csv
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -155,6 +156,15 @@ def test_calibrate_leaves_what_the_node_reads_and_where_it_came_from(evaluate, c
         assert values[key] == told[key] or key == "dataset", key
     assert "--fpr 0.3 --data camvid --split val --every 1" in values["made_with"]
     assert "/" not in json.dumps(values), "no path of this machine"
+    (checkpoint / "calibration.json").unlink()
+
+
+def test_calibrate_tells_what_other_rates_would_give(evaluate, checkpoint, capsys):
+    evaluate("calibrate", "--fpr", 0.3)
+    told = re.findall(r"--fpr (\S+): ([\d.e-]+)", capsys.readouterr().out.split("other rates would give")[1])
+    assert [float(rate) for rate, _ in told] == [0.15, 0.225, 0.375, 0.45, 0.6]
+    for rate, threshold in told[::4]:
+        assert f"{evaluate('calibrate', '--fpr', rate)['threshold']:.4g}" == threshold
     (checkpoint / "calibration.json").unlink()
 
 

@@ -66,6 +66,14 @@ def calibration(metrics: PixelMetrics, rate: float) -> dict[str, Any]:
     }
 
 
+def thresholds(metrics: PixelMetrics, rate: float) -> list[str]:
+    """What rates around ``rate`` would give, "--fpr 0.002: 0.587": a small step can be a large one here."""
+    rates = [float(f"{factor * rate:.3g}") for factor in (0.5, 0.75, 1.25, 1.5, 2)]
+    return [
+        f"--fpr {other:g}: {calibration(metrics, other)['threshold']:.4g}" for other in rates if other < 1
+    ]
+
+
 def beside(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The contents of calibration.json with a new calibration in the place of that of its short side.
 

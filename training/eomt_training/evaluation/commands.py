@@ -20,7 +20,7 @@ from ..labels import control_ids, ground_ids
 from ..metrics.conformal import check_rate
 from . import results
 from .anomaly import Anomalies, summary
-from .calibration import beside, calibration, normal_scores
+from .calibration import beside, calibration, normal_scores, thresholds
 from .control import evaluate_control
 from .frames import Frames, pasted
 from .labelled import CLASSES
@@ -161,7 +161,8 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
     check_rate(args.fpr)
     path = args.checkpoint / CALIBRATION
     before = results.read(path) if path.is_file() else {}
-    result = calibration(normal_scores(predict, frames, progress), args.fpr)
+    metrics = normal_scores(predict, frames, progress)
+    result = calibration(metrics, args.fpr)
     about = provenance(args, predict)
     kept = ("data", "split", "every", "short_side", "precision", "weights_sha256", "commit", "date")
     result |= {"dataset": f"{about['dataset']} {args.split}", "seed": args.seed}
@@ -178,6 +179,7 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
         f"frame's normal pixels on {result['dataset']} reach it. Guarantee: {result['guarantee']}.\n"
         f"Written to {path}"
     )
+    print("On these frames other rates would give: " + "; ".join(thresholds(metrics, args.fpr)))
     return result, None
 
 
