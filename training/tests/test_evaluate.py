@@ -162,8 +162,8 @@ def test_calibrate_leaves_what_the_node_reads_and_where_it_came_from(evaluate, c
 def test_calibrate_tells_what_other_rates_would_give(evaluate, checkpoint, capsys):
     evaluate("calibrate", "--fpr", 0.3)
     told = re.findall(r"--fpr (\S+): ([\d.e-]+)", capsys.readouterr().out.split("other rates would give")[1])
-    assert [float(rate) for rate, _ in told] == [0.15, 0.225, 0.375, 0.45, 0.6]
-    for rate, threshold in told[::4]:
+    assert [float(rate) for rate, _ in told] == [0.225, 0.375, 0.45, 0.6], "4 frames guarantee none below 0.2"
+    for rate, threshold in told[::3]:
         assert f"{evaluate('calibrate', '--fpr', rate)['threshold']:.4g}" == threshold
     (checkpoint / "calibration.json").unlink()
 

@@ -67,10 +67,16 @@ def calibration(metrics: PixelMetrics, rate: float) -> dict[str, Any]:
 
 
 def thresholds(metrics: PixelMetrics, rate: float) -> list[str]:
-    """What rates around ``rate`` would give, "--fpr 0.002: 0.587": a small step can be a large one here."""
+    """What rates around ``rate`` would give, "--fpr 0.002: 0.587": a small step can be a large one here.
+
+    Left out is what so few frames cannot guarantee: its threshold is chosen in another way.
+    """
     rates = [float(f"{factor * rate:.3g}") for factor in (0.5, 0.75, 1.25, 1.5, 2)]
+    found = {other: calibration(metrics, other) for other in rates if other < 1}
     return [
-        f"--fpr {other:g}: {calibration(metrics, other)['threshold']:.4g}" for other in rates if other < 1
+        f"--fpr {other:g}: {one['threshold']:.4g}" + " (capped)" * (one["method"] == METHOD_CAPPED)
+        for other, one in found.items()
+        if one["method"] != METHOD_TOO_FEW
     ]
 
 

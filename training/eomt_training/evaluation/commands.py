@@ -179,7 +179,7 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
         f"frame's normal pixels on {result['dataset']} reach it. Guarantee: {result['guarantee']}.\n"
         f"Written to {path}"
     )
-    print("On these frames other rates would give: " + "; ".join(thresholds(metrics, args.fpr)))
+    print("On these frames other rates would give: " + ("; ".join(thresholds(metrics, args.fpr)) or "none"))
     return result, None
 
 
