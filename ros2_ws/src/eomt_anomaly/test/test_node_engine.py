@@ -142,8 +142,8 @@ def test_the_origin_of_the_threshold_is_told_with_its_size():
     engine = SimpleNamespace(short_side=252, calibration=json.loads(
         (default_checkpoint() / "calibration.json").read_text()))
     text = calibrated_on(engine)
-    for words in ("drives val", "short side 476 px", "2026-11-23", "conformal risk control", "at most 0.3 %",
-                  "runs at 252 px, for which it is not calibrated"):
+    for words in ("drives val", "short side 476 px", engine.calibration["date"], "conformal risk control",
+                  "at most 0.3 %", "runs at 252 px, for which it is not calibrated"):
         assert words in text
     assert "476 px" in off_size(engine, -1.0) and "252 px" in off_size(engine, -1.0)
     assert off_size(engine, 0.5) == ""                  # the user's own
