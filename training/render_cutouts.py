@@ -23,11 +23,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from eomt_training.data.synthetic import catalogue, drive, obj
+from eomt_training.data.synthetic import catalogue, lights, obj
 from eomt_training.data.synthetic.cutout_views import CutoutRenderer, stand
 from eomt_training.data.synthetic.renderer import NoOpenGL
 
-LIGHTS = tuple(kind for kind in drive.LIGHTS if kind != "fog")
+LIGHTS = tuple(kind for kind in lights.LIGHTS if kind != "fog")
 
 
 def chosen(entries: list[catalogue.Entry]) -> dict[str, catalogue.Entry]:
@@ -42,7 +42,7 @@ def view(renderer: CutoutRenderer, parts: list[obj.Part], rng: np.random.Generat
     """One picture from a random side, in a random light."""
     angle, far, height = rng.uniform(0, 2 * np.pi), rng.uniform(4, 20), rng.uniform(1.2, 1.75)
     eye = np.array([far * np.cos(angle), height, far * np.sin(angle)])
-    return renderer.render(parts, eye, drive.light(rng, LIGHTS[rng.integers(len(LIGHTS))]))
+    return renderer.render(parts, eye, lights.light(rng, LIGHTS[rng.integers(len(LIGHTS))]))
 
 
 def main() -> None:

@@ -3,9 +3,9 @@
 
 Labels: uint8 class ids 0..10 (CamVid's order), 253 ordinary scenery of no class (sand, rock), 254 an outlier
 object, 255 void. OUT/manifest_<split>.json says for each frame its track, place, light and outlier kinds.
-Half of the frames have 1-3 outliers; in three of ten of train's a gantry, an arch or a bridge
-spans the road, which is ordinary. Train, val and test use disjoint tracks, and train's kinds of object are
-not those of the others.
+Half of the frames have 1-3 outliers. Train's have more of the ordinary: cars of many kinds, gantries, arches
+and bridges over the road, walls in blocks of colour, hoardings and towers beside it. Train, val and test use
+disjoint tracks, and train's kinds of object are not those of the others.
 
     python training/render_drives.py --torcs-data DIR --output OUT --split train --frames 600 --seed 0
 """
@@ -22,7 +22,7 @@ import numpy as np
 from eomt_training.data.synthetic import drive, objects, tracks
 from eomt_training.data.synthetic.renderer import Renderer
 
-SPAN_PROBABILITY = 0.3  # of the training frames; the others stay as their tracks are
+VARIETY = drive.Variety(spans=0.3, roadside=0.5, cars=0.7)  # of training frames
 SPLITS = {  # tracks and kinds of obstacles; a split's place here is part of the seed of its frames
     "train": (tracks.TRAIN, objects.TRAIN_KINDS),
     "val": (tracks.VAL, objects.EVAL_KINDS),
@@ -58,11 +58,11 @@ def render(
     rng: np.random.Generator,
     kinds: dict,
     with_outliers: bool,
-    span_probability: float,
+    variety: drive.Variety,
 ):
     """(rgb, labels, about) of a random good frame on `track`."""
     for _ in range(TRIES):
-        scene = drive.random_scene(track, rng, renderer.size, kinds, with_outliers, span_probability)
+        scene = drive.random_scene(track, rng, renderer.size, kinds, with_outliers, variety)
         rgb, labels = renderer.render(scene.camera, scene.light, scene.items)
         if good(labels, with_outliers):
             return drive.finish(rgb, rng), labels, scene.about
@@ -97,13 +97,13 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     check_empty(images, {f"{names[i % len(names)]}_{i:05d}.png" for i in range(args.frames)})
     renderer, frames = Renderer(args.size), []
-    spans = SPAN_PROBABILITY if args.split == "train" else 0.0
+    variety = VARIETY if args.split == "train" else drive.Variety()
     for t, name in enumerate(names):
         track = tracks.load(args.torcs_data, name)
         renderer.load(track)
         for i in range(t, args.frames, len(names)):
             rng = np.random.default_rng((args.seed, list(SPLITS).index(args.split), i))
-            rgb, labels, about = render(renderer, track, rng, kinds, (i // len(names)) % 2 == 0, spans)
+            rgb, labels, about = render(renderer, track, rng, kinds, (i // len(names)) % 2 == 0, variety)
             file = f"{name}_{i:05d}.png"
             cv2.imwrite(str(images / file), rgb[..., ::-1])
             cv2.imwrite(str(annot / file), labels)

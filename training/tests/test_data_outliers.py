@@ -7,13 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from eomt_training.data.coco_objects import CocoObjects, category_words, split_of_category
 from eomt_training.data.cutouts import load_cutouts, words
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid
 from eomt_training.data.outliers import load_outliers
-from eomt_training.data.paste import PasteOptions, anomaly_mix, cut_part, paste_objects
+from eomt_training.data.paste import PasteOptions, anomaly_mix, cut_part, paste_control, paste_objects
 from eomt_training.labels import LABELS
 from eomt_training.targets import OUTLIER
 
@@ -107,6 +108,35 @@ def test_raw_edges_leave_the_object_as_it_was(street, disc):
     seen = [paste_objects(street, disc, np.random.default_rng(s), how=how) for s in range(10)]
     bright = [s.image[s.labels == OUTLIER] for s in seen if (s.labels == OUTLIER).any()]
     assert bright and all(b.min() >= 85 for b in bright), "no shadow, no halo"
+
+
+def test_a_copied_segment_has_its_class_and_the_size_of_its_place(street):
+    other = Sample(np.full((200, 300, 3), 200, np.uint8), np.zeros((200, 300), np.uint8), "y")
+    other.labels[40:160, 100:140] = 9  # far larger than anything that stands at most places
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sample, mask = paste_control(street, other, rng, [9], 120, surface_ids=(3,), size=(0.9, 1.1))
+        if mask.any():
+            assert (sample.labels[mask] == 9).all() and not (sample.labels == OUTLIER).any()
+            rows = np.flatnonzero(mask.any(1))
+            drop = max(rows.max() - 0.4 * 200, 8)
+            assert np.ptp(rows) + 1 == pytest.approx(min(drop, 100), rel=0.2, abs=4)
+
+
+def test_copy_paste_brings_its_classes_and_no_outliers(camvid_root):
+    def shares(**options):
+        module = RoadDataModule(str(camvid_root), image_size=56, paste_probability=0.0, **options)
+        module.setup("fit")
+        labels = torch.stack([module.train_frames[i]["labels"] for i in range(40)])
+        assert not (labels == OUTLIER).any()
+        return (labels == 8).float().mean()
+
+    options = {"copy_paste_classes": ("car",), "control_probability": 0.0}
+    assert shares(copy_paste_probability=1.0, **options) > 1.2 * shares(**options)
+    with pytest.raises(ValueError, match="copy_paste_classes = unicorn: give classes of camvid: sky,"):
+        RoadDataModule(copy_paste_probability=0.5, copy_paste_classes=("unicorn",))
+    with pytest.raises(ValueError, match=r"copy_paste_classes = \[\]"):
+        RoadDataModule(copy_paste_probability=0.5, copy_paste_classes=())
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_world import HEADER, straight_road, strip, write_track
 
-from eomt_training.data.synthetic import ac3d, images, objects, spans, tracks
-from eomt_training.data.synthetic.drive import camera_on, random_scene
+from eomt_training.data.synthetic import ac3d, cars, images, objects, roadside, spans, tracks
+from eomt_training.data.synthetic.drive import Variety, camera_on, random_scene
 
 ALL_KINDS = [*objects.TRAIN_KINDS, *objects.EVAL_KINDS, "car"]
 
@@ -184,11 +184,61 @@ def test_what_spans_the_road_is_sound_and_leaves_the_road_free(seed, width):
 def test_a_scene_with_a_span_is_told_and_is_otherwise_the_same(tmp_path_factory):
     track = _straight(tmp_path_factory)
     plain, spanned = (
-        random_scene(track, np.random.default_rng(4), (160, 90), objects.TRAIN_KINDS, True, probability)
-        for probability in (0.0, 1.0)
+        random_scene(track, np.random.default_rng(4), (160, 90), objects.TRAIN_KINDS, True, variety)
+        for variety in (Variety(), Variety(spans=1.0))
     )
     assert [i.label for i in spanned.items] == [*(i.label for i in plain.items), tracks.ORDINARY]
     assert spanned.about.pop("span") in {"gantry", "arch", "bridge"} and spanned.about == plain.about
+
+
+@given(st.sampled_from(sorted(cars.BODIES)), st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_every_kind_of_car_has_the_size_of_its_kind(kind, seed):
+    body = cars.BODIES[kind]
+    v = np.concatenate(cars.build(body, np.random.default_rng(seed)))
+    length, height, width = np.ptp(v[:, :3], axis=0)
+    assert np.isfinite(v).all() and v[:, 6:9].min() >= 0
+    assert v[:, 1].min() == pytest.approx(0, abs=0.03)  # wheels stand on the ground
+    assert body.length[0] <= length <= body.length[1] * 1.02
+    assert body.width[0] <= width <= body.width[1] + 0.4  # with mirrors
+    assert 0.99 * body.height[0] <= height <= body.height[1] * max(1, body.load[1]) + 0.2
+    assert v[:, 0].max() + v[:, 0].min() == pytest.approx(0, abs=0.1)  # centred
+
+
+def test_cars_of_any_kind_are_seldom_alike():
+    rng = np.random.default_rng(0)
+    heights = [objects.make("any_car", rng).extent[1] for _ in range(60)]
+    assert min(heights) < 1.6 and max(heights) > 2.3
+    assert 0.5 < np.mean(np.array(heights) < 2) < 0.95
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_what_stands_beside_the_road_is_sound(seed):
+    pieces = roadside.make(np.random.default_rng(seed))
+    for prop in pieces:
+        v = prop.vertices
+        assert np.isfinite(v).all() and len(v) % 3 == 0
+        assert v[:, 6:9].min() >= 0 and v[:, 6:9].max() <= 1
+        assert v[:, 1].min() <= spans.FOOT + 0.1 < 0 < v[:, 1].max()  # reaches into the ground
+        assert prop.extent[[0, 2]].max() <= 8
+    assert len(pieces) == 1 or {p.kind for p in pieces} == {"wall"}
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_a_scene_with_a_roadside_keeps_the_road_free_of_it(tmp_path_factory, seed):
+    track = _straight(tmp_path_factory)
+    plain, lined = (
+        random_scene(track, np.random.default_rng(seed), (160, 90), objects.TRAIN_KINDS, True, variety)
+        for variety in (Variety(), Variety(roadside=1.0))
+    )
+    ordinary = lined.items[len(plain.items) :]
+    assert ordinary and {item.label for item in ordinary} == {tracks.ORDINARY}
+    for item in ordinary:
+        corners = np.c_[item.vertices[:, :3], np.ones(len(item.vertices))] @ item.model.T
+        assert np.abs(corners[:, 0]).min() > track.width(0) / 2  # the road runs along z, its middle at x = 0
+    assert lined.about == plain.about
 
 
 def test_unknown_object_kind_is_named():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from synthetic_world import write_track
 
-from eomt_training.data.synthetic import drive, objects, tracks
+from eomt_training.data.synthetic import drive, lights, objects, tracks
 
 SIZE = (160, 90)
 
@@ -40,7 +40,7 @@ def _shot(renderer, track, items=(), **view):
 
 
 def renderer_light():
-    return drive.light(np.random.default_rng(0), "day")
+    return lights.light(np.random.default_rng(0), "day")
 
 
 def test_road_grass_wall_and_sky_are_where_they_must_be(renderer, track):
@@ -96,10 +96,10 @@ def test_rendering_twice_gives_the_same_picture(renderer, track):
     assert scenes[0].about == scenes[1].about
 
 
-@pytest.mark.parametrize("kind", sorted(set(drive.LIGHTS)))
+@pytest.mark.parametrize("kind", sorted(set(lights.LIGHTS)))
 def test_every_light_gives_a_picture_with_contrast(renderer, track, kind):
     camera = drive.camera_on(track, 20.0, 0.0, SIZE, 70.0)
-    rgb, _ = renderer.render(camera, drive.light(np.random.default_rng(3), kind), [])
+    rgb, _ = renderer.render(camera, lights.light(np.random.default_rng(3), kind), [])
     assert 15 < rgb.mean() < 240 and rgb.std() > 5
 
 

@@ -73,6 +73,9 @@ class RoadDataModule(L.LightningDataModule):
         drives_fraction: share of rendered frames. paste_probability, control_probability: share of frames
             with pasted outliers, and with ordinary segments pasted from another frame as negatives.
             paint_probability: share with kerbs, markings and stains painted on the road, which stays road.
+        copy_paste_probability: share of frames with 1-3 segments of ``copy_paste_classes`` of other frames,
+            in perspective and under their own labels (after Ghiasi et al., arXiv 2012.07177), so that what
+            is rare is learned, and what was pasted is not always unknown.
         val_frames: validate on this many frames, evenly spread (0: all).
         dataset: a name in `datasets.DATASETS`; the model must learn its classes (model.labels).
         root: the data set's folder; null: camvid_root.
@@ -101,6 +104,8 @@ class RoadDataModule(L.LightningDataModule):
         paste_probability: float = 0.5,
         control_probability: float = 0.2,
         paint_probability: float = 0.0,
+        copy_paste_probability: float = 0.0,
+        copy_paste_classes: tuple[str, ...] = ("pedestrian", "bicyclist"),
         augmentation: Augmentation = Augmentation(),
         val_frames: int = 0,
         num_workers: int = 0,
@@ -140,6 +145,8 @@ class RoadDataModule(L.LightningDataModule):
         self.low_resolution, self.low_scale = low_resolution, low_scale
         self.drives_fraction, self.paste_probability = drives_fraction, paste_probability
         self.control_probability, self.paint_probability = control_probability, paint_probability
+        self.copy_paste_probability = copy_paste_probability
+        self.copy_paste_ids = _ids(copy_paste_classes, dataset) if copy_paste_probability else ()
         self.augmentation, self.paste = augmentation, paste
         self.num_workers, self.seed, self.left_out = num_workers, seed, left_out
         self.ground_ids, self.control_ids = ground_ids(LABELS[dataset]), control_ids(LABELS[dataset])
@@ -229,3 +236,14 @@ class RoadDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> list[DataLoader]:
         return self.val_dataloader()
+
+
+def _ids(names: Sequence[str], dataset: str) -> tuple[int, ...]:
+    """Ids of a data set's classes. Raises ValueError for a name that is none, or for no name."""
+    known = {label.name: label.id for label in LABELS[dataset]}
+    if not names or (unknown := sorted(set(names) - set(known))):
+        raise ValueError(
+            f"copy_paste_classes = {', '.join(unknown) if names else '[]'}: "
+            f"give classes of {dataset}: {', '.join(known)}"
+        )
+    return tuple(known[name] for name in names)

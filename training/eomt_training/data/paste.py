@@ -113,10 +113,12 @@ def paste_control(
     class_ids: Sequence[int],
     min_pixels: int = 400,
     surface_ids: Sequence[int] = (3, 4),
+    size: tuple[float, float] | None = None,
 ) -> tuple[Sample, np.ndarray]:
     """A copy of ``sample`` with an ordinary segment of another frame pasted in, under its own class label.
 
     It is no anomaly: a detector of paste edges fires here, a detector of the unknown does not.
+    ``size``: its height (from, to) in heights of the camera where it stands; None: as large as it was.
     Returns the frame and the mask of pasted pixels (bool [H,W]; empty where nothing fitted).
     """
     image, labels = sample.image.copy(), sample.labels.copy()
@@ -136,7 +138,10 @@ def paste_control(
         crop = other.image[y : y + h, x : x + w] * mask[..., None]
         rgba = np.dstack([crop, mask.astype(np.uint8) * 255])
         foot = _foot(labels, surface_ids, rng)
-        pasted = blend(image, labels, rgba, foot, min(h, labels.shape[0] // 2), int(class_id), rng, shadow=0)
+        height = _perspective_height(foot[1], labels.shape[0], rng, size) if size else h
+        pasted = blend(
+            image, labels, rgba, foot, min(height, labels.shape[0] // 2), int(class_id), rng, shadow=0
+        )
         break
     return Sample(image, labels, sample.name), pasted
 

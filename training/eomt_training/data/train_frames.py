@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .datamodule import RoadDataModule
 
 _DEFAULTS = EomtExtConfig()
+PERSON = (0.8, 1.5)  # heights of copied segments, in heights of the camera; of at least so many px:
+PERSON_PIXELS = 120
 EPOCH = 1_000_000  # samples, where no max_steps says how many a run takes
 
 
@@ -53,6 +55,12 @@ class TrainFrames(Dataset):
         if rng.random() < options.control_probability:
             other = self.real[int(rng.integers(len(self.real)))]
             sample, _ = paste_control(sample, other, rng, options.control_ids, surface_ids=options.ground_ids)
+        if options.copy_paste_probability and rng.random() < options.copy_paste_probability:
+            for _ in range(int(rng.integers(1, 4))):
+                other = self.real[int(rng.integers(len(self.real)))]
+                sample, _ = paste_control(
+                    sample, other, rng, options.copy_paste_ids, PERSON_PIXELS, options.ground_ids, PERSON
+                )
         if (self.outliers or options.paste.mix) and rng.random() < options.paste_probability:
             if options.paste.mix and rng.random() < options.paste.mix:
                 other = self.real[int(rng.integers(len(self.real)))]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A drive: where the camera is, how the scene is lit, what stands on the road; and the camera's flaws."""
+"""A drive: where the camera is, what stands on the road and beside it; and the camera's flaws."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from . import objects, spans
+from . import objects, roadside, spans
+from .lights import LIGHTS, light
 from .renderer import Camera, Item, Light, pose
 from .tracks import CAR, ORDINARY, OUTLIER, Track
 
 PASSING_M = (2.0, 4.5)  # from the camera's line to the middle of a car beside it
-LIGHTS = ("day", "day", "overcast", "overcast", "low_sun", "dusk", "fog")
 
 
 def intrinsics(size: tuple[int, int], fov_deg: float) -> np.ndarray:
@@ -44,72 +44,6 @@ def camera_on(
     forward = forward * np.cos(pitch) - np.array([0, 1, 0]) * np.sin(pitch)
     forward = forward + right * np.tan(yaw)
     return Camera(intrinsics(size, fov_deg), pose(road + (0, height, 0), forward, roll), size)
-
-
-def light(rng: np.random.Generator, kind: str) -> Light:
-    """A random light of one of LIGHTS."""
-    warm = rng.uniform(-0.04, 0.04)
-    angle, up = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.2)
-    sun = (np.cos(angle), up, np.sin(angle))
-    tint = np.array([1 + warm, 1.0, 1 - warm])
-    seed = float(rng.uniform(0, 50))
-    if kind == "day":
-        return Light(
-            sun,
-            tuple(np.array([0.68, 0.65, 0.58]) * tint),
-            tuple(np.array([0.5, 0.53, 0.58]) * tint),
-            fog=rng.uniform(2e-4, 1e-3),
-            clouds=rng.uniform(0.15, 0.6),
-            seed=seed,
-        )
-    if kind == "overcast":
-        grey = rng.uniform(0.65, 0.9)
-        return Light(
-            sun,
-            (0.2, 0.2, 0.2),
-            tuple(np.array([0.85, 0.86, 0.88]) * tint * rng.uniform(0.8, 1.1)),
-            (grey * 0.8, grey * 0.83, grey * 0.88),
-            (grey, grey, grey * 1.02),
-            rng.uniform(5e-4, 2.5e-3),
-            rng.uniform(0.7, 1.0),
-            seed,
-        )
-    if kind == "low_sun":
-        return Light(
-            (sun[0], 0.25, sun[2]),
-            (1.0, 0.75, 0.45),
-            (0.45, 0.45, 0.52),
-            (0.35, 0.48, 0.72),
-            (0.95, 0.82, 0.66),
-            rng.uniform(4e-4, 1.5e-3),
-            rng.uniform(0.2, 0.7),
-            seed,
-        )
-    if kind == "dusk":
-        k = rng.uniform(0.5, 0.9)
-        return Light(
-            (sun[0], 0.2, sun[2]),
-            (0.3 * k, 0.2 * k, 0.16 * k),
-            (0.5 * k, 0.52 * k, 0.66 * k),
-            (0.2 * k, 0.26 * k, 0.45 * k),
-            (0.85 * k, 0.65 * k, 0.6 * k),
-            rng.uniform(5e-4, 2e-3),
-            rng.uniform(0.2, 0.8),
-            seed,
-        )
-    if kind == "fog":
-        grey = rng.uniform(0.6, 0.85)
-        return Light(
-            sun,
-            (0.1, 0.1, 0.1),
-            tuple(np.array([0.8, 0.81, 0.83]) * tint),
-            (grey, grey, grey),
-            (grey, grey, grey * 1.01),
-            rng.uniform(6e-3, 1.8e-2),
-            0.9,
-            seed,
-        )
-    raise ValueError(f"unknown light {kind!r}; known: {', '.join(sorted(set(LIGHTS)))}")
 
 
 def place(
@@ -156,6 +90,21 @@ def finish(
     return (np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class Variety:
+    """What training frames have and frames to measure on have not; probabilities in [0,1].
+
+    Attributes:
+        spans: something ordinary over the road (a gantry, an arch, a bridge), 8-200 m ahead.
+        roadside: 1-4 ordinary things beside it (walls in blocks of colour, hoardings, towers).
+        cars: of each car to be of any kind (`cars`), not the one shape.
+    """
+
+    spans: float = 0.0
+    roadside: float = 0.0
+    cars: float = 0.0
+
+
 @dataclass
 class Scene:
     """One frame to render, and what the manifest says about it."""
@@ -172,11 +121,9 @@ def random_scene(
     size,
     kinds: dict,
     with_outliers: bool,
-    span_probability: float = 0.0,
+    variety: Variety = Variety(),
 ) -> Scene:
     """A random place, light and traffic on `track`; with_outliers adds 1-3 of `kinds`, 5-60 m ahead.
-
-    With `span_probability` something ordinary spans the road (a gantry, an arch, a bridge), 8-90 m ahead.
 
     Cars stand 2 to 110 m ahead, evenly in the logarithm of the distance, for what a network has not met it
     calls unknown: cars a few pixels wide, and those beside the camera, cut by the picture's edge.
@@ -198,7 +145,8 @@ def random_scene(
         ahead, beside = 2 * (110 / 2) ** rng.random(), rng.uniform(-0.75, 0.75) * half
         if ahead < 8:  # not on the camera
             beside = across + rng.choice((-1, 1)) * rng.uniform(*PASSING_M)
-        items.append(place(track, objects.make("car", rng), s + ahead, beside, yaw, CAR))
+        car = "any_car" if variety.cars and rng.random() < variety.cars else "car"
+        items.append(place(track, objects.make(car, rng), s + ahead, beside, yaw, CAR))
     for _ in range(rng.integers(1, 4) if with_outliers else 0):
         name = list(kinds)[rng.integers(len(kinds))]
         side = (
@@ -219,9 +167,23 @@ def random_scene(
         )
         names.append(name)
     about = {"track": track.name, "s": round(float(s), 1), "light": kind, "outliers": names}
-    if span_probability and rng.random() < span_probability:
-        at = s + 8 * (90 / 8) ** rng.random()
+    if variety.spans and rng.random() < variety.spans:
+        at = s + 8 * (200 / 8) ** rng.random()
         span = spans.make(rng, track.width(at))
         items.append(place(track, span, at, 0.0, 0.0, ORDINARY))
         about["span"] = span.kind
+    if variety.roadside and rng.random() < variety.roadside:
+        for _ in range(rng.integers(1, 5)):
+            items += _beside(track, rng, s)
     return Scene(camera, light(rng, kind), items, about)
+
+
+def _beside(track: Track, rng: np.random.Generator, s: float) -> list[Item]:
+    """Something ordinary beside the road, 4-120 m ahead of arc length s; what is long follows the road."""
+    at, side = s + 4 * (120 / 4) ** rng.random(), rng.choice((-1, 1))
+    gap, items = 0.3 + 9 * rng.random() ** 2, []
+    for piece in roadside.make(rng):
+        half = track.width(at) / 2 + gap + piece.extent[2] / 2
+        items.append(place(track, piece, at, side * half, 0.0, ORDINARY))
+        at += piece.extent[0]
+    return items

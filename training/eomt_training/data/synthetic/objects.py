@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Our own low-poly objects: outliers (disjoint TRAIN and EVAL kinds) and the ordinary car.
+"""Our own low-poly objects: outliers (disjoint TRAIN and EVAL kinds) and ordinary cars.
 
 Object space: metres, x forward, y up, z right, standing on y = 0, centred on the origin.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .cars import car
 from .eval_objects import EVAL_KINDS
 from .shapes import METAL, box, colour, tube
 from .train_objects import TRAIN_KINDS
@@ -72,11 +73,14 @@ def _car(rng):
     return [*parts, *plates, box((length * 1.01, 0.14, width * 0.92), (0, 0.33, 0), (0.06, 0.06, 0.06))]
 
 
-_ALL = {**TRAIN_KINDS, **EVAL_KINDS, "car": _car}
+_ALL = {**TRAIN_KINDS, **EVAL_KINDS, "car": _car, "any_car": car}
 
 
 def make(kind: str, rng: np.random.Generator) -> Prop:
-    """One object of `kind` (a key of TRAIN_KINDS or EVAL_KINDS, or "car"), standing on y = 0."""
+    """One object of `kind`, standing on y = 0: a key of TRAIN_KINDS or EVAL_KINDS, "car", or "any_car".
+
+    "car" is one shape in many sizes and colours, which drives to measure on have; "any_car" is for training.
+    """
     if kind not in _ALL:
         raise ValueError(f"unknown object kind {kind!r}; known: {', '.join(sorted(_ALL))}")
     vertices = np.concatenate(_ALL[kind](rng)).astype(np.float32)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..sequences import OBSTACLE
-from . import drive, objects
+from . import drive, lights, objects
 from .renderer import Camera, Item, Light
 from .tracks import CAR, ORDINARY, VOID, Track
 
@@ -107,7 +107,7 @@ def random_drive(
     """
     s, half = rng.uniform(0, track.length), track.width(0) / 2
     lane, speed = rng.uniform(-0.45, 0.45) * half, rng.uniform(8, 16)
-    kind = drive.LIGHTS[rng.integers(len(drive.LIGHTS))]
+    kind = lights.LIGHTS[rng.integers(len(lights.LIGHTS))]
     end = s + speed * seconds + STOP_M
 
     def beside_the_lane(low: float, high: float) -> float:
@@ -148,7 +148,7 @@ def random_drive(
     return Drive(
         track,
         size,
-        drive.light(rng, kind),
+        lights.light(rng, kind),
         kind,
         seconds,
         s,

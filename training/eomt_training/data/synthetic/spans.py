@@ -15,7 +15,7 @@ from .shapes import METAL, PLAIN, STONE, box, colour, skin, tube
 FOOT = -1.0  # m
 
 
-def _paint(rng) -> np.ndarray:
+def paint(rng: np.random.Generator) -> np.ndarray:
     """Black, grey, white or any colour."""
     return np.full(3, rng.uniform(0.02, 0.9)) if rng.random() < 0.6 else colour(rng)
 
@@ -25,7 +25,7 @@ def _boards(rng, half: float, y: float, x: float) -> list[np.ndarray]:
     parts, at = [], -half * rng.uniform(0.3, 0.95)
     for _ in range(int(rng.integers(0, 5))):
         wide, high = rng.uniform(0.8, 4.0), rng.uniform(0.5, 1.6)
-        back, ink = _paint(rng), _paint(rng)
+        back, ink = paint(rng), paint(rng)
         parts.append(box((0.1 + 2 * x, high, wide), (0, y, at + wide / 2), back))
         for k in range(int(rng.integers(0, 8))):
             size = (0.14 + 2 * x, high * rng.uniform(0.3, 0.7), wide / 8 * rng.uniform(0.4, 0.9))
@@ -37,9 +37,9 @@ def _boards(rng, half: float, y: float, x: float) -> list[np.ndarray]:
 
 
 def _gantry(rng, half: float) -> list[np.ndarray]:
-    c, h, r = _paint(rng), rng.uniform(4.2, 7.5), rng.uniform(0.08, 0.45)
+    c, h, r = paint(rng), rng.uniform(4.2, 7.5), rng.uniform(0.08, 0.45)
     posts = [tube((0, FOOT, s * half), (0, h, s * half), r, r, c, METAL) for s in (-1, 1)]
-    beam = box((2 * r, rng.uniform(0.2, 1.2), 2 * half + 2 * r), (0, h, 0), _paint(rng), METAL)
+    beam = box((2 * r, rng.uniform(0.2, 1.2), 2 * half + 2 * r), (0, h, 0), paint(rng), METAL)
     return [*posts, beam, *_boards(rng, half, h, r)]
 
 
@@ -47,7 +47,7 @@ def _arch(rng, half: float) -> list[np.ndarray]:
     """Half an ellipse of a thick hose, inflated or of tyres, plain or in bands."""
     r, bands = rng.uniform(0.3, 1.8), int(rng.integers(1, 16))
     h, half = rng.uniform(4.5, 9.0) + r, half + r
-    colours = [_paint(rng) for _ in range(int(rng.integers(1, 3)))]
+    colours = [paint(rng) for _ in range(int(rng.integers(1, 3)))]
     turn = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     parts = []
     for k in range(bands):
@@ -69,7 +69,7 @@ def _bridge(rng, half: float) -> list[np.ndarray]:
     walls = [box((deep, h - FOOT, 1.0), (0, (h + FOOT) / 2, s * (half + 0.5)), c, STONE) for s in (-1, 1)]
     deck = box((deep, thick, 2 * half + rng.uniform(2, 30)), (0, h + thick / 2, 0), c * 0.9, STONE)
     rails = [
-        box((0.1, 1.0, 2 * half), (s * deep / 2, h + thick + 0.5, 0), _paint(rng), METAL) for s in (-1, 1)
+        box((0.1, 1.0, 2 * half), (s * deep / 2, h + thick + 0.5, 0), paint(rng), METAL) for s in (-1, 1)
     ]
     return [*walls, deck, *rails, *_boards(rng, half, h + thick / 2, deep / 2)]
 
