@@ -94,7 +94,9 @@ def car(rng: np.random.Generator) -> list[np.ndarray]:
 def build(body: Body, rng: np.random.Generator) -> list[np.ndarray]:
     """Triangles [3T,12] of one car of a kind."""
     length, width, height = rng.uniform(*body.length), rng.uniform(*body.width), rng.uniform(*body.height)
-    cabin, at = rng.uniform(*body.cabin) * length, rng.uniform(*body.shift) * length
+    cabin = rng.uniform(*body.cabin) * length
+    room = (length - cabin) / 2
+    at = float(np.clip(rng.uniform(*body.shift) * length, -room, room))  # not beyond the bumpers
     taper, wheel = rng.uniform(*body.taper), rng.uniform(*body.wheel)
     paint, trim = _paint(rng), np.full(3, rng.uniform(0.03, 0.15))
     glass = np.array([0.8, 0.95, 1.1]) * rng.uniform(0.05, 0.4)  # dark, or bright with the sky
@@ -111,7 +113,7 @@ def build(body: Body, rng: np.random.Generator) -> list[np.ndarray]:
         box((1.01 * length, 0.4 * (mid - sill), 0.95 * width), (0, sill + 0.2 * (mid - sill), 0), bumper),
     ]
     if body.panelled:  # a windscreen on the slope of the front, and a window in each door
-        front = at + cabin * (1 + taper) / 4
+        front = at + cabin * ((1 + taper) / 4 - 0.02)
         parts += [
             box(
                 (0.12 * cabin, 0.7 * tall, 0.8 * width),
