@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .datamodule import RoadDataModule
 
 _DEFAULTS = EomtExtConfig()
-PERSON = (0.8, 1.5)  # heights of copied segments, in heights of the camera; of at least so many px:
-PERSON_PIXELS = 120
+COPIED = (0.8, 1.5)  # heights of copied segments, in heights of the camera: a person's
+COPIED_PIXELS = 120  # the smallest that is copied
 EPOCH = 1_000_000  # samples, where no max_steps says how many a run takes
 
 
@@ -59,7 +59,7 @@ class TrainFrames(Dataset):
             for _ in range(int(rng.integers(1, 4))):
                 other = self.real[int(rng.integers(len(self.real)))]
                 sample, _ = paste_control(
-                    sample, other, rng, options.copy_paste_ids, PERSON_PIXELS, options.ground_ids, PERSON
+                    sample, other, rng, options.copy_paste_ids, COPIED_PIXELS, options.ground_ids, COPIED
                 )
         if (self.outliers or options.paste.mix) and rng.random() < options.paste_probability:
             if options.paste.mix and rng.random() < options.paste.mix:

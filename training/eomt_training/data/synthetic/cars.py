@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .shapes import METAL, PLAIN, box, colour, tube
+from .shapes import METAL, PLAIN, box, paint, tube
 
 Range = tuple[float, float]
 
@@ -23,6 +23,7 @@ class Body:
         belt: height of the lower edge of the windows, as a share of the height.
         cabin: length of what rises above the belt, share of the length; shift: of its middle, forward.
         taper: length of the roof over that of the cabin at the belt.
+        wheel: radius, metres.
         panelled: the sides above the belt are sheet metal, with glass at the front only.
         load: height of a box behind the cabin over the body's; 0: none.
     """
@@ -71,9 +72,9 @@ COMMON = ("saloon", "hatchback", "estate", "off_roader")
 COMMON_SHARE = 0.65
 
 
-def _paint(rng) -> np.ndarray:
+def _lacquer(rng) -> np.ndarray:
     """Two cars in three are white, grey or black; the others have any colour."""
-    return np.full(3, rng.uniform(0.04, 0.92)) if rng.random() < 0.65 else colour(rng)
+    return paint(rng, 0.04, 0.92, plain=0.65)
 
 
 def _wheel(x: float, z: float, side: int, radius: float, rim: np.ndarray) -> list[np.ndarray]:
@@ -98,18 +99,18 @@ def build(body: Body, rng: np.random.Generator) -> list[np.ndarray]:
     room = (length - cabin) / 2
     at = float(np.clip(rng.uniform(*body.shift) * length, -room, room))  # not beyond the bumpers
     taper, wheel = rng.uniform(*body.taper), rng.uniform(*body.wheel)
-    paint, trim = _paint(rng), np.full(3, rng.uniform(0.03, 0.15))
+    coat, trim = _lacquer(rng), np.full(3, rng.uniform(0.03, 0.15))
     glass = np.array([0.8, 0.95, 1.1]) * rng.uniform(0.05, 0.4)  # dark, or bright with the sky
     belt, sill, roof = body.belt * height, 0.7 * wheel, 0.04 * height
-    bumper = trim if rng.random() < 0.4 else paint * rng.uniform(0.8, 1.0)
+    bumper = trim if rng.random() < 0.4 else coat * rng.uniform(0.8, 1.0)
     tall = height - roof - belt
-    walls = paint if body.panelled else glass
+    walls = coat if body.panelled else glass
     mid = belt - 0.35 * (belt - sill)  # the crease along the side
     parts = [
-        box((length, mid - sill, width), (0, (mid + sill) / 2, 0), paint, METAL, (0.985, 0.97)),
-        box((0.98 * length, belt - mid, 0.97 * width), (0, (belt + mid) / 2, 0), paint, METAL, (0.96, 0.94)),
+        box((length, mid - sill, width), (0, (mid + sill) / 2, 0), coat, METAL, (0.985, 0.97)),
+        box((0.98 * length, belt - mid, 0.97 * width), (0, (belt + mid) / 2, 0), coat, METAL, (0.96, 0.94)),
         box((cabin, tall, 0.91 * width), (at, belt + tall / 2, 0), walls, METAL, (taper, 0.84)),
-        box((cabin * taper, roof, 0.77 * width), (at, height - roof / 2, 0), paint, METAL, (0.96, 0.95)),
+        box((cabin * taper, roof, 0.77 * width), (at, height - roof / 2, 0), coat, METAL, (0.96, 0.95)),
         box((1.01 * length, 0.4 * (mid - sill), 0.95 * width), (0, sill + 0.2 * (mid - sill), 0), bumper),
     ]
     if body.panelled:  # a windscreen on the slope of the front, and a window in each door
@@ -127,11 +128,13 @@ def build(body: Body, rng: np.random.Generator) -> list[np.ndarray]:
     else:  # pillars, which show on the sides alone
         for x in (-0.45, *rng.uniform((-0.25, 0.0), (-0.1, 0.2)), 0.45):
             size = (rng.uniform(0.04, 0.12), tall, 0.9 * width)
-            parts.append(box(size, (at + x * cabin * taper, belt + tall / 2, 0), paint, METAL, (1, 0.85)))
+            parts.append(box(size, (at + x * cabin * taper, belt + tall / 2, 0), coat, METAL, (1, 0.85)))
     if body.load[1]:
         back, load = at - cabin / 2, rng.uniform(*body.load) * height
         size = (back + 0.49 * length, load - belt * 0.8, width)
-        parts.append(box(size, ((back - 0.49 * length) / 2, 0.8 * belt + size[1] / 2, 0), _paint(rng), METAL))
+        parts.append(
+            box(size, ((back - 0.49 * length) / 2, 0.8 * belt + size[1] / 2, 0), _lacquer(rng), METAL)
+        )
     rim = np.full(3, rng.uniform(0.1, 0.7))
     for side in (-1, 1):
         z = side * width / 2
@@ -143,7 +146,7 @@ def build(body: Body, rng: np.random.Generator) -> list[np.ndarray]:
             box(
                 (0.05, rng.uniform(0.1, 0.4), lamp), (-length / 2, level, z - side * 0.2), (0.65, 0.03, 0.03)
             ),
-            box((0.12, 0.12, 0.16), (at + 0.42 * cabin, belt + 0.08, z + side * 0.06), paint * 0.9),
+            box((0.12, 0.12, 0.16), (at + 0.42 * cabin, belt + 0.08, z + side * 0.06), coat * 0.9),
         ]
     plate = (0.85, 0.85, 0.8) if rng.random() < 0.7 else (0.8, 0.7, 0.15)
     ends = (s * (length / 2 + 0.01) for s in (-1, 1))

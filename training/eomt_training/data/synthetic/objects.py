@@ -23,6 +23,13 @@ class Prop:
     kind: str
     vertices: np.ndarray
 
+    @classmethod
+    def of(cls, kind: str, parts: list[np.ndarray]) -> Prop:
+        """One object of the triangles [3T,12] of its parts; colours are clipped to [0,1]."""
+        vertices = np.concatenate(parts).astype(np.float32)
+        vertices[:, 6:9] = vertices[:, 6:9].clip(0, 1)
+        return cls(kind, vertices)
+
     @property
     def extent(self) -> np.ndarray:
         """[3] size in metres along x, y, z."""
@@ -83,7 +90,6 @@ def make(kind: str, rng: np.random.Generator) -> Prop:
     """
     if kind not in _ALL:
         raise ValueError(f"unknown object kind {kind!r}; known: {', '.join(sorted(_ALL))}")
-    vertices = np.concatenate(_ALL[kind](rng)).astype(np.float32)
-    vertices[:, 1] -= vertices[:, 1].min()
-    vertices[:, 6:9] = vertices[:, 6:9].clip(0, 1)
-    return Prop(kind, vertices)
+    prop = Prop.of(kind, _ALL[kind](rng))
+    prop.vertices[:, 1] -= prop.vertices[:, 1].min()
+    return prop

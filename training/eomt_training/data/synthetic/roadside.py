@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from .objects import Prop
-from .shapes import METAL, PLAIN, STONE, box, colour, tube
-from .spans import FOOT, paint
+from .shapes import METAL, PLAIN, STONE, box, colour, paint, tube
+from .spans import FOOT
 
 SURFACES = (PLAIN, METAL, STONE)
 
@@ -19,7 +19,7 @@ SURFACES = (PLAIN, METAL, STONE)
 def wall(rng: np.random.Generator) -> list[Prop]:
     """Pieces of a wall or barrier, to be set one behind the other: in blocks of two or three colours.
 
-    A piece is as long as its `extent`, 0.6 to 4 m; rails, tyres and the joints of blocks vary.
+    A piece is as long as its `extent`, 0.6 to 4 m; rails, or the joints of blocks, vary.
     """
     length, height, deep = rng.uniform(0.6, 4.0), rng.uniform(0.5, 2.4), rng.uniform(0.1, 0.9)
     colours = [paint(rng) for _ in range(int(rng.integers(2, 4)))]
@@ -31,7 +31,7 @@ def wall(rng: np.random.Generator) -> list[Prop]:
         for rib in range(ribs):  # a rail, or a joint of the blocks
             y, shade = height * (rib + 0.5) / ribs, c * rng.uniform(0.6, 0.9)
             parts.append(box((length, 0.15 * height / ribs, deep + 0.06), (0, y, 0), shade, surface))
-        pieces.append(_prop("wall", parts))
+        pieces.append(Prop.of("wall", parts))
     return pieces
 
 
@@ -49,11 +49,11 @@ def hoarding(rng: np.random.Generator) -> list[Prop]:
     for k in range(letters):
         size = (0.14, high * rng.uniform(0.3, 0.8), wide / letters * rng.uniform(0.3, 0.8))
         parts.append(box(size, (0, middle, wide * ((k + 0.5) / letters - 0.5)), ink))
-    return [_prop("hoarding", parts)]
+    return [Prop.of("hoarding", parts)]
 
 
 def tower(rng: np.random.Generator) -> list[Prop]:
-    """A lattice mast, a post with a lamp or a box, or a hut on legs."""
+    """A lattice mast; half of them carry a box, as a watchtower does."""
     c, high, half = paint(rng), rng.uniform(3.0, 12.0), rng.uniform(0.2, 1.0)
     r = rng.uniform(0.03, 0.09)
     corners = [(x * half, z * half) for x, z in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
@@ -75,7 +75,7 @@ def tower(rng: np.random.Generator) -> list[Prop]:
     if rng.random() < 0.5:
         size = (2.5 * half, rng.uniform(0.5, 2.5), 2.5 * half)
         parts.append(box(size, (0, high + size[1] / 2, 0), colour(rng), STONE))
-    return [_prop("tower", parts)]
+    return [Prop.of("tower", parts)]
 
 
 KINDS = (wall, wall, hoarding, tower)
@@ -84,9 +84,3 @@ KINDS = (wall, wall, hoarding, tower)
 def make(rng: np.random.Generator) -> list[Prop]:
     """One thing beside the road, in pieces that follow it one behind the other."""
     return KINDS[int(rng.integers(len(KINDS)))](rng)
-
-
-def _prop(kind: str, parts: list[np.ndarray]) -> Prop:
-    vertices = np.concatenate(parts).astype(np.float32)
-    vertices[:, 6:9] = vertices[:, 6:9].clip(0, 1)
-    return Prop(kind, vertices)

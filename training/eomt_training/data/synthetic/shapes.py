@@ -89,6 +89,11 @@ def colour(rng, low=0.05, high=0.9) -> np.ndarray:
     return rng.uniform(low, high, 3)
 
 
+def paint(rng, low=0.02, high=0.9, plain=0.6) -> np.ndarray:
+    """Black, grey or white, within low to high, in a share of `plain`; otherwise any colour."""
+    return np.full(3, rng.uniform(low, high)) if rng.random() < plain else colour(rng)
+
+
 def wood(rng) -> np.ndarray:
     return np.array([0.55, 0.38, 0.22]) * rng.uniform(0.6, 1.4)
 

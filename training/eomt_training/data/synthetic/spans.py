@@ -10,14 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from .objects import Prop
-from .shapes import METAL, PLAIN, STONE, box, colour, skin, tube
+from .shapes import METAL, PLAIN, STONE, box, paint, skin, tube
 
 FOOT = -1.0  # m
-
-
-def paint(rng: np.random.Generator) -> np.ndarray:
-    """Black, grey, white or any colour."""
-    return np.full(3, rng.uniform(0.02, 0.9)) if rng.random() < 0.6 else colour(rng)
 
 
 def _boards(rng, half: float, y: float, x: float) -> list[np.ndarray]:
@@ -81,6 +76,4 @@ def make(rng: np.random.Generator, road_width: float) -> Prop:
     """A gantry, an arch or a bridge over a road `road_width` metres wide; its feet are beside the road."""
     kind = SPANS[int(rng.integers(len(SPANS)))]
     parts = kind(rng, road_width / 2 + rng.uniform(0.8, 4.0))
-    vertices = np.concatenate(parts).astype(np.float32)
-    vertices[:, 6:9] = vertices[:, 6:9].clip(0, 1)
-    return Prop(kind.__name__.lstrip("_"), vertices)
+    return Prop.of(kind.__name__.lstrip("_"), parts)
