@@ -4,7 +4,7 @@
 Where the first look is wrong, the second, with other patches over other surroundings, is seldom wrong in the
 same way; what both see stays. A network that runs smaller than it was trained looks from closer, where things
 have the size they had in training; one that runs as trained looks from farther, for they could only be larger
-than that. What this does to alerts is measured in docs/alerts.md.
+than that. What this does to alerts is measured in docs/alert_quality.md.
 """
 
 from __future__ import annotations
