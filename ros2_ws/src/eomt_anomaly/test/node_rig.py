@@ -69,7 +69,7 @@ class FakeEngine:
         if "/" in settings.checkpoint and not Path(settings.checkpoint).exists():
             raise FileNotFoundError(f"checkpoint {settings.checkpoint!r} is not there yet")
 
-    def warmup(self, shapes):
+    def warmup(self, shapes, batch=1):
         pass
 
     def decode_jpeg(self, data, swapped):

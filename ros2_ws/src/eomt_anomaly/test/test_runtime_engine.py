@@ -19,7 +19,7 @@ from eomt_anomaly.model import EomtExt
 from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput, upsample
 from eomt_anomaly.runtime import checkpoints as checkpoints_module
 from eomt_anomaly.runtime.cuda import CudaPipeline
-from eomt_anomaly.runtime.network import DTYPES, prepare
+from eomt_anomaly.runtime.network import DTYPES, compile_in_place, prepare
 from eomt_anomaly.runtime.pipeline import Setup
 from eomt_anomaly.runtime.preprocess import Normalizer, network_input, plan
 from eomt_anomaly.runtime.streams import InlineStreams
@@ -94,7 +94,8 @@ def test_the_model_handed_in_is_left_as_it_was():
 
 
 FLOAT32 = {"CUDA products": torch.backends.cuda.matmul, "cuDNN convolutions": torch.backends.cudnn.conv,
-           "CPU products": torch.backends.mkldnn.matmul, "CPU convolutions": torch.backends.mkldnn.conv}
+           "cuDNN recurrence": torch.backends.cudnn.rnn, "CPU products": torch.backends.mkldnn.matmul,
+           "CPU convolutions": torch.backends.mkldnn.conv, "CPU recurrence": torch.backends.mkldnn.rnn}
 
 
 @pytest.fixture
@@ -130,6 +131,7 @@ def test_float32_is_not_tf32_whatever_the_process_asked_for(way, precision, floa
     assert {name: operations.fp32_precision for name, operations in FLOAT32.items()} == dict.fromkeys(
         FLOAT32, "ieee")
     assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32, "and torch can tell: convolutions and recurrence agree"
 
 
 class Elsewhere(EomtExt):
@@ -405,8 +407,27 @@ def test_what_the_compiler_made_outlives_the_machines_restart(case, tmp_path, mo
     if case == "no home":
         (tmp_path / ".cache").write_text("a file where the folder should be")
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(self))
     with Engine(MODEL, device="cpu", precision="fp32", compile=True):
         home = str(tmp_path / ".cache/eomt_anomaly/inductor")
         kept = {"default": home, "chosen": "/elsewhere", "no home": ""}
-        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept[case] and len(compiled) == 1
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept[case] and compiled
+
+
+@pytest.mark.parametrize("decoder, kinds", [("joint", 3), ("cross_attention", 4)])
+def test_blocks_of_one_shape_are_compiled_once_and_every_shape_is(decoder, kinds, monkeypatch):
+    """With torch's own limit the third size of pictures would run as it is, and only a warning tell."""
+    whole = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile",
+                        lambda self, **options: whole(self, backend="eager", **options))
+    model = tiny_model(decoder=decoder, num_layers=6, decoder_blocks=2, num_queries=7)
+    eager, compiled = (prepare(model, "fp32", torch.device("cpu")) for _ in range(2))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compile_in_place(compiled)
+    for size in range(3, 9):
+        pixels = torch.randn(1, 3, 14 * size, 56)
+        with torch.inference_mode():
+            torch.testing.assert_close(compiled(pixels).mask_logits, eager(pixels).mask_logits)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs == 6 * kinds, "blocks of the backbone, of the decoder, the upscaling"

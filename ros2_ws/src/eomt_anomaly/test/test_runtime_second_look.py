@@ -15,7 +15,16 @@ from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.runtime import Engine
 from eomt_anomaly.runtime.cuda import CudaPipeline
 from eomt_anomaly.runtime.network import prepare
-from eomt_anomaly.runtime.second_look import FARTHER, MOST, STEPS, ZOOM, look_again, windows, zoom
+from eomt_anomaly.runtime.second_look import (
+    FARTHER,
+    MOST,
+    STEPS,
+    ZOOM,
+    boxes_of_all_windows,
+    look_again,
+    windows,
+    zoom,
+)
 from eomt_anomaly.runtime.streams import InlineStreams
 
 
@@ -163,6 +172,33 @@ def test_a_second_look_meets_no_input_that_the_warm_up_has_not_met(short_side, l
             engine.look_again(np.zeros((90, 160, 3), np.uint8), np.zeros((90, 160), np.float32),
                               [(10, 10, size, size), (150 - size, 80 - size, size, 9)])
     assert inputs == warm and (engine.zoom > 1) == (look == "closer")
+
+
+def test_on_a_gpu_a_drive_meets_no_batch_and_no_window_that_the_warm_up_has_not_met():
+    """Else a CUDA graph is captured in the very frame in which something new appears."""
+    model = EomtExt(EomtExtConfig.preset("tiny", image_size=56))
+    with Engine(model, device="cpu", precision="fp32", short_side=28) as engine:
+        setup = replace(engine._pipeline.setup, network=prepare(model, "fp32", torch.device("cpu")),
+                        raw_pixels=False)
+        engine._pipeline, engine.batched = CudaPipeline(setup, InlineStreams()), True
+        engine.warmup([(90, 160)], batch=3)
+        warm = engine._pipeline.replayed()
+        for size in (1, 8, 25, 29, 34, 40, 44, 70, 90):
+            engine.look_again(np.zeros((90, 160, 3), np.uint8), np.zeros((90, 160), np.float32),
+                              [(10, 0, size, size), (150 - size, 0, size, 9)])
+        for count in (1, 2, 3):
+            engine.infer([picture(90, 160)] * count)
+        assert set(engine._pipeline.replayed()) == set(warm) == set(engine._pipeline._run._shapes)
+        assert len(warm) == 3 + STEPS // 2 + 1
+
+
+@given(st.integers(160, 2000), st.integers(160, 2000), st.floats(1.01, 2.0), st.floats(0.5, 3.0))
+def test_boxes_of_all_windows_have_the_sizes_that_windows_gives(height, width, closer, aspect):
+    def sizes(boxes):
+        return {windows([box], height, width, closer, aspect)[0][2:] for box in boxes}
+
+    known = sizes(boxes_of_all_windows(height, width, closer, aspect))
+    assert sizes([(0, 0, extent, extent) for extent in range(1, max(height, width) + 1, 7)]) <= known
 
 
 def test_the_engine_sees_the_window_as_an_image_of_its_own():

@@ -213,7 +213,8 @@ class Detector(LifecycleNode):
         return None if self._worker is None else self._worker.engine
 
     def _batching(self) -> Batching:
-        return Batching(self.parameters["max_batch"], self.parameters["batch_window"])
+        size = min(self.parameters["max_batch"], len(self._cameras))
+        return Batching(size, self.parameters["batch_window"])
 
     def _may_set(self, changes: list[Parameter]) -> SetParametersResult:
         why = self.parameters.refusal(changes, configured=self._engine is not None)

@@ -137,6 +137,7 @@ class Worker:
             try:
                 if self._shapes:
                     engine.warmup(self._shapes)
+                    self._warm_up_batches(engine)
                 self._measure(engine)
             except BaseException:
                 engine.close()
@@ -144,6 +145,20 @@ class Worker:
             return engine
         finally:
             self._building_since = None
+
+    def _warm_up_batches(self, engine: Any) -> None:
+        """Meet every number of frames of a pass, or learn that memory has room for single ones only."""
+        batch = self._batching().size
+        if not engine.batched or self._ladder.rung.single or batch < 2:
+            return
+        try:
+            engine.warmup(self._shapes, batch)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            clear_frames(error.__traceback__)
+            self._ladder.ran_out()
+            self._ladder.down(replace(self._ladder.rung, single=True))
 
     def _measure(self, engine: Any) -> None:
         """Ask for the GPU's memory: in this thread, as a driver that hangs must not hold up the heartbeat."""

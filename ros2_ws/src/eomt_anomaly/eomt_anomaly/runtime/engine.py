@@ -27,7 +27,7 @@ from .jpeg import GpuJpeg
 from .network import DTYPES, choose_precision, compile_in_place, cpu_has_bf16, prepare
 from .pipeline import Picture, Pipeline, Prediction, Setup
 from .preprocess import MODES
-from .second_look import Box, look_again, zoom
+from .second_look import Box, boxes_of_all_windows, look_again, zoom
 from .streams import CudaStreams
 
 
@@ -141,15 +141,20 @@ class Engine:
         self.jpeg = GpuJpeg(streams) if gpu_jpeg else None
         self._closed = False
 
-    def warmup(self, shapes: Sequence[tuple[int, int]]) -> None:
-        """Run a grey image of each (height, width), and a second look at it, so that the first real one is as
-        fast as the rest."""
+    def warmup(self, shapes: Sequence[tuple[int, int]], batch: int = 1) -> None:
+        """Run grey images of each (height, width), with second looks, so that the first real ones are as fast
+        as the rest: where `batched`, 1 to `batch` of them in a pass, and every size of window."""
         for height, width in shapes:
             image = np.full((height, width, 3), 114, np.uint8)
-            nothing, box = np.zeros((height, width), np.float32), (0, 0, width, height)
-            for _ in range(2 if self._device.type == "cuda" else 1):      # the second captures a graph
-                self.infer([image])
-                self.look_again(image, nothing, [box])
+            nothing = np.zeros((height, width), np.float32)
+            boxes: list[Box] = [(0, 0, width, height)]
+            if self.batched and self.zoom > 1:                            # a graph for each
+                boxes = boxes_of_all_windows(height, width, self.zoom, self.aspect)
+            for _ in range(2 if self.batched else 1):                     # the second captures a graph
+                for count in range(1, (batch if self.batched else 1) + 1):
+                    self.infer([image] * count)
+                for box in boxes:
+                    self.look_again(image, nothing, [box])
 
     def infer(self, images: Sequence[Picture]) -> list[Prediction]:
         """One prediction for each image (uint8 [H,W,3] RGB, sizes may differ), in order.

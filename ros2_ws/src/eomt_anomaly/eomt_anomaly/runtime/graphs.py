@@ -14,7 +14,7 @@ from torch import Tensor
 from .streams import Streams
 
 Work = Callable[[Tensor], Tensor]
-KEPT = 8                # shapes; the one unused for longest goes first
+KEPT = 24               # shapes, some nine of each size of picture; the one unused for longest goes first
 logger = logging.getLogger(__name__)
 
 

@@ -91,6 +91,13 @@ def windows(boxes: Sequence[Box], height: int, width: int, closer: float = ZOOM,
     return found
 
 
+def boxes_of_all_windows(height: int, width: int, closer: float = ZOOM, aspect: float = 1.0) -> list[Box]:
+    """A box for each size of window that `windows` can give, the largest last."""
+    largest = min(height, width / aspect)
+    heights = [int(largest * step / STEPS / MARGIN) for step in range(math.ceil(STEPS / closer), STEPS + 1)]
+    return [(0, 0, max(1, int(high * aspect)), max(1, high)) for high in heights]
+
+
 def _inside(box: Box, window: Box) -> bool:
     return all(outer <= inner and inner + extent <= outer + side
                for inner, extent, outer, side in zip(box[:2], box[2:], window[:2], window[2:]))
