@@ -174,7 +174,7 @@ def install(purpose):
         say("      torch from {}".format(index))
         run("pip-torch", pip + ["--index-url", index, "--no-deps", "-r", str(files[0])], {}, remedy)
     elif shutil.which("nvidia-smi") is None:
-        say("      no NVIDIA driver here: TORCH_INDEX={} may save 2 GB".format(CPU_INDEX))
+        say("      no NVIDIA driver here: TORCH_INDEX={} saves up to 8 GB".format(CPU_INDEX))
     run(
         done,
         pip + ["-c", str(constraints)] + [part for path in files for part in ("-r", str(path))],

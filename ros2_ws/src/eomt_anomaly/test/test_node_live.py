@@ -411,6 +411,22 @@ def test_a_hung_worker_is_unknown_and_then_the_process_ends_with_an_error():
         assert len(client.messages["/detector/front/alerts"]) - beats > 5   # the heartbeat went on meanwhile
 
 
+def test_a_computer_too_slow_for_any_level_but_unknown_is_told_once_with_the_remedy():
+    with detector(**QUICK | {"stale_timeout": 0.2}) as (process, client, log):
+        diagnostics = client.listen("/diagnostics", DiagnosticArray)
+        for _ in range(3):
+            client.send(picture(trick=5))
+            client.spin(0.4)
+        words = "older than stale_timeout (0.2 s), so the level stays UNKNOWN: lower `short_side`"
+        client.until(lambda: any(words in status.message and status.level == DiagnosticStatus.WARN
+                                 for message in diagnostics for status in message.status))
+        assert set_parameter(client, "stale_timeout", 2.0).successful
+        seen = len(diagnostics)
+        client.until(lambda: any(status.level == DiagnosticStatus.OK and "engine" in status.name
+                                 for message in diagnostics[seen:] for status in message.status))
+        assert log.read_text().count(words) == 1
+
+
 def test_a_smaller_engine_after_memory_ran_out_is_told():
     with detector(**QUICK) as (process, client, log):
         info = client.listen("/detector/model_info", ModelInfo, LATCHED)

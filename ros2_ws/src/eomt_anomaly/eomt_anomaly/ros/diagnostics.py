@@ -37,7 +37,7 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
         self._node, self._parameters, self._cameras = node, parameters, cameras
         self._mailbox, self._durations = mailbox, durations
-        self._told = float("-inf")
+        self._told, self._slow = float("-inf"), False
 
     def tell(self, state: str, problem: str, worker: Worker | None) -> None:
         """Publish how things stand, at most once in `PERIOD_S`. problem: why there is no engine, or ""."""
@@ -46,11 +46,15 @@ class Diagnostics:
             return
         self._told = now
         name, engine = self._node.get_fully_qualified_name().lstrip("/"), worker.engine if worker else None
-        degraded = worker.degraded if worker else ""
+        degraded, durations = worker.degraded if worker else "", self._durations.percentiles()
+        slow = too_slow(durations, self._parameters["stale_timeout"])
+        if slow and not self._slow:
+            self._node.get_logger().warning(slow)
+        self._slow = bool(slow)
         statuses = [
             engine_status(name, state, engine, problem, degraded,
-                          off_size(engine, self._parameters["threshold"]) if engine else "",
-                          self._durations.percentiles(), worst_case(self._parameters)),
+                          off_size(engine, self._parameters["threshold"]) if engine else "", slow,
+                          durations, worst_case(self._parameters)),
             memory_status(name, degraded, worker is not None and worker.starved,
                           worker.gpu_memory if worker else {})]
         statuses += [camera_status(name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
@@ -59,6 +63,16 @@ class Diagnostics:
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
+
+
+def too_slow(durations: Mapping[str, Mapping[str, float]], stale_timeout: float) -> str:
+    """Why no judgement can stand on this computer, in words; "" where it is fast enough, or not known yet."""
+    service_s = durations.get("service", {}).get("p50", 0.0) / 1e3
+    if service_s <= stale_timeout:
+        return ""
+    return (f"a picture takes {service_s:.1f} s here (median) and is then older than stale_timeout "
+            f"({stale_timeout:g} s), so the level stays UNKNOWN: lower `short_side` (252 takes a fifth of 476), "
+            "or raise `max_age` and `stale_timeout`, and alerts may be that much older")
 
 
 def words(reasons: Reason) -> str:
@@ -81,14 +95,15 @@ def camera_status(node: str, camera: str, verdict: Verdict, counts: Counts, text
 
 
 def engine_status(node: str, state: str, engine: Any, problem: str, degraded: str,
-                  off_size: str, durations: Mapping[str, Mapping[str, float]],
+                  off_size: str, slow: str, durations: Mapping[str, Mapping[str, float]],
                   reaction: Mapping[str, float]) -> DiagnosticStatus:
-    """ERROR for a problem, WARN while degraded, not active, or at a size for which the threshold was not made
-    (`off_size`), else OK. `reaction` is of `worst_case`."""
-    doubts = "; ".join(filter(None, (degraded, off_size)))
+    """ERROR for a problem, WARN while degraded, not active, `too_slow`, or at a size for which the threshold
+    was not made (`off_size`), else OK. `reaction` is of `worst_case`."""
+    doubts = "; ".join(filter(None, (slow, degraded, off_size)))
     level = DiagnosticStatus.ERROR if problem else \
         DiagnosticStatus.OK if state == "active" and not doubts else DiagnosticStatus.WARN
-    values: dict[str, Any] = {"state": state, "degraded": degraded or "no", "off_size": off_size or "no"}
+    values: dict[str, Any] = {"state": state, "degraded": degraded or "no", "off_size": off_size or "no",
+                              "too_slow": slow or "no"}
     if engine is not None:
         values |= {"model_id": engine.model_id, "device": engine.device, "precision": engine.precision,
                    "backend": engine.backend, "short_side": engine.short_side,
