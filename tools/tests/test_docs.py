@@ -35,5 +35,5 @@ def test_launch_arguments_in_the_documents_exist():
                      if isinstance(node, ast.Assign) and node.targets[0].id == "ARGUMENTS")
         known |= {row.elts[0].value for row in table.elts}
     for document in DOCUMENTS:
-        named = set(re.findall(r"\b([a-z_]+):=", document.read_text()))
+        named = set(re.findall(r"(?<!-p )(?<![\w.])([a-z_]+):=", document.read_text()))
         assert named <= known, f"{document.name}: {named - known}"

@@ -71,8 +71,8 @@ def too_slow(durations: Mapping[str, Mapping[str, float]], stale_timeout: float)
     if service_s <= stale_timeout:
         return ""
     return (f"a picture takes {service_s:.1f} s here (median) and is then older than stale_timeout "
-            f"({stale_timeout:g} s), so the level stays UNKNOWN: lower `short_side` (252 takes a fifth of 476), "
-            "or raise `max_age` and `stale_timeout`, and alerts may be that much older")
+            f"({stale_timeout:g} s), so the level stays UNKNOWN: lower `short_side` (252 takes a fifth "
+            "of 476), or raise `max_age` and `stale_timeout`, and alerts may be that much older")
 
 
 def words(reasons: Reason) -> str:
