@@ -25,6 +25,7 @@ from eomt_anomaly.ros.launch_helpers import (
     full_name,
     is_true,
     node_parameters,
+    parameter_file,
     parse_cameras,
     render_rviz,
 )
@@ -57,10 +58,10 @@ def start(context):
     """The actions, now that the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     actions = [SetEnvironmentVariable(name, file) for name, file in profile_environment().items()]
-    overrides = node_parameters(given)
+    overrides, params_file = node_parameters(given), parameter_file(given)
     detector = LifecycleNode(
         package="eomt_anomaly", executable="detector", name="detector", namespace=given["namespace"],
-        parameters=[given["params_file"], *([overrides] if overrides else [])],
+        parameters=[params_file, *([overrides] if overrides else [])],
         ros_arguments=["--log-level", given["log_level"]], output="screen", emulate_tty=True,
         respawn=is_true(given, "respawn"), respawn_delay=2.0)
     # launch starts again whatever has ended; a detector that was asked to end (status 0) stays so.
@@ -68,7 +69,7 @@ def start(context):
         EmitEvent(event=ShutdownProcess(process_matcher=matches_action(detector)))])
     actions += [RegisterEventHandler(at_rest), detector]
     if is_true(given, "rviz"):
-        file, node = Path(given["params_file"]).read_text(encoding="utf-8"), full_name(given["namespace"])
+        file, node = Path(params_file).read_text(encoding="utf-8"), full_name(given["namespace"])
         shown = list(parse_cameras(given["cameras"])) or file_value(file, node, "cameras", [CAMERA])
         clock = overrides.get("use_sim_time", file_value(file, node, "use_sim_time", False))
         text = render_rviz((SHARE / "rviz" / "detector.rviz").read_text(), given["namespace"], shown)

@@ -24,7 +24,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.event_handlers import OnStateTransition
 
-from eomt_anomaly.ros.launch_helpers import bag_mounting, full_name, is_true, parse_cameras
+from eomt_anomaly.ros.launch_helpers import bag_mounting, bag_remaps, full_name, is_true, parse_cameras
 
 SHARE = Path(get_package_share_directory("eomt_anomaly"))
 ARGUMENTS = (
@@ -46,14 +46,17 @@ def play(context):
     mounting = bag_mounting(given["bag"], cameras, given["mounting"])
     options = ["--clock", "--rate", given["rate"]] + ["--loop"] * is_true(given, "loop")
     detector = full_name(LaunchConfiguration("namespace", default="").perform(context))
-    options += ["--exclude-topics", f"{detector}/"]   # recorded alerts must not stand beside this detector's
+    options += ["--exclude-topics", f"{detector}/", "/diagnostics"]   # what was said then is not said now
+    remaps = bag_remaps(given["bag"], cameras)
+    options += ["--remap", *(f"{recorded}:={name}" for recorded, name in remaps.items())] if remaps else []
+    played = ",".join(f"{name}={remaps.get(topic, topic)}" for name, topic in cameras.items())
     player = Node(package="eomt_anomaly", executable="bag_player", name="bag_player", output="screen",
                   arguments=[given["bag"], *options])
     done = OnProcessExit(target_action=player,
                          on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))])
     ready = OnStateTransition(goal_state="active", entities=[player], handle_once=True)
     return [RegisterEventHandler(done), RegisterEventHandler(ready),
-            SetLaunchConfiguration("mounting", mounting)]
+            SetLaunchConfiguration("mounting", mounting), SetLaunchConfiguration("cameras", played)]
 
 
 def generate_launch_description():

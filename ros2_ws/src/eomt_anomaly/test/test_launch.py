@@ -18,11 +18,13 @@ import yaml
 from eomt_anomaly.alerts import Reason
 from eomt_anomaly.ros.launch_helpers import (
     bag_mounting,
+    bag_remaps,
     camera_parameters,
     file_value,
     full_name,
     is_true,
     node_parameters,
+    parameter_file,
     parse_cameras,
     parse_mounting,
 )
@@ -120,6 +122,26 @@ def test_a_camera_whose_topic_is_not_in_the_bag_is_refused_with_those_that_are(t
     assert bag_mounting(path, known) == "" and bag_mounting(path, known, "front=1.4") == "front=1.4"
     with pytest.raises(ValueError, match=rf"no topic /not/there.* cameras:=NAME=TOPIC.*\n  {IMAGE}"):
         bag_mounting(path, {"front": IMAGE, "rear": "/not/there"}, "front=1.4")
+
+
+def test_compressed_pictures_under_a_plain_name_are_played_where_the_detector_listens(tmp_path):
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from bag_fixtures import IMAGE, make_bag
+
+    plain = str(make_bag(tmp_path / "plain", frames=1))
+    assert bag_remaps(plain, {"front": IMAGE, "rear": "", "left": "left/image_raw"}) == {}
+    compressed = str(make_bag(tmp_path / "bag", frames=1, compressed=True, images=("/cam/image",)))
+    assert bag_remaps(compressed, {"front": "/cam/image"}) == {"/cam/image": "/cam/image/compressed"}
+
+
+def test_a_parameter_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    """launch would warn, and a robot with another corridor and camera would be told CLEAR by the defaults."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for wrong in ("~/mine.yaml", str(tmp_path), ""):
+        with pytest.raises(ValueError, match="params_file is .* which is no file: give the path"):
+            parameter_file({"params_file": wrong})
+    (tmp_path / "mine.yaml").write_text("")
+    assert parameter_file({"params_file": "~/mine.yaml"}) == str(tmp_path / "mine.yaml")
 
 
 PARAMETERS = """
@@ -323,10 +345,12 @@ def test_the_cameras_of_the_parameter_file_are_used(launched, checkpoint, tmp_pa
         client.level(0, topic=f"/detector/{name}/alerts")
 
 
-def test_a_wrong_argument_is_said(launched):
-    process, log, _ = launched("detector", cameras="a,a")
+@pytest.mark.parametrize("argument, words", [
+    ({"cameras": "a,a"}, "each name once"), ({"params_file": "~/not/there.yaml"}, "which is no file")])
+def test_a_wrong_argument_is_said(launched, argument, words):
+    process, log, _ = launched("detector", **argument)
     assert process.wait(60) != 0
-    assert "each name once" in log.read_text()
+    assert words in log.read_text()
 
 
 def test_a_bag_is_replayed_through_the_detector(launched, checkpoint, tmp_path):

@@ -102,10 +102,10 @@ def test_every_output_carries_the_stamp_and_frame_of_its_picture(node):
 
 def test_an_obstacle_stops_and_has_a_place_on_the_ground(node):
     _, client, _ = node
-    client.until(lambda: client.messages["/detector/front/alerts"][-1].level == STOP
-                 and client.messages["/detector/front/alerts"][-1].alerts[0].position_valid,
-                 meanwhile=lambda: show(client))
-    alert = client.messages["/detector/front/alerts"][-1]
+    alert = client.until(lambda: next((message for message in client.messages["/detector/front/alerts"][-1:]
+                                       if message.level == STOP and message.alerts
+                                       and message.alerts[0].position_valid), None),
+                         meanwhile=lambda: show(client))
     assert alert.reasons & Reason.OBSTACLE_IN_CORRIDOR
     obstacle = alert.alerts[0]
     assert (obstacle.box.x_offset, obstacle.box.y_offset, obstacle.box.width,
@@ -180,6 +180,18 @@ def test_one_bad_frame_costs_as_many_clean_ones_as_clear_needs(node):
     client.until(lambda: box[-1].level == CLEAR, meanwhile=lambda: client.send(picture()), every=0.1)
     judged = [message.level for message in box[bad:] if not message.heartbeat and message.latency.sec >= 0]
     assert judged[:2] == [UNKNOWN, UNKNOWN] and judged[2] == CLEAR   # clear_frames is 3
+
+
+def test_a_camera_without_pictures_says_which_topic_and_type_it_waits_for():
+    with detector(front__image_topic="/cam/jpeg", front__transport="compressed", **QUICK) as (_, client, _):
+        diagnostics = client.listen("/diagnostics", DiagnosticArray)
+        words = "NO_INPUT: no CompressedImage has come on /cam/jpeg/compressed"
+        client.until(lambda: any(words in status.message for message in diagnostics
+                                 for status in message.status))
+        client.level(CLEAR, meanwhile=lambda: client.send_jpeg(picture(), "/cam/jpeg/compressed"))
+        seen = len(diagnostics)
+        client.until(lambda: any(status.message == "CLEAR" for message in diagnostics[seen:]
+                                 for status in message.status))
 
 
 def test_a_camera_that_stops_and_comes_back(node):

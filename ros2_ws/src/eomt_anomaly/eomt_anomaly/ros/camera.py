@@ -59,6 +59,7 @@ class Camera:
         self._header = Header()                     # of the last judged frame, as its alerts
         self._alerts: list[ObstacleAlert] = []
         self.detail = ""                            # the Monitor's remark on the last judged frame
+        self._awaited = ""                          # topic and type of the pictures
 
     # ---- life ----
 
@@ -77,6 +78,7 @@ class Camera:
         self.outputs.open()
         self._unchanged = Unchanged()
         resolved = self._node.resolve_topic_name(topic)
+        self._awaited = f"no {'CompressedImage' if compressed else 'Image'} has come on {resolved}"
         self._gaps = Gaps(lambda: {tuple(publisher.endpoint_gid) for publisher
                                    in self._node.get_publishers_info_by_topic(resolved)})
         override = QoSOverridingOptions.with_default_policies()
@@ -92,7 +94,7 @@ class Camera:
         self.outputs.close()
         self.calibration.forget()
         self._ignore = None
-        self._model_id = ""
+        self._model_id = self._awaited = ""
 
     def restart(self, params: MonitorParams | None = None, fault: Reason = Reason.NONE,
                 text: str = "") -> None:
@@ -240,6 +242,11 @@ class Camera:
             verdict = self.verdict(now)
             self._told(self.outputs.alerts.publish(message))
         return verdict
+
+    @property
+    def remark(self) -> str:
+        """What there is to say of the level: the fault, the Monitor's remark, or what it waits for."""
+        return self.health.text or self.detail or (self._awaited if self.health.arrived is None else "")
 
     def verdict(self, now: float) -> Verdict:
         """The level now."""

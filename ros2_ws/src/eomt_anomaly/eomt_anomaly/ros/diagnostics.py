@@ -58,7 +58,7 @@ class Diagnostics:
             memory_status(name, degraded, worker is not None and worker.starved,
                           worker.gpu_memory if worker else {})]
         statuses += [camera_status(name, camera.name, camera.verdict(now), self._mailbox.counts(camera.name),
-                                   camera.health.text or camera.detail, camera.health.input_age(now))
+                                   camera.remark, camera.health.input_age(now))
                      for camera in self._cameras.values()]
         message = DiagnosticArray(status=statuses)
         message.header.stamp = self._node.get_clock().now().to_msg()

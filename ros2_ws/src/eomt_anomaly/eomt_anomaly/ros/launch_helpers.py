@@ -7,6 +7,7 @@ import copy
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -70,6 +71,17 @@ def bag_mounting(path: str, cameras: Mapping[str, str], given: str = "") -> str:
                               for name, place in places.items() if place and place[0] > 0)
 
 
+def bag_remaps(path: str, cameras: Mapping[str, str]) -> dict[str, str]:
+    """Recorded topic → the one to play it on, where compressed pictures' name does not tell that they are."""
+    from .bag_cameras import Camera
+    from .bag_io import Bag
+
+    with Bag(path) as bag:
+        played = {topic: Camera(name, bag.topics[topic], None).published_as for name, topic in cameras.items()
+                  if topic in bag.topics}
+    return {recorded: name for recorded, name in played.items() if name != recorded}
+
+
 def camera_parameters(cameras: Mapping[str, str]) -> dict[str, object]:
     """The node's parameters; without cameras, and of a camera without a topic, the params file's stand."""
     return {**({"cameras": list(cameras)} if cameras else {}),
@@ -87,6 +99,18 @@ def node_parameters(given: Mapping[str, str]) -> dict[str, object]:
         parameters["short_side"] = int(given["short_side"])
     return parameters | {name: given[name] for name in ("checkpoint", "backbone", "device", "backend")
                          if given[name]}
+
+
+def parameter_file(given: Mapping[str, str]) -> str:
+    """The file of `params_file`, `~` expanded.
+
+    Raises ValueError where there is none: launch would only warn, and the node watch with its defaults.
+    """
+    file = Path(given["params_file"]).expanduser()
+    if not file.is_file():
+        raise ValueError(f"params_file is {given['params_file']!r}, which is no file: give the path of a "
+                         "YAML file of parameters (in a container: its path there), or leave it out")
+    return str(file)
 
 
 def is_true(given: Mapping[str, str], name: str) -> bool:

@@ -131,7 +131,8 @@ def camera_specs(camera: str) -> tuple[Spec, ...]:
         Spec(f"{camera}.image_topic", f"{camera}/image_raw",
              "topic of the pictures; relative to the namespace"),
         Spec(f"{camera}.transport", "auto",
-             "kind of messages on it; auto: compressed if its name ends in /compressed",
+             "kind of messages; auto: compressed if the topic's name ends in /compressed; compressed: as in "
+             "image_transport, /compressed is added to a name that does not",
              choices=("auto", "raw", "compressed")),
         Spec(f"{camera}.camera_info_topic", "",
              "topic of the calibration; empty: camera_info beside the pictures"),
