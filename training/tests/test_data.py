@@ -194,6 +194,22 @@ def test_fit_short_side_gives_multiples_of_the_patch(height, width):
     assert all(side % 14 == 0 for side in fitted) and min(fitted) == 84
 
 
+@pytest.mark.parametrize("size", [84, 126, 252, 378, 476])
+def test_labels_lie_where_the_resized_picture_shows_them(size):
+    """Of a bright half plane labelled 1, pixels of the picture and of the labels add up to one area."""
+    y, x = np.mgrid[:360, :480]
+    labels = (x + 0.7 * y > 330).astype(np.uint8)
+    frame = Sample(np.repeat(255 * labels[..., None], 3, 2), labels, "x")
+    plain = Augmentation((1, 1), flip=0, colour=0, night=0, blur=0, noise=0, jpeg=0)
+    whole = (size, round(size * 480 / 360))
+    for fitted in (
+        augment(frame, size, whole, np.random.default_rng(0), plain),
+        fit_short_side(frame, size, 14),
+    ):
+        shift = (fitted.image[..., 0] / 255 - fitted.labels).sum() / fitted.labels.shape[0]
+        assert abs(shift) < 0.1, "pixels along a row, on average over the rows"
+
+
 def test_datamodule_gives_the_same_samples_for_the_same_seed(camvid_root, drives_root, stamps_root):
     def batch(seed):
         module = RoadDataModule(
