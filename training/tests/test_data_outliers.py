@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from eomt_training.data.coco_objects import CocoObjects, category_words, split_of_category
-from eomt_training.data.cutouts import load_cutouts, words
+from eomt_training.data.coco_objects import CocoObjects, split_of_category
+from eomt_training.data.cutouts import category_words, load_cutouts, load_folder, words
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid
 from eomt_training.data.outliers import load_outliers
@@ -57,6 +57,17 @@ def test_objects_of_two_sources_are_disjoint_too(coco_root, named_stamps):
     assert set(objects.categories) < set(CocoObjects(coco, "eval").categories)
     assert not any(category_words(c) & trained for c in objects.categories)
     assert len(load_outliers(stamps, None, "eval")) == len(load_outliers(None, coco, "eval")) == 1
+
+
+def test_a_short_name_is_a_word_on_both_sides(stamps_root, tmp_path):
+    """Else the tv that COCO trains would be pasted as unseen; of, in and the like say nothing."""
+    assert words(Path("household/old_tv.png")) == category_words("old tv") == {"old", "tv"}
+    assert words(Path("party-horn-in_mirror.png")) == {"party", "horn"}
+    assert category_words("chest of drawers") == {"chest", "drawers"}
+    photo = next(stamps_root.rglob("*x.png"))
+    for name in ("tv", "fork"):
+        shutil.copy(photo, tmp_path / f"{name}.png")
+    assert list(load_folder(tmp_path, taken=category_words("tv"))) == ["fork.png"]
 
 
 def test_missing_coco_names_the_remedy(tmp_path, coco_root):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .coco_objects import CocoObjects, category_words
-from .cutouts import load_cutouts, words
+from .coco_objects import CocoObjects
+from .cutouts import category_words, load_cutouts, words
 
 
 def load_outliers(
