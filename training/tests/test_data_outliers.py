@@ -59,6 +59,39 @@ def test_objects_of_two_sources_are_disjoint_too(coco_root, named_stamps):
     assert len(load_outliers(stamps, None, "eval")) == len(load_outliers(None, coco, "eval")) == 1
 
 
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory, stamps_root):
+    """Cut-outs of animals, plants and red tools, 20 each; evaluation has no red tool, as training has one."""
+    root, photo = tmp_path_factory.mktemp("farm"), next(stamps_root.rglob("*x.png"))
+    for folder, times, ending in (("animals", 3, ""), ("plants/green", 4, ""), ("tools", 5, "_red")):
+        (root / folder).mkdir(parents=True)
+        for letter in "abcdefghijklmnopqrst":
+            shutil.copy(photo, root / folder / f"{letter * times}{ending}.png")
+    return str(root)
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_a_cut_out_of_a_known_class_is_no_outlier(farm, split):
+    """A class by a word of the file's name or of its folders, singular or plural."""
+
+    def count(*known):
+        return sum(map(len, load_outliers(farm, None, split, known)))
+
+    everything = [Path(path) for path in load_cutouts(farm, split)]
+    plants = [path for path in everything if path.parts[0] == "plants"]
+    assert 0 < len(plants) < len(everything) == count() == count("road", "plan", "nimal")
+    assert count("potted plant") == count("plants") == len(everything) - len(plants)
+    assert count(f"big {everything[0].stem}s") == len(everything) - 1
+    with pytest.raises(FileNotFoundError, match=f"{farm} .* of a class .*: give .* of other things"):
+        count("animal", "plant", "tool")
+
+
+def test_a_known_training_object_still_decides_what_evaluation_has(farm):
+    """Else a class more would bring objects into the evaluation, not only take some out of it."""
+    known = [Path(path).stem.removesuffix("_red") for path in load_cutouts(farm, "train") if "_red" in path]
+    assert known and len(load_outliers(farm, None, "eval", known)[0]) == len(load_cutouts(farm, "eval"))
+
+
 def test_a_short_name_is_a_word_on_both_sides(stamps_root, tmp_path):
     """Else the tv that COCO trains would be pasted as unseen; of, in and the like say nothing."""
     assert words(Path("household/old_tv.png")) == category_words("old tv") == {"old", "tv"}
