@@ -16,7 +16,7 @@ from eomt_training.data.folders import Sample, camvid
 from eomt_training.data.outliers import load_outliers
 from eomt_training.data.paste import PasteOptions, anomaly_mix, cut_part, paste_control, paste_objects
 from eomt_training.labels import LABELS
-from eomt_training.targets import OUTLIER
+from eomt_training.targets import IGNORE, OUTLIER
 
 
 def test_coco_objects_are_whole_and_premultiplied(coco_root):
@@ -215,6 +215,22 @@ def test_a_part_is_unlike_its_place(street, elsewhere):
     road = Sample(street.image, np.full((200, 300), 3, np.uint8), "x")
     one_class = anomaly_mix(road, road, np.random.default_rng(0))
     assert not (one_class.labels == OUTLIER).any()
+
+
+@pytest.mark.parametrize("unlabelled", [1, 5])
+def test_what_is_unlabelled_is_no_part_of_another_frame(street, elsewhere, unlabelled):
+    """A class left out of training must not come back as an outlier."""
+    labels = np.where(elsewhere.labels == unlabelled, IGNORE, elsewhere.labels).astype(np.uint8)
+    image = np.where(labels[..., None] == IGNORE, (250, 0, 0), 250).astype(np.uint8)
+    other = Sample(image, labels, "y")
+    for seed in range(20):
+        rgba, main = cut_part(other, np.random.default_rng(seed))
+        assert main == 6 - unlabelled and (rgba[rgba[..., 3] > 0] == (250, 250, 250, 255)).all()
+        mixed = anomaly_mix(street, other, np.random.default_rng(seed))
+        red, _, blue = np.moveaxis(mixed.image[mixed.labels == OUTLIER].astype(int), -1, 0)
+        assert (red < 2 * blue).all(), "nothing red, whatever the colours are shifted by"
+    nothing = Sample(other.image, np.full((200, 300), IGNORE, np.uint8), "y")
+    assert (anomaly_mix(street, nothing, np.random.default_rng(0)).labels == street.labels).all()
 
 
 def outliers_of(root, count=30, **options):
