@@ -2,6 +2,7 @@
 """Data: public layouts, splits that do not leak, pastes and augmentation that keep labels true."""
 
 import shutil
+import weakref
 from pathlib import Path
 
 import cv2
@@ -55,6 +56,13 @@ def test_camvid_reads_the_public_layout(camvid_root):
     assert sample.image.shape == (48, 64, 3) and sample.labels.shape == (48, 64)
     assert (sample.labels[-1] == IGNORE).all(), "void, 11 on disk, is 255"
     assert sample.image[30, 16, 0] > sample.image[30, 16, 2], "RGB: the car is red"
+
+
+def test_frames_that_were_read_are_not_kept(camvid_root):
+    """A drive of 1080p frames would fill the memory, once for every worker."""
+    frames = camvid(camvid_root, "train")
+    seen = [weakref.ref(frames[i].image) for i in range(3)]
+    assert not any(image() is not None for image in seen)
 
 
 def test_splits_by_drive_share_nothing(camvid_root):
