@@ -2,6 +2,7 @@
 """Data: public layouts, splits that do not leak, pastes and augmentation that keep labels true."""
 
 import shutil
+import weakref
 from pathlib import Path
 
 import cv2
@@ -55,6 +56,13 @@ def test_camvid_reads_the_public_layout(camvid_root):
     assert sample.image.shape == (48, 64, 3) and sample.labels.shape == (48, 64)
     assert (sample.labels[-1] == IGNORE).all(), "void, 11 on disk, is 255"
     assert sample.image[30, 16, 0] > sample.image[30, 16, 2], "RGB: the car is red"
+
+
+def test_frames_that_were_read_are_not_kept(camvid_root):
+    """A drive of 1080p frames would fill the memory, once for every worker."""
+    frames = camvid(camvid_root, "train")
+    seen = [weakref.ref(frames[i].image) for i in range(3)]
+    assert not any(image() is not None for image in seen)
 
 
 def test_splits_by_drive_share_nothing(camvid_root):
@@ -192,6 +200,22 @@ def test_fit_short_side_gives_multiples_of_the_patch(height, width):
     sample = Sample(np.zeros((height, width, 3), np.uint8), np.zeros((height, width), np.uint8), "x")
     fitted = fit_short_side(sample, 84, 14).labels.shape
     assert all(side % 14 == 0 for side in fitted) and min(fitted) == 84
+
+
+@pytest.mark.parametrize("size", [84, 126, 252, 378, 476])
+def test_labels_lie_where_the_resized_picture_shows_them(size):
+    """Of a bright half plane labelled 1, pixels of the picture and of the labels add up to one area."""
+    y, x = np.mgrid[:360, :480]
+    labels = (x + 0.7 * y > 330).astype(np.uint8)
+    frame = Sample(np.repeat(255 * labels[..., None], 3, 2), labels, "x")
+    plain = Augmentation((1, 1), flip=0, colour=0, night=0, blur=0, noise=0, jpeg=0)
+    whole = (size, round(size * 480 / 360))
+    for fitted in (
+        augment(frame, size, whole, np.random.default_rng(0), plain),
+        fit_short_side(frame, size, 14),
+    ):
+        shift = (fitted.image[..., 0] / 255 - fitted.labels).sum() / fitted.labels.shape[0]
+        assert abs(shift) < 0.1, "pixels along a row, on average over the rows"
 
 
 def test_datamodule_gives_the_same_samples_for_the_same_seed(camvid_root, drives_root, stamps_root):

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from eomt_training.data.coco_objects import CocoObjects, category_words, split_of_category
-from eomt_training.data.cutouts import load_cutouts, words
+from eomt_training.data.coco_objects import CocoObjects, split_of_category
+from eomt_training.data.cutouts import category_words, load_cutouts, load_folder, words
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid
 from eomt_training.data.outliers import load_outliers
 from eomt_training.data.paste import PasteOptions, anomaly_mix, cut_part, paste_control, paste_objects
 from eomt_training.labels import LABELS
-from eomt_training.targets import OUTLIER
+from eomt_training.targets import IGNORE, OUTLIER
 
 
 def test_coco_objects_are_whole_and_premultiplied(coco_root):
@@ -57,6 +57,50 @@ def test_objects_of_two_sources_are_disjoint_too(coco_root, named_stamps):
     assert set(objects.categories) < set(CocoObjects(coco, "eval").categories)
     assert not any(category_words(c) & trained for c in objects.categories)
     assert len(load_outliers(stamps, None, "eval")) == len(load_outliers(None, coco, "eval")) == 1
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory, stamps_root):
+    """Cut-outs of animals, plants and red tools, 20 each; evaluation has no red tool, as training has one."""
+    root, photo = tmp_path_factory.mktemp("farm"), next(stamps_root.rglob("*x.png"))
+    for folder, times, ending in (("animals", 3, ""), ("plants/green", 4, ""), ("tools", 5, "_red")):
+        (root / folder).mkdir(parents=True)
+        for letter in "abcdefghijklmnopqrst":
+            shutil.copy(photo, root / folder / f"{letter * times}{ending}.png")
+    return str(root)
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_a_cut_out_of_a_known_class_is_no_outlier(farm, split):
+    """A class by a word of the file's name or of its folders, singular or plural."""
+
+    def count(*known):
+        return sum(map(len, load_outliers(farm, None, split, known)))
+
+    everything = [Path(path) for path in load_cutouts(farm, split)]
+    plants = [path for path in everything if path.parts[0] == "plants"]
+    assert 0 < len(plants) < len(everything) == count() == count("road", "plan", "nimal")
+    assert count("potted plant") == count("plants") == len(everything) - len(plants)
+    assert count(f"big {everything[0].stem}s") == len(everything) - 1
+    with pytest.raises(FileNotFoundError, match=f"{farm} .* of a class .*: give .* of other things"):
+        count("animal", "plant", "tool")
+
+
+def test_a_known_training_object_still_decides_what_evaluation_has(farm):
+    """Else a class more would bring objects into the evaluation, not only take some out of it."""
+    known = [Path(path).stem.removesuffix("_red") for path in load_cutouts(farm, "train") if "_red" in path]
+    assert known and len(load_outliers(farm, None, "eval", known)[0]) == len(load_cutouts(farm, "eval"))
+
+
+def test_a_short_name_is_a_word_on_both_sides(stamps_root, tmp_path):
+    """Else the tv that COCO trains would be pasted as unseen; of, in and the like say nothing."""
+    assert words(Path("household/old_tv.png")) == category_words("old tv") == {"old", "tv"}
+    assert words(Path("party-horn-in_mirror.png")) == {"party", "horn"}
+    assert category_words("chest of drawers") == {"chest", "drawers"}
+    photo = next(stamps_root.rglob("*x.png"))
+    for name in ("tv", "fork"):
+        shutil.copy(photo, tmp_path / f"{name}.png")
+    assert list(load_folder(tmp_path, taken=category_words("tv"))) == ["fork.png"]
 
 
 def test_missing_coco_names_the_remedy(tmp_path, coco_root):
@@ -171,6 +215,22 @@ def test_a_part_is_unlike_its_place(street, elsewhere):
     road = Sample(street.image, np.full((200, 300), 3, np.uint8), "x")
     one_class = anomaly_mix(road, road, np.random.default_rng(0))
     assert not (one_class.labels == OUTLIER).any()
+
+
+@pytest.mark.parametrize("unlabelled", [1, 5])
+def test_what_is_unlabelled_is_no_part_of_another_frame(street, elsewhere, unlabelled):
+    """A class left out of training must not come back as an outlier."""
+    labels = np.where(elsewhere.labels == unlabelled, IGNORE, elsewhere.labels).astype(np.uint8)
+    image = np.where(labels[..., None] == IGNORE, (250, 0, 0), 250).astype(np.uint8)
+    other = Sample(image, labels, "y")
+    for seed in range(20):
+        rgba, main = cut_part(other, np.random.default_rng(seed))
+        assert main == 6 - unlabelled and (rgba[rgba[..., 3] > 0] == (250, 250, 250, 255)).all()
+        mixed = anomaly_mix(street, other, np.random.default_rng(seed))
+        red, _, blue = np.moveaxis(mixed.image[mixed.labels == OUTLIER].astype(int), -1, 0)
+        assert (red < 2 * blue).all(), "nothing red, whatever the colours are shifted by"
+    nothing = Sample(other.image, np.full((200, 300), IGNORE, np.uint8), "y")
+    assert (anomaly_mix(street, nothing, np.random.default_rng(0)).labels == street.labels).all()
 
 
 def outliers_of(root, count=30, **options):

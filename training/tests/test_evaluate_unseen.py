@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from eomt_anomaly.model import EomtExt, EomtExtConfig
-from eomt_training.data.coco_objects import CocoObjects, category_words
-from eomt_training.data.cutouts import load_cutouts, words
+from eomt_training.data.coco_objects import CocoObjects
+from eomt_training.data.cutouts import category_words, load_cutouts, words
 from eomt_training.data.folders import Sample
 from eomt_training.evaluation import commands
 from eomt_training.evaluation.frames import pasted

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .cutouts import fit_cutout, split_of
+from .cutouts import category_words, fit_cutout, split_of
 from .files import decode_image
 
 HELP = (
@@ -23,11 +22,6 @@ HELP = (
 # Part of ordinary streets, whatever the classes of the data set are called.
 ROAD_USERS = {"person", "bicycle", "car", "motorcycle", "bus", "train", "truck"}
 STREET_FURNITURE = "outdoor"  # COCO's supercategory of traffic lights, stop signs, hydrants, meters, benches
-
-
-def category_words(name: str) -> set[str]:
-    """{sports, ball} of ``sports ball``."""
-    return set(re.findall(r"[a-z]{2,}", name.lower()))
 
 
 def split_of_category(name: str) -> str:

@@ -21,6 +21,7 @@ _EXCLUDED = re.compile(
     r"|military|Santa|easter"
 )
 _VARIANT = re.compile(r"(_mirror|_flip|_left|_right|[-_ ]?\d+|_[a-z])$")
+_NO_KIND = set("an at by de el in la mm no of on op or the to".split())  # say nothing of an object
 
 
 def object_name(path: Path) -> str:
@@ -36,9 +37,14 @@ def split_of(name: str, eval_fraction: float = 0.3) -> str:
     return "eval" if hashlib.sha256(name.encode()).digest()[0] < 256 * eval_fraction else "train"
 
 
+def category_words(name: str) -> set[str]:
+    """The words of two letters or more, without ``of`` and the like: {sports, ball} of ``sports ball``."""
+    return set(re.findall(r"[a-z]{2,}", name.lower())) - _NO_KIND
+
+
 def words(path: Path) -> set[str]:
     """The words of a file's name, without mirrored and flipped: {guineafowl, helmeted}."""
-    return set(re.findall(r"[a-z]{3,}", path.stem.lower())) - {"mirror", "flip", "left", "right"}
+    return category_words(path.stem) - {"mirror", "flip", "left", "right"}
 
 
 def is_photograph(rgba: np.ndarray, min_side: int = 64, min_colours: int = 2000) -> bool:

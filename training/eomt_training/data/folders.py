@@ -44,7 +44,7 @@ class Frames(Protocol):
 
 
 class SegmentationFolder:
-    """A list of `Sample` in the order of their names; each is read on first access and kept in memory.
+    """A list of `Sample` in the order of their names, read anew on each access: drives never sit in memory.
 
     Args:
         root: the data set's folder. split: name of the image folder under it.
@@ -52,6 +52,7 @@ class SegmentationFolder:
 
     Raises:
         FileNotFoundError: a folder or label file is missing; the message names it and how to get it.
+        ValueError: on access; names a picture that is unreadable or of another size, or an unknown label.
     """
 
     def __init__(
@@ -68,7 +69,6 @@ class SegmentationFolder:
                 raise FileNotFoundError(
                     f"{folder} is missing. Expected: {help or 'images and labels side by side'}"
                 )
-        self._cache: dict[str, Sample] = {}
         self.names = sorted(p.stem for p in self.images.glob("*.png") if keep is None or keep(p.stem))
         if not self.names:
             raise FileNotFoundError(f"{self.images} holds no matching .png image. Expected: {help}")
@@ -83,11 +83,6 @@ class SegmentationFolder:
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        if name not in self._cache:
-            self._cache[name] = self._read(name)
-        return self._cache[name]
-
-    def _read(self, name: str) -> Sample:
         image, labels = (
             cv2.imread(str(self.images / f"{name}.png")),
             cv2.imread(str(self.annotations / f"{name}.png"), cv2.IMREAD_UNCHANGED),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..targets import OUTLIER
+from ..targets import IGNORE, OUTLIER
 from .blend import blend, vary
 from .folders import Sample
 
@@ -68,6 +68,8 @@ def anomaly_mix(
     comes to lie where its own main class covers half of the place. A part that finds no place is left out.
     """
     image, labels = sample.image.copy(), sample.labels.copy()
+    if (other.labels == IGNORE).all():
+        return Sample(image, labels, sample.name)
     for _ in range(int(rng.integers(how.count[0], how.count[1] + 1))):
         part, main = cut_part(other, rng)
         part = vary(part, rng)
@@ -86,12 +88,16 @@ def cut_part(frame: Sample, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     """A random polygon of a frame, RGBA uint8 [h,w,4] premultiplied, and the label most frequent in it.
 
     Its centre lies where classes meet, so that it shows no whole class; anywhere in a frame of one class.
+    What is IGNORE is transparent: a class that is left out of training must not come back as an outlier.
+    Raises ValueError for a frame that is IGNORE everywhere.
     """
     height, width = frame.labels.shape
+    labelled = frame.labels != IGNORE
     meet = np.zeros((height, width), bool)
     meet[1:] |= frame.labels[1:] != frame.labels[:-1]
     meet[:, 1:] |= frame.labels[:, 1:] != frame.labels[:, :-1]
-    candidates = np.flatnonzero(meet if meet.any() else ~meet)
+    meet &= labelled
+    candidates = np.flatnonzero(meet if meet.any() else labelled)
     y, x = divmod(int(rng.choice(candidates)), width)
     angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(6, 13))))
     reach = height * rng.uniform(0.06, 0.2, 2) * rng.uniform(0.5, 1, (len(angles), 1))  # [K,2]
@@ -101,7 +107,7 @@ def cut_part(frame: Sample, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     mask[y, x] = 1
     box_x, box_y, w, h = cv2.boundingRect(mask)
     window = np.s_[box_y : box_y + h, box_x : box_x + w]
-    inside = mask[window]
+    inside = mask[window] * labelled[window]
     main = int(np.bincount(frame.labels[window][inside > 0]).argmax())
     return np.dstack([frame.image[window] * inside[..., None], 255 * inside]), main
 

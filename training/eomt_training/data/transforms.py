@@ -16,6 +16,9 @@ from ..targets import IGNORE
 from .folders import Sample
 from .weather import DEGRADATIONS, weathered
 
+# Centred on pixels as the pictures' methods are; INTER_NEAREST shifts labels by half a pixel.
+_LABELS = cv2.INTER_NEAREST_EXACT
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -56,7 +59,7 @@ def augment(
     height, width = (max(1, round(s * scale)) for s in labels.shape)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
-    labels = cv2.resize(np.ascontiguousarray(labels), (width, height), interpolation=cv2.INTER_NEAREST)
+    labels = cv2.resize(np.ascontiguousarray(labels), (width, height), interpolation=_LABELS)
     for _ in range(10):
         window = tuple(
             slice(start := int(rng.integers(max(0, side - wanted) + 1)), start + wanted)
@@ -117,9 +120,8 @@ def fit_short_side(sample: Sample, size: int, patch: int) -> Sample:
     image = cv2.resize(
         sample.image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
-    return Sample(
-        image, cv2.resize(sample.labels, (width, height), interpolation=cv2.INTER_NEAREST), sample.name
-    )
+    labels = cv2.resize(sample.labels, (width, height), interpolation=_LABELS)
+    return Sample(image, labels, sample.name)
 
 
 def to_tensors(sample: Sample, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Tensor | str]:

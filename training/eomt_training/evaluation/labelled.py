@@ -10,9 +10,9 @@ from typing import Any
 
 from eomt_anomaly.model import Label
 
-from ..data.cutouts import load_cutouts
 from ..data.datasets import DATASETS
 from ..data.folders import drives
+from ..data.outliers import load_outliers
 from ..labels import LABELS, ground_ids, require_classes
 from .frames import Frames, every, pasted
 
@@ -42,8 +42,8 @@ def labelled_frames(args: argparse.Namespace, labels: Sequence[Label]) -> Frames
         raise ValueError(f"{args.data} has no outliers: give --stamps DIR to paste unseen objects")
     frames: Frames = every(DATA[args.data](args.root, args.split), args.every)
     if args.stamps:
-        cutouts = list(load_cutouts(str(args.stamps), "eval").values())
-        frames = pasted(frames, [cutouts], args.seed, ground_ids(CLASSES[args.data]))
+        sources = load_outliers(str(args.stamps), None, "eval", [label.name for label in labels])
+        frames = pasted(frames, sources, args.seed, ground_ids(CLASSES[args.data]))
     return frames
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..data.coco_objects import CocoObjects, category_words
-from ..data.cutouts import load_cutouts, load_folder, words
+from ..data.coco_objects import CocoObjects
+from ..data.cutouts import category_words, load_cutouts, load_folder, words
 from ..data.outliers import load_outliers
 from ..data.synthetic.train_objects import TRAIN_KINDS
 
