@@ -57,8 +57,11 @@ def test_new_columns_degraded_copies_and_baselines_are_shown():
 
 
 def test_the_command_says_what_was_left_out_and_pasted():
-    text = card.anomaly({"val": OLD | {"dataset": "camvid without bicyclist car", "pasted": ["stamps"]}})
+    left_out = {"dataset": "camvid without bicyclist without car"}
+    text = card.anomaly({"val": OLD | left_out | {"pasted": ["stamps"]}})
     assert "--precision fp32 --left-out bicyclist car --stamps DIR`, cpu" in text
+    text = card.anomaly({"val": OLD | {"dataset": "cityscapes without traffic light without car"}})
+    assert "--left-out 'traffic light' car`" in text, "two classes, as a shell reads it"
     assert "--precision fp32`, cpu" in card.anomaly({"val": OLD | {"dataset": "camvid", "pasted": []}})
 
 
