@@ -112,6 +112,7 @@ def test_anomaly_measures_every_score_clean_and_degraded(evaluate, stamps_root, 
     assert len(rows) == 16 and {r["condition"] for r in rows} == {"clean", "dark"}
     page = (tmp_path / "report/report.html").read_text()
     assert "<td>pasted</td><td class=n><code>stamps</code></td>" in page
+    assert "mask2anomaly is our variant" in page
     assert page.count("<svg") == 2 + 8 + 2 and "http" not in page.replace("http://www.w3.org", "")
 
 

@@ -12,7 +12,7 @@ import yaml
 from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.model.fetch_backbone import NOTICE
 from eomt_anomaly.runtime.checkpoints import default_checkpoint
-from eomt_training.report import card
+from eomt_training.report import card, notes
 
 TRAINING = Path(__file__).resolve().parents[1]
 CAMVID_CARD = TRAINING / "configs/camvid/card.md"
@@ -54,6 +54,15 @@ def test_new_columns_degraded_copies_and_baselines_are_shown():
     assert "AuPRC on road %" in text and "| – | 41.0 |" in text, "a value that is not there is a dash"
     assert "| x | dark | eomt_ext | 61.5 | 1.5 | 41.0 | 12.5 | – |" in text
     assert "| erfnet | clean | void | 33.3 |" in text and "severity 0.5" in text
+
+
+def test_mask2anomaly_is_told_to_be_a_variant_where_it_was_measured():
+    measured = OLD | {"scores": {"mask2anomaly": OLD_ROW}}
+    assert "mask2anomaly is our variant of Rai et al. (2023)" in card.anomaly({"val": measured})
+    assert "variant" not in card.anomaly({"val": OLD})
+    published = command.sections((default_checkpoint() / "README.md").read_text())
+    with_it = [text for text in published.values() if "| mask2anomaly |" in text]
+    assert with_it and all(notes.MASK2ANOMALY in text for text in with_it)
 
 
 def test_the_command_says_what_was_left_out_and_pasted():

@@ -10,6 +10,7 @@ from typing import Any
 from eomt_anomaly.model.checkpoint import CALIBRATION
 
 from ..evaluation.results import differences, measurements
+from . import notes
 
 
 def training(stages: list[dict[str, Any]]) -> str:
@@ -103,6 +104,8 @@ def anomaly(columns: dict[str, dict[str, Any]]) -> str:
                 f"\nComponents (sIoU, PPV, F1*) at the best-F1 threshold, sizes of SegmentMeIfYouCan's "
                 f"{m['track']} track.\n"
             )
+        if "mask2anomaly" in m["scores"]:
+            text += f"\n{notes.MASK2ANOMALY}\n"
         text += degraded(m) + "\n"
     return text
 

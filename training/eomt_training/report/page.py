@@ -72,6 +72,8 @@ def _anomaly(result: dict[str, Any], figures: dict[str, AnomalyFigures]) -> list
         (result["prevalence"], 2, "of pixels are anomalous: a random score's AuPRC"),
     ]
     words = note(notes.SCORES.format(track=result["track"]))
+    if "mask2anomaly" in scores:
+        words += note(notes.MASK2ANOMALY)
     parts = [tiles(shown), section("Every score on the same weights", scores_table(scores, main) + words)]
     if result.get("degraded") or result.get("baselines"):
         words = note(notes.CONDITIONS) if "fpr_at_threshold" in row else ""
