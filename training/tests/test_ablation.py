@@ -63,6 +63,12 @@ def test_operations_of_a_block_include_its_attention(decoder):
     assert 1e6 * (deep["parameters_m"] - shallow["parameters_m"]) == pytest.approx(2 * (12 * d * d + 15 * d))
 
 
+def test_a_short_side_that_is_no_multiple_of_the_patch_costs_what_is_measured_at_it():
+    """As `evaluate.py --short-side` takes it: the nearest multiple. This fails after all training is done."""
+    network = EomtExtPredictor(EomtExt(EomtExtConfig.preset("tiny", patch_size=16, pos_grid=4)))
+    assert cost(network, 45) == cost(network, 48)
+
+
 @pytest.mark.parametrize("plan", PLANS, ids=lambda path: path.stem)
 def test_every_variant_of_every_plan_is_understood_by_fit_and_evaluate(plan, monkeypatch, capsys):
     monkeypatch.chdir(TRAINING.parent)

@@ -111,6 +111,8 @@ def test_anomaly_measures_every_score_clean_and_degraded(evaluate, stamps_root, 
     rows = list(csv.DictReader((tmp_path / "results/results.csv").open()))
     assert len(rows) == 16 and {r["condition"] for r in rows} == {"clean", "dark"}
     page = (tmp_path / "report/report.html").read_text()
+    assert "<td>pasted</td><td class=n><code>stamps</code></td>" in page
+    assert "mask2anomaly is our variant" in page
     assert page.count("<svg") == 2 + 8 + 2 and "http" not in page.replace("http://www.w3.org", "")
 
 
@@ -293,6 +295,19 @@ def test_results_of_other_columns_are_not_mixed(tmp_path):
         append(tmp_path / "results.csv", result)
     assert append(tmp_path / "new.csv", result) == append(tmp_path / "new.csv", result) == 1
     assert (tmp_path / "new.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+
+
+def test_rows_of_runs_that_measured_other_things_differ_in_their_key(tmp_path):
+    scores = {"scores": {"rba": {"auprc": 50.0}}, "frames": 1}
+    about = {"checkpoint": "x", "pasted": ["stamps", "coco"], "track": "obstacle", "every": 2}
+    for severity in (0.2, 0.9):
+        result = about | scores | {"degraded_severity": severity, "degraded": {"fog": scores}}
+        append(tmp_path / "results.csv", result)
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert {(r["pasted"], r["track"], r["every"]) for r in rows} == {("stamps coco", "obstacle", "2")}
+    assert [(r["condition"], r["degraded_severity"]) for r in rows] == [
+        *(("clean", ""), ("fog", "0.2"), ("clean", ""), ("fog", "0.9"))
+    ]
 
 
 def test_what_could_not_be_measured_is_null_and_an_empty_cell(tmp_path):

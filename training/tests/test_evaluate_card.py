@@ -12,7 +12,7 @@ import yaml
 from eomt_anomaly.model import EomtExt, EomtExtConfig
 from eomt_anomaly.model.fetch_backbone import NOTICE
 from eomt_anomaly.runtime.checkpoints import default_checkpoint
-from eomt_training.report import card
+from eomt_training.report import card, notes
 
 TRAINING = Path(__file__).resolve().parents[1]
 CAMVID_CARD = TRAINING / "configs/camvid/card.md"
@@ -56,9 +56,21 @@ def test_new_columns_degraded_copies_and_baselines_are_shown():
     assert "| erfnet | clean | void | 33.3 |" in text and "severity 0.5" in text
 
 
+def test_mask2anomaly_is_told_to_be_a_variant_where_it_was_measured():
+    measured = OLD | {"scores": {"mask2anomaly": OLD_ROW}}
+    assert "mask2anomaly is our variant of Rai et al. (2023)" in card.anomaly({"val": measured})
+    assert "variant" not in card.anomaly({"val": OLD})
+    published = command.sections((default_checkpoint() / "README.md").read_text())
+    with_it = [text for text in published.values() if "| mask2anomaly |" in text]
+    assert with_it and all(notes.MASK2ANOMALY in text for text in with_it)
+
+
 def test_the_command_says_what_was_left_out_and_pasted():
-    text = card.anomaly({"val": OLD | {"dataset": "camvid without bicyclist car", "pasted": ["stamps"]}})
+    left_out = {"dataset": "camvid without bicyclist without car"}
+    text = card.anomaly({"val": OLD | left_out | {"pasted": ["stamps"]}})
     assert "--precision fp32 --left-out bicyclist car --stamps DIR`, cpu" in text
+    text = card.anomaly({"val": OLD | {"dataset": "cityscapes without traffic light without car"}})
+    assert "--left-out 'traffic light' car`" in text, "two classes, as a shell reads it"
     assert "--precision fp32`, cpu" in card.anomaly({"val": OLD | {"dataset": "camvid", "pasted": []}})
 
 

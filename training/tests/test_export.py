@@ -16,6 +16,8 @@ pytest.importorskip("onnxscript", reason="pip install -r requirements/export.txt
 pytest.importorskip("onnxruntime", reason="pip install -r requirements/export.txt")
 pytest.importorskip("openvino", reason="pip install -r requirements/export.txt")
 
+import onnx
+
 from eomt_anomaly.model import EomtExt
 from eomt_anomaly.runtime import Engine, InvalidImage, NonFiniteOutput
 from eomt_anomaly.runtime import engine as engine_module
@@ -87,6 +89,16 @@ def test_a_folder_says_what_is_in_it(plain, whole, checkpoint):
         exported = open_exported(folder)
         assert exported.size == SIZE and exported.config.labels[2].drivable
         assert (exported.preprocess, exported.output_size, exported.score) == inside
+
+
+def test_uint8_is_cast_as_tensorrt_asks(whole):
+    """TensorRT converts uint8 from and to floats only, and an input of it before anything else is done."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(whole / "model.onnx")).graph
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    takes_image = [(node.op_type, kinds[node.output[0]]) for node in graph.node if "image" in node.input]
+    assert takes_image == [("Cast", onnx.TensorProto.FLOAT)]
+    (to_uint8,) = [node for node in graph.node if kinds.get(node.output[0]) == onnx.TensorProto.UINT8]
+    assert to_uint8.op_type == "Cast" and kinds[to_uint8.input[0]] == onnx.TensorProto.FLOAT
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

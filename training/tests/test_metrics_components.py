@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from eomt_training.metrics.components import ComponentMetrics, MinSize, component_scores
+from eomt_training.metrics.components import TRACKS, ComponentMetrics, MinSize, component_scores
 
 ALL = MinSize(1, 1)
 
@@ -61,6 +61,16 @@ def test_small_components_are_left_out_on_both_sides():
     truth, predicted = blocks((0, 1), (10, 20)), blocks((0, 1), (10, 20), (30, 32))
     metrics = measured(predicted, truth, MinSize(predicted=50, truth=50))
     assert metrics.siou == [1.0] and metrics.ppv == [1.0], "10 px of truth are void, 20 px predicted dropped"
+
+
+def test_a_large_prediction_around_a_small_truth_is_a_false_alarm():
+    """A prediction is sized as it is; then the truth below the smallest size, now void, is cut out of it."""
+    predicted, truth = np.zeros((40, 40), bool), np.zeros((40, 40), bool)
+    predicted[5:27, 5:29], truth[10:19, 10:21] = True, True
+    assert (predicted.sum(), truth.sum()) == (528, 99)
+    metrics = measured(predicted, truth, TRACKS["anomaly"])
+    assert metrics.siou == [] and metrics.ppv == [0.0], "429 px outside of the void: one component"
+    assert measured(truth, truth, MinSize(predicted=50, truth=100)).ppv == [], "nothing is left of it"
 
 
 def test_predictions_on_void_count_nowhere():

@@ -15,6 +15,8 @@ from scipy.stats import t
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from eomt_anomaly.model import patches
+
 from ..baselines import AnomalyPredictor, open_predictor
 
 Figures = dict[str, float]
@@ -77,16 +79,17 @@ def conditions_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def cost(network: AnomalyPredictor, short_side: int) -> Figures:
     """GFLOPs (multiply and add are two) of one 4:3 image of `short_side` px, and parameters in millions.
 
+    Both sides are rounded to whole patches, as `fit_short_side` does for the evaluation.
     Attention is run as its two matrix products: torch's counter knows no fused attention of the CPU.
     The network is not trained after this: its parameters need no gradient any more.
     """
     patch = network.config.patch_size
-    width = round(short_side * 4 / 3 / patch) * patch
+    height, width = (patches(side, patch) * patch for side in (short_side, short_side * 4 / 3))
     # The counter hooks what needs a gradient: inference mode records none.
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network.predict_scores(torch.zeros(1, 3, short_side, width))
+        network.predict_scores(torch.zeros(1, 3, height, width))
     return {
         "gflops": counter.get_total_flops() / 1e9,
         "parameters_m": sum(p.numel() for p in network.parameters()) / 1e6,

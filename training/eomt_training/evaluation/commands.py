@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -169,7 +170,7 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
     result |= {k: about[k] for k in kept}
     how = {"fpr": args.fpr, **{k: about[k] for k in ("data", "split", "every", "short_side", "precision")}}
     if args.left_out:
-        how["left_out"] = " ".join(args.left_out)
+        how["left_out"] = shlex.join(args.left_out)
     result["made_with"] = "evaluate.py calibrate " + " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in how.items()
     )

@@ -13,7 +13,10 @@ from typing import Any
 
 from eomt_anomaly.model.checkpoint import WEIGHTS, file_sha256
 
-ABOUT = ("date", "commit", "command", "checkpoint", "weights_sha256", "dataset", "split", "frames", "seed")
+ABOUT = (
+    *("date", "commit", "command", "checkpoint", "weights_sha256", "dataset", "pasted", "split", "every"),
+    *("frames", "seed", "track"),
+)
 HOW = ("short_side", "precision", "temperature", "device")
 METRICS = (
     *("miou", "macc", "aacc", "auprc", "auprc_low", "auprc_high", "auroc", "fpr95"),
@@ -21,7 +24,8 @@ METRICS = (
     *("auprc_surface", "fpr95_surface", "siou", "ppv", "f1_star"),
     *("threshold", "fpr_at_threshold", "tpr_at_threshold"),
 )
-COLUMNS = (*ABOUT, "model", "condition", "score", *METRICS, *HOW)  # metrics in %, thresholds as they are
+ROW = ("model", "condition", "degraded_severity", "score")
+COLUMNS = (*ABOUT, *ROW, *METRICS, *HOW)  # metrics in %, thresholds as they are
 
 
 def rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -29,9 +33,11 @@ def rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     about = {k: result.get(k) for k in (*ABOUT, *HOW)}
     for model, condition, measured in measurements(result):
         about["frames"] = measured["frames"]
+        severity = None if condition == "clean" else result.get("degraded_severity")
         for score, numbers in measured.get("scores", {"": measured}).items():
             kept = {k: numbers[k] for k in METRICS if k in numbers}
-            yield {**about, "model": model, "condition": condition, "score": score, **kept}
+            row = dict(zip(ROW, (model, condition, severity, score), strict=True))
+            yield {**about, **row, **kept}
 
 
 def measurements(result: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -114,6 +120,8 @@ def without_nan(value: Any) -> Any:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(value)
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return value

@@ -40,7 +40,8 @@ class ComponentMetrics:
         if predicted.shape != labels.shape:
             raise ValueError(f"prediction {predicted.shape} and labels {labels.shape} differ in shape")
         truth, small = _components(labels == 1, self.min_size.truth)
-        found, _ = _components(predicted & (labels != IGNORE) & ~small, self.min_size.predicted)
+        found, _ = _components(predicted & (labels != IGNORE), self.min_size.predicted)
+        found[small] = 0  # after sizes and ids, as the benchmark does: what remains is still one component
         siou, ppv = component_scores(found, truth)
         self.siou += siou
         self.ppv += ppv
@@ -64,6 +65,8 @@ class ComponentMetrics:
 def component_scores(found: np.ndarray, truth: np.ndarray) -> tuple[list[float], list[float]]:
     """sIoU of each true and PPV of each predicted component; both int32 [H,W], 0 background, 1..n ids.
 
+    Predicted ids without a pixel are ignored.
+
     sIoU(k) = |k n K'| / |(k u K') \\ A|, K' = the predicted components that touch k, A = their pixels on
     other true components: a prediction over two neighbours is no mistake. PPV(k') = |k' n truth| / |k'|.
     """
@@ -75,7 +78,8 @@ def component_scores(found: np.ndarray, truth: np.ndarray) -> tuple[list[float],
     touching = overlap > 0
     on_background = touching @ pairs[0, 1:]  # [T] pixels of K' on no true component at all
     siou = overlap.sum(1) / np.maximum(true_area + on_background, 1)
-    return siou.tolist(), (overlap.sum(0) / np.maximum(found_area, 1)).tolist()
+    there = found_area > 0
+    return siou.tolist(), (overlap.sum(0)[there] / found_area[there]).tolist()
 
 
 def _components(mask: np.ndarray, min_size: int) -> tuple[np.ndarray, np.ndarray]:

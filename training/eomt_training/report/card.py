@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from eomt_anomaly.model.checkpoint import CALIBRATION
 
 from ..evaluation.results import differences, measurements
+from . import notes
 
 
 def training(stages: list[dict[str, Any]]) -> str:
@@ -33,8 +35,8 @@ def training(stages: list[dict[str, Any]]) -> str:
 
 def measured_with(command: str, m: dict[str, Any]) -> str:
     """The command behind a measurement."""
-    left_out = m.get("dataset", "").partition(" without ")[2]
-    more = f" --left-out {left_out}" if left_out else ""
+    left_out = m.get("dataset", "").split(" without ")[1:]  # a class each; some names have spaces
+    more = f" --left-out {shlex.join(left_out)}" if left_out else ""
     more += "".join(f" --{source} DIR" for source in m.get("pasted", []))
     return (
         f"`evaluate.py {command} --data {m['data']} --split {m['split']} --every {m['every']} "
@@ -102,6 +104,8 @@ def anomaly(columns: dict[str, dict[str, Any]]) -> str:
                 f"\nComponents (sIoU, PPV, F1*) at the best-F1 threshold, sizes of SegmentMeIfYouCan's "
                 f"{m['track']} track.\n"
             )
+        if "mask2anomaly" in m["scores"]:
+            text += f"\n{notes.MASK2ANOMALY}\n"
         text += degraded(m) + "\n"
     return text
 

@@ -6,6 +6,10 @@ SCORES = (
     "anomalies only. TNR@80: true-negative rate where 80 % of the anomalous pixels fire. sIoU, PPV, F1*: "
     "components at the best-F1 threshold, as in SegmentMeIfYouCan's {track} track."
 )
+MASK2ANOMALY = (
+    "mask2anomaly is our variant of Rai et al. (2023): the strongest confident mask is of every class and "
+    "soft; the authors' code takes stuff other than road and sidewalk, and binarises it at 0.5."
+)
 CONDITIONS = "“Fires” is at the checkpoint's alert threshold: what bad weather alone does to the alerts."
 CURVES = "Dashed: a random score's precision, and TPR 95 %. The legend says AuPRC in %."
 HISTOGRAMS = (

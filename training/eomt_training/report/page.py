@@ -15,8 +15,9 @@ from .figures import AnomalyFigures, Panel
 from .tables import by_auprc, conditions_table, confusion_table, iou_table, number, scores_table, table
 
 ORIGIN = (
-    *("date", "commit", "command", "checkpoint", "weights_sha256", "dataset", "split", "every", "frames"),
-    *("seed", "track", "degraded_severity", "temperature", "short_side", "precision", "device", "minutes"),
+    *("date", "commit", "command", "checkpoint", "weights_sha256", "dataset", "pasted", "split", "every"),
+    *("frames", "seed", "track", "degraded_severity", "temperature", "short_side", "precision", "device"),
+    "minutes",
 )
 
 
@@ -71,6 +72,8 @@ def _anomaly(result: dict[str, Any], figures: dict[str, AnomalyFigures]) -> list
         (result["prevalence"], 2, "of pixels are anomalous: a random score's AuPRC"),
     ]
     words = note(notes.SCORES.format(track=result["track"]))
+    if "mask2anomaly" in scores:
+        words += note(notes.MASK2ANOMALY)
     parts = [tiles(shown), section("Every score on the same weights", scores_table(scores, main) + words)]
     if result.get("degraded") or result.get("baselines"):
         words = note(notes.CONDITIONS) if "fpr_at_threshold" in row else ""
@@ -129,8 +132,12 @@ def _strips(panels: Sequence[Panel]) -> str:
 
 
 def origin(result: dict[str, Any]) -> str:
-    known = [(key.replace("_", " "), str(result[key])) for key in ORIGIN if result.get(key) is not None]
+    known = [(key.replace("_", " "), _told(result[key])) for key in ORIGIN if result.get(key) is not None]
     return table(["", ""], [[key, f"<code>{escape(value)}</code>"] for key, value in known])
+
+
+def _told(value: Any) -> str:
+    return (" ".join(value) or "nothing") if isinstance(value, list) else str(value)
 
 
 def tiles(values: Sequence[tuple[float, int, str]]) -> str:

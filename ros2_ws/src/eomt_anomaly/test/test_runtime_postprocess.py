@@ -185,6 +185,18 @@ def test_kernels_that_cannot_be_loaded_are_compiled_anew(monkeypatch, caplog):
     assert "EOFError: Ran out of input" in caplog.text and "NUMBA_CACHE_DIR" in caplog.text
 
 
+def test_a_process_that_ends_while_the_kernels_warm_up_says_nothing(monkeypatch, caplog):
+    """As a script that only reads an engine's threshold: nothing is wrong with what Numba keeps."""
+    class Ended:
+        def map(self, *_):
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    kernel = upsample._enlarge_rows
+    monkeypatch.setattr(upsample, "_workers", lambda _: Ended())
+    upsample.warm_up()
+    assert not caplog.records and upsample._enlarge_rows is kernel
+
+
 def test_windows_fast_on_device_and_exact_agree():
     p, output = plan(57, 130, 56, 14, mode="windows"), logits(size=(16, 16), sharp=1.0, count=3)
     assert len(p.corners) == 3

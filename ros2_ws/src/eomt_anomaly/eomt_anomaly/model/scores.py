@@ -57,9 +57,10 @@ def rba(mask_logits: Tensor, class_logits: Tensor, anomaly_logits: Tensor | None
 
 def mask2anomaly(mask_logits: Tensor, class_logits: Tensor, anomaly_logits: Tensor | None = None,
                  thing_ids: Collection[int] | None = None, confident: float = 0.95) -> Tensor:
-    """(1 - max_c U_c)(1 - R), R = the strongest confident mask of a thing (Rai et al., 2023).
+    """(1 - max_c U_c)(1 - R), R = the strongest confident mask: our variant of Rai et al. (2023).
 
-    ``thing_ids`` are the classes whose confident masks are trusted (None: all).
+    R is soft and of every class. The authors' code takes R of stuff other than road and sidewalk, weighs its
+    masks by their confidence and binarises it at 0.5. ``thing_ids`` limits R to some classes (None: all).
     """
     p, label = class_logits.float().softmax(-1)[..., :-1].max(-1)                           # [B,Q]
     trusted = p > confident

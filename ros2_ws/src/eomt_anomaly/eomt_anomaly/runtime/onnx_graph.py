@@ -47,7 +47,8 @@ class ExportGraph(nn.Module):
         return MAPS if self.output_size else LOGITS
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pixels = self.normalize(image.permute(0, 3, 1, 2)) if self.normalize else image  # [B,3,h,w]
+        # Floats before and after: TensorRT converts uint8 from and to nothing else.
+        pixels = self.normalize(image.float().permute(0, 3, 1, 2)) if self.normalize else image  # [B,3,h,w]
         output = self.model(pixels)
         logits = (output.mask_logits, output.class_logits, output.anomaly_logits)
         if self.output_size is None:
@@ -55,7 +56,8 @@ class ExportGraph(nn.Module):
         finite = torch.stack([x.flatten(1).sum(1) for x in logits]).isfinite().all(0)  # [B]
         maps = fuse(output, self.score)  # [B,C+1,h',w']
         maps = F.interpolate(maps, self.output_size, mode="bilinear", align_corners=False)  # [B,C+1,H,W]
-        return maps[:, :-1].argmax(1).to(torch.uint8), publish(self.score, maps[:, -1].clone()), finite
+        class_map = maps[:, :-1].argmax(1).float().to(torch.uint8)
+        return class_map, publish(self.score, maps[:, -1].clone()), finite
 
 
 def write_graph(graph: ExportGraph, size: tuple[int, int], path: Path) -> None:
@@ -88,5 +90,18 @@ def write_graph(graph: ExportGraph, size: tuple[int, int], path: Path) -> None:
     for item in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer,
                  *proto.graph.input, *proto.graph.output):  # fmt: skip
         item.ClearField("metadata_props")  # stack traces: paths of this machine
+    if graph.normalize:
+        _cast_first(proto.graph)
     onnx.checker.check_model(proto)
     onnx.save(proto, path)
+
+
+def _cast_first(graph: onnx.GraphProto) -> None:
+    """Let all that reads the uint8 image read its cast to float: TensorRT feeds uint8 to no other layer.
+
+    The exporter takes the batch's size from the image itself.
+    """
+    (cast,) = [node.output[0] for node in graph.node if node.op_type == "Cast" and "image" in node.input]
+    graph.node.sort(key=lambda node: cast not in node.output)
+    for node in graph.node[1:]:
+        node.input[:] = [cast if name == "image" else name for name in node.input]

@@ -72,6 +72,8 @@ def warm_up() -> None:
     try:
         enlarge(black, plan)
     except Exception as error:    # pickle's, LLVM's and the file system's are of many kinds
+        if "interpreter shutdown" in str(error):    # a short script has ended meanwhile: nothing is wrong
+            return
         logger.warning("what Numba keeps between processes cannot be used (%s: %s), so each start compiles "
                        "it anew: make room on the disk; empty $NUMBA_CACHE_DIR, or the __pycache__ beside %s",
                        type(error).__name__, error, __file__)
