@@ -25,6 +25,7 @@ from rosbags.interfaces import (  # noqa: E402
     QosTime,
 )
 from rosbags.rosbag2 import Writer  # noqa: E402
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
@@ -189,6 +190,22 @@ def test_a_recorded_clock_and_what_is_excluded_are_left_out(tmp_path):
         assert played("--topics", IMAGE, *own, "--exclude-topics", own[0]) == [IMAGE, own[1]]
         with pytest.raises(BagError, match="no topic that can be played"):
             played("--clock", "--topics", "/clock")
+
+
+def test_a_topic_with_several_types_is_left_out_by_name_and_the_others_are_played(tmp_path, capsys):
+    types = get_typestore(Stores.ROS2_JAZZY)
+    types.register(get_types_from_msg("int32 x", "nobody_msgs/msg/Thing"))
+    with Writer(tmp_path / "bag", version=9) as writer:
+        for topic, kind in ((IMAGE, "sensor_msgs/msg/Image"), ("/mixed", "std_msgs/msg/String"),
+                            ("/mixed", "std_msgs/msg/Header"), ("/strange", "nobody_msgs/msg/Thing")):
+            writer.add_connection(topic, kind, typestore=types)
+    with Bag(tmp_path / "bag") as bag:
+        assert chosen(bag, arguments(["bag"])) == [IMAGE]
+        told = capsys.readouterr().err
+        assert "left out, as recorded with several types:\n  /mixed  several types  0 messages\n" in told
+        assert "left out, as their message types are not installed:\n  /strange  nobody_msgs" in told
+    assert main([str(tmp_path / "bag"), "--topics", "/mixed"]) == 1
+    assert "a topic was recorded with several types: leave it out (--topics)" in capsys.readouterr().err
 
 
 def test_what_cannot_be_played_ends_with_status_1_and_a_reason(tmp_path, capsys):

@@ -135,7 +135,9 @@ class Player:
 
 
 def message_class(msgtype: str) -> type[Any]:
-    """The Python class of `package/msg/Name`. Raises BagError if its package is not installed."""
+    """The Python class of `package/msg/Name`. Raises BagError if its package is not installed, and for ""."""
+    if not msgtype:
+        raise BagError("a topic was recorded with several types: leave it out (--topics)")
     package, _, name = msgtype.partition("/msg/")
     try:
         return getattr(importlib.import_module(f"{package}.msg"), name)
