@@ -83,7 +83,7 @@ GENERAL = (
          "(UNKNOWN while it is built); doubled after each try that fails; 0: never", 0.0, 86400.0),
     Spec("threshold", -1.0, "anomaly in (0, 1) from which a pixel counts; -1: as calibrated",
          -1.0, 1.0, when=LIVE),
-    Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"]: the checkpoint's",
+    Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"] or []: the checkpoint's",
          when=LIVE),
     Spec("second_look", True, "before something new raises an alert, the network looks at it again at "
          "another scale, and both looks are averaged: fewer false alerts", when=LIVE),
@@ -160,7 +160,7 @@ class Parameters:
         """Raises ValueError for wrong names or start values, and what rclpy raises for types and ranges."""
         self._node = node
         names = next(spec for spec in GENERAL if spec.name == "cameras")
-        self.cameras = list(node.declare_parameter(names.name, names.default, names.descriptor()).value)
+        self.cameras = list(self._declare(names))
         distinct = len(set(self.cameras)) == len(self.cameras) > 0
         if not distinct or not all(map(is_name, self.cameras)):
             raise ValueError(f"cameras is {self.cameras}: give at least one name, each once, of letters, "
@@ -168,9 +168,20 @@ class Parameters:
         self.specs = all_specs(self.cameras)
         for spec in self.specs.values():
             if spec is not names:
-                node.declare_parameter(spec.name, spec.default, spec.descriptor())
+                self._declare(spec)
         if why := self.refusal([node.get_parameter(name) for name in self.specs], configured=False):
             raise ValueError(why)
+
+    def _declare(self, spec: Spec) -> Any:
+        """Declare one; return its value. An empty list in a file is of no type in ROS, and so no value."""
+        value = self._node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
+        if value is None and spec.name == "drivable_labels":
+            value = spec.default
+            self._node.set_parameters([Parameter(spec.name, value=value)])
+        elif value is None:
+            raise ValueError(f"{spec.name} is an empty list: give one such as {spec.default}, or leave it "
+                             "out")
+        return value
 
     def __getitem__(self, name: str) -> Any:
         return self._node.get_parameter(name).value
