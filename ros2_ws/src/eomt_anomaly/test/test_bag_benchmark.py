@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -133,6 +134,19 @@ def test_names_and_numbers_that_ros_would_refuse_are_refused_at_once(tmp_path, c
 def test_the_name_of_the_detector_is_its_full_one():
     assert bag_benchmark.arguments(["bag", "--node", "robot/detector"]).node == "/robot/detector"
     assert bag_benchmark.arguments(["bag", "--domain-id", "232"]).domain_id == 232
+
+
+def test_a_whole_number_is_a_float_where_the_parameter_is_one(tmp_path):
+    """ROS refuses 0 for a parameter that is a double, and 0.0 for an integer."""
+    given = {"frozen_timeout": 0, "max_age": 0.2, "max_batch": 2, "second_look": False,
+             "corridor.polygon": [0, 1, 1, 1, 0.5, 0]}
+    args = bag_benchmark.arguments(
+        [str(tmp_path), *(f"--param={name}={json.dumps(value)}" for name, value in given.items())])
+    with Bag(make_bag(tmp_path / "bag", frames=2)) as bag:
+        found = settings_of(args, bag, tmp_path, (), "")[0].parameters
+    assert {name: json.dumps(found[name]) for name in given} == {
+        "frozen_timeout": "0.0", "max_age": "0.2", "max_batch": "2", "second_look": "false",
+        "corridor.polygon": "[0.0, 1.0, 1.0, 1.0, 0.5, 0.0]"}
 
 
 def test_the_parameters_of_a_detector_that_runs_already_are_not_known(tmp_path):

@@ -120,7 +120,45 @@ def test_a_gpu_is_asked_for_jpeg_alone_and_what_it_leaves_is_decoded_here(extens
         np.testing.assert_array_equal(got, to_rgb(msg))
 
 
+def mosaic(pattern):
+    """An orange picture as a camera with this Bayer pattern sees it, uint8 [32,48]; and its colour."""
+    color = {"r": 200, "g": 90, "b": 30}
+    return np.tile(np.array([color[c] for c in pattern], np.uint8).reshape(2, 2), (16, 24)), (200, 90, 30)
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("extension, bits", [(".png", 8), (".png", 16), (".jpg", 8)])
+def test_a_compressed_mosaic_keeps_its_colours_and_is_not_judged_as_grey(pattern, extension, bits):
+    """image_transport compresses Bayer pictures as they are, unless it is told to convert them."""
+    pixels, color = mosaic(pattern)
+    stored = pixels if bits == 8 else pixels.astype(np.uint16) << 8
+    fmt = f"bayer_{pattern}{bits}; {'png' if extension == '.png' else 'jpeg'} compressed "
+    never = None if extension == ".png" else pytest.fail      # nvJPEG knows nothing of mosaics
+    rgb = to_rgb(message(cv2.imencode(extension, stored)[1], fmt), never)
+    assert rgb.shape == (32, 48, 3) and rgb.dtype == np.uint8
+    assert (abs(rgb[2:-2, 2:-2].astype(int) - color) <= (1 if extension == ".png" else 8)).all()
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_a_bayer_cameras_picture_that_was_converted_before_compression_is_taken_as_it_is(extension):
+    grey = mosaic("rggb")[0]
+    for target in ("mono8", "bgr8"):
+        msg = message(cv2.imencode(extension, grey)[1], f"bayer_rggb8; {extension[1:]} compressed {target}")
+        np.testing.assert_array_equal(to_rgb(msg), to_rgb(message(msg.data)))
+    colored = compressed(extension)    # of three channels: no mosaic, whatever its format says
+    named = message(colored.data, "bayer_rggb8; png compressed ")
+    np.testing.assert_array_equal(to_rgb(named), to_rgb(colored))
+
+
 # ---- what is refused ----
+
+
+@pytest.mark.parametrize("fmt, size, words", [
+    ("bayer_rggb12; png compressed ", (4, 6), "unknown pattern; supported: bayer_bggr16"),
+    ("bayer_rggb8; png compressed ", (5, 6), "bayer_rggb8 needs even sides; the image is 6 x 5")])
+def test_a_mosaic_that_cannot_be_converted_is_refused_by_name(fmt, size, words):
+    with pytest.raises(InvalidInput, match=words):
+        to_rgb(message(cv2.imencode(".png", np.zeros(size, np.uint8))[1], fmt))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,11 +194,14 @@ def test_a_png_with_a_part_missing_or_spoilt_is_refused(length, place, zeros):
 
 
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
+@pytest.mark.parametrize("bayer", [False, True])
 @given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1,
                         max_size=6))
 @settings(max_examples=40, deadline=None)
-def test_altered_compressed_pictures_are_a_picture_or_refused(extension, changes):
+def test_altered_compressed_pictures_are_a_picture_or_refused(extension, bayer, changes):
     msg = compressed(extension)
+    if bayer:
+        msg = message(cv2.imencode(extension, mosaic("rggb")[0])[1], "bayer_rggb8; png compressed ")
     data = bytearray(msg.data)
     for place, value in changes:
         data[int(place * len(data))] = value

@@ -48,7 +48,7 @@ def test_a_camera_that_hangs_is_unknown_until_its_pictures_change():
 
         client.level(Level.CLEAR, meanwhile=send)
         client.level(Level.UNKNOWN, reasons=Reason.STALE_INPUT, meanwhile=lambda: send(changing=False))
-        client.until(lambda: any("frozen_timeout" in status.message for message in diagnostics
+        client.until(lambda: any("set frozen_timeout to 0.0" in status.message for message in diagnostics
                                  for status in message.status), meanwhile=lambda: send(changing=False))
         client.level(Level.CLEAR, meanwhile=send)
 

@@ -529,6 +529,33 @@ def test_wrong_parameters_at_the_start_end_it_with_a_message(parameters, words):
         assert words in log.read_text() and "Traceback" not in log.read_text()
 
 
+@pytest.mark.parametrize("name", ["cameras", "corridor.polygon", "front.warmup_size"])
+def test_an_empty_list_at_the_start_ends_it_with_a_message(name):
+    with detector("-p", f"{name}:=[]") as (process, client, log):
+        assert process.wait(20) == 2
+        assert f"detector: {name} is an empty list: give one such as [" in log.read_text()
+        assert "Traceback" not in log.read_text()
+
+
+def test_an_empty_list_of_drivable_labels_is_the_checkpoints():
+    with detector("-p", "drivable_labels:=[]", monitor__clear_frames=3) as (_, client, _):
+        clear(client)
+
+
+@pytest.mark.parametrize("text, words", [
+    (None, "Error opening YAML file"), ("/**:\n  ros__parameters:\n    checkpoint:\n", "No value at line 3"),
+    ("/**:\n  ros__parameters:\n   a: 1\n c: 3\n", "near line 4")])
+def test_a_parameter_file_that_cannot_be_read_ends_it_with_a_message(tmp_path, text, words):
+    file = tmp_path / "params.yaml"
+    if text is not None:
+        file.write_text(text)
+    with detector("--params-file", str(file)) as (process, client, log):
+        assert process.wait(20) == 2
+        line = log.read_text().splitlines()[-1]
+        assert line.startswith("detector: ") and str(file) in line and words in line
+        assert "correct" in line and "/project/" not in line and "Traceback" not in log.read_text()
+
+
 def test_parameters_that_the_node_does_not_have_are_told():
     file = str(HERE.parent / "config" / "detector.yaml")   # has a block for `front`, of nothing but defaults
     with detector("--params-file", file, cameras="[left]", left__hight_m=1.4, front__pitch_deg=3.0,

@@ -15,8 +15,10 @@ pytest.importorskip("rosbags")  # the fixtures share the bag's scene
 from report_fixtures import NAMES, make_recording  # noqa: E402
 
 from eomt_anomaly.report import quality  # noqa: E402
+from eomt_anomaly.report.origin import write_json  # noqa: E402
 from eomt_anomaly.report.quality import Obstacle, confusion, iou, obstacles, overlaps, pixel_quality  # noqa: E402
 from eomt_anomaly.report.recording import Box  # noqa: E402
+from eomt_anomaly.report.sections import quality_table  # noqa: E402
 from eomt_anomaly.report.statistics import level_runs, percentiles, summarize  # noqa: E402
 
 
@@ -120,6 +122,19 @@ def test_a_false_alert_and_a_miss_are_called_so():
     found = quality.evaluate(recording.frames, truth, NAMES, [3])["obstacles"]
     assert (found["false_alert_frames"], found["stray_boxes"]) == (1, 1)
     assert found["obstacles_due"] - found["obstacles_found"] == 1
+
+
+def test_a_ground_truth_that_is_wholly_void_gives_no_numbers_but_a_summary_and_a_page(tmp_path):
+    recording, truth = make_recording()
+    void = {index: np.full_like(labels, quality.VOID) for index, labels in truth.items()}
+    found = quality.evaluate(recording.frames, void, NAMES, [3])
+    assert found["pixels"] == {
+        "auprc": None, "fpr95": None, "anomalous_share": None, "frames": 10, "frames_judged": 10}
+    write_json(tmp_path / "summary.json", found)
+    assert json.loads((tmp_path / "summary.json").read_text())["masks"]["miou"] is None
+    assert "random score" not in quality_table(found)
+    assert "a random score would have 1.5 %" in quality_table(
+        quality.evaluate(recording.frames, truth, NAMES, [3]))
 
 
 def test_a_map_of_another_size_than_the_truth_is_refused():

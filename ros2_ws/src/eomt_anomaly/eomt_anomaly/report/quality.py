@@ -134,12 +134,11 @@ def pixels(frames: Sequence[Frame], labels_of: Mapping[int, np.ndarray]) -> dict
         scores.append(heatmap[known])
         truth.append(labels[known] == ANOMALY)
         used += 1
+    anomalous = np.concatenate(truth) if used else np.empty(0, bool)
     numbers = (
-        pixel_quality(np.concatenate(scores), np.concatenate(truth))
-        if used
-        else {"auprc": None, "fpr95": None}
+        pixel_quality(np.concatenate(scores), anomalous) if used else {"auprc": None, "fpr95": None}
     )
-    share = float(np.concatenate(truth).mean()) if used else None
+    share = float(anomalous.mean()) if anomalous.size else None  # all may be void
     return numbers | {"anomalous_share": share, "frames": used, "frames_judged": len(usable)}
 
 

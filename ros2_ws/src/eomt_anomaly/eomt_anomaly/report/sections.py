@@ -92,13 +92,13 @@ def quality_table(quality: dict | None, truth: str | None = None) -> str:
         )
     pixel, mask, found = quality["pixels"], quality["masks"], quality["obstacles"]
     delays = ", ".join(f"{delay:.2f} s" for delay in found["time_to_first_alert_s"]) or "none was alerted"
+    share = pixel["anomalous_share"]
     rows = [
         (
             "AuPRC of anomalous pixels",
             percent(pixel["auprc"]),
-            f"average precision over every pixel that is not void, "
-            f"{pixel['frames']} judged frames; a random score would have "
-            f"{percent(pixel['anomalous_share'])}",
+            f"average precision over every pixel that is not void, {pixel['frames']} judged frames"
+            + ("" if share is None else f"; a random score would have {percent(share)}"),
         ),
         (
             "FPR95",

@@ -33,7 +33,7 @@ class BagError(ValueError):
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of a bag: type, number of messages and the QoS it was recorded with (None if not kept)."""
+    """One topic of a bag: type ("" for several), number of messages, recorded QoS (None if not kept)."""
 
     name: str
     msgtype: str
@@ -176,7 +176,9 @@ class Bag:
     def listing(self, topics: Iterable[Topic] | None = None) -> str:
         """One line a topic: name, type, number of messages."""
         topics = self.topics.values() if topics is None else topics
-        return "\n".join(f"  {topic.name}  {topic.msgtype}  {topic.count} messages" for topic in topics)
+        return "\n".join(
+            f"  {topic.name}  {topic.msgtype or 'several types'}  {topic.count} messages" for topic in topics
+        )
 
     def sha256(self) -> str:
         """Of the storage files one after the other, by name: a folder and its only file have the same."""

@@ -12,7 +12,7 @@ import rclpy
 from rclpy.duration import Duration
 from rclpy.signals import SignalHandlerOptions
 
-from .bag_io import Bag, BagError
+from .bag_io import Bag, BagError, Topic
 from .player import Player, has_header, message_class, positive
 
 PROGRESS_S = 1.0  # seconds between two lines of progress
@@ -130,15 +130,17 @@ def chosen(bag: Bag, args: argparse.Namespace) -> list[str]:
 
 
 def _playable(bag: Bag) -> list[str]:
-    names, skipped = [], []
+    names: list[str] = []
+    left_out: dict[str, list[Topic]] = {}
     for topic in bag.topics.values():
         try:
             message_class(topic.msgtype)
             names.append(topic.name)
         except BagError:
-            skipped.append(topic)
-    if skipped:
-        print(f"left out, as their message types are not installed:\n{bag.listing(skipped)}", file=sys.stderr)
+            why = "their message types are not installed" if topic.msgtype else "recorded with several types"
+            left_out.setdefault(why, []).append(topic)
+    for why, topics in left_out.items():
+        print(f"left out, as {why}:\n{bag.listing(topics)}", file=sys.stderr)
     return names
 
 

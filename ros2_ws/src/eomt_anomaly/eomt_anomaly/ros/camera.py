@@ -131,7 +131,7 @@ class Camera:
                 self._mailbox.refuse(self.name, Drop.FROZEN)
                 self._fault(Reason.STALE_INPUT, "pictures have not changed in a single byte for "
                             f"{still:.1f} s: the camera hangs; where it has no noise (a simulator), set "
-                            "frozen_timeout to 0")
+                            "frozen_timeout to 0.0")
                 return
             self._mailbox.put(Frame(self.name, msg, now, age, self._epoch))
 

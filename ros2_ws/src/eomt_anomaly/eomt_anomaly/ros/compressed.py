@@ -4,7 +4,7 @@
 libjpeg fills what is missing with grey and only warns. OpenCV keeps these warnings to itself; simplejpeg,
 with the same libjpeg-turbo and the same pixels, turns each into an error. What stays unnoticed is in
 docs/safety.md. The header is read before anything is decoded: a file of a hundred bytes can claim
-65535 x 65535 pixels.
+65535 x 65535 pixels. A Bayer camera's picture may be its raw mosaic as a grey picture: see `mosaic_encoding`.
 """
 
 from __future__ import annotations
@@ -71,11 +71,45 @@ def decode(msg: CompressedImage, decode_jpeg: Callable[[Any, bool], Any] | None 
         raise _undecodable(error) from error
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
+def mosaic_encoding(msg: CompressedImage) -> str:
+    """The Bayer encoding of a message that holds a raw mosaic, or "".
+
+    image_transport's "bayer_rggb8; png compressed " names no encoding behind "compressed": nothing was
+    converted before compression. A file of several channels is no mosaic, whatever it came from.
+    """
+    source, _, how = msg.format.partition(";")
+    if not source.startswith("bayer_") or how.partition("compressed")[2].strip():
+        return ""
+    data = bytes(msg.data)
+    jpeg = data[:2] == _JPEG
+    grey = _jpeg_header(data)[2] == "Gray" if jpeg else data[25:26] == b"\0"     # PNG: the colour type
+    return source.strip() if grey else ""
+
+
+def decode_mosaic(msg: CompressedImage) -> np.ndarray:
+    """The one channel of a message that `mosaic_encoding` named: uint8 [H,W]; of 16 bits the high byte.
+
+    Raises:
+        InvalidInput: the decoder found the data damaged or incomplete.
+    """
+    if bytes(msg.data[:2]) != _JPEG:
+        pixels = _read_png(msg, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)    # [H,W]
+        return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        return simplejpeg.decode_jpeg(msg.data, "GRAY")[..., 0]
     except ValueError as error:
         raise _undecodable(error) from error
+
+
+def _jpeg_header(data: bytes) -> tuple[int, int, str, str]:
+    try:
+        return simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise _undecodable(error) from error
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    height, width, colours, _ = _jpeg_header(data)
     if colours not in ("Gray", "YCbCr", "RGB"):
         raise InvalidInput(f"the JPEG has the colours {colours}: publish grey, YCbCr or RGB")
     return int(height), int(width)
@@ -88,14 +122,18 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def _decode_png(msg: CompressedImage, swapped: bool) -> np.ndarray:
-    code = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = _read_png(msg, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)   # [H,W,3] BGR
+    return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _read_png(msg: CompressedImage, flags: int) -> np.ndarray:
     try:
-        pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), code)          # [H,W,3] BGR
+        pixels = cv2.imdecode(np.frombuffer(msg.data, np.uint8), flags)
     except cv2.error as error:
         raise _undecodable(error.err) from error
     if pixels is None:
         raise _undecodable("the PNG is corrupt")
-    return pixels if swapped else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return pixels
 
 
 def _undecodable(why: object) -> InvalidInput:

@@ -21,7 +21,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from .compressed import DEPTH, InvalidInput, check_compressed, decode
+from .compressed import DEPTH, InvalidInput, check_compressed, decode, decode_mosaic, mosaic_encoding
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,9 @@ def check(msg: Image | CompressedImage) -> None:
         raise InvalidInput("header.frame_id is empty: the driver must name the camera's optical frame")
     if isinstance(msg, CompressedImage):
         check_compressed(msg)
+        if (name := mosaic_encoding(msg)) and name not in ENCODINGS:
+            raise InvalidInput(f"format '{msg.format}' is a mosaic of an unknown pattern; supported: "
+                               f"{', '.join(known for known in sorted(ENCODINGS) if 'bayer' in known)}")
     else:
         _check_raw(msg)
 
@@ -94,7 +97,8 @@ def to_rgb(msg: Image | CompressedImage, decode_jpeg: Callable[[Any, bool], Any]
     """
     check(msg)
     if isinstance(msg, CompressedImage):
-        return decode(msg, decode_jpeg)
+        name = mosaic_encoding(msg)
+        return _debayered(decode_mosaic(msg), name) if name else decode(msg, decode_jpeg)
     encoding = ENCODINGS.get(msg.encoding)
     return _with_cv_bridge(msg) if encoding is None else _convert(msg, encoding)
 
@@ -155,9 +159,21 @@ def _convert(msg: Image, encoding: Encoding) -> np.ndarray:
         pixels = pixels[:, 0 if msg.is_bigendian else 1::2]                     # the high byte of each sample
     if encoding.channels > 1:
         pixels = pixels.reshape(msg.height, msg.width, encoding.channels)         # [H,W,C]
-    if encoding.code is None:
-        return np.ascontiguousarray(pixels)
-    return cv2.cvtColor(np.ascontiguousarray(pixels), encoding.code)              # [H,W,3]
+    return _colours(pixels, encoding)
+
+
+def _colours(pixels: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """uint8 [rows,W] or [H,W,C] → [H,W,3] RGB."""
+    pixels = np.ascontiguousarray(pixels)
+    return pixels if encoding.code is None else cv2.cvtColor(pixels, encoding.code)
+
+
+def _debayered(mosaic: np.ndarray, name: str) -> np.ndarray:
+    """uint8 [H,W] → [H,W,3] RGB, as a raw message of this encoding."""
+    height, width = mosaic.shape
+    if height % 2 or width % 2:
+        raise InvalidInput(f"{name} needs even sides; the image is {width} x {height}")
+    return _colours(mosaic, ENCODINGS[name])
 
 
 @functools.cache

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -26,14 +27,20 @@ EXIT_BAD_PARAMETER = 2
 def main(args: list[str] | None = None, make_engine: Callable[[EngineSettings], Any] = make_engine) -> int:
     """Run the node until SIGINT or SIGTERM (status 0).
 
-    Status 2: bad parameters; 70: the worker or the executor hangs, or the worker died; 1: all Python hangs.
+    Status 2: bad parameters or arguments, or a parameter file that cannot be read; 70: the worker or the
+    executor hangs, or the worker died; 1: all Python hangs.
     """
     # Signals are handled here, so that the last UNKNOWN is published while the ROS context still lives.
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     freed = remove_orphans()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:   # RCLError, UnknownROSArgsError
+        why = re.sub(r", at /\S+:\d+", "", str(error))      # where in rcl's source
+        print(f"detector: {why}; correct what follows --ros-args, or the parameter file", file=sys.stderr)
+        return EXIT_BAD_PARAMETER
     try:
         node = Detector(make_engine, stopping)
     except (ValueError, InvalidParameterTypeException, InvalidParameterValueException) as error:

@@ -80,18 +80,18 @@ GENERAL = (
     Spec("oom_fallback", True, "when memory runs out, lower the resolution and then leave the GPU (told in "
          "/diagnostics); otherwise stay UNKNOWN"),
     Spec("oom_retry_s", 300.0, "s without want of memory after which the next larger engine is tried "
-         "(UNKNOWN while it is built); doubled after each try that fails; 0: never", 0.0, 86400.0),
-    Spec("threshold", -1.0, "anomaly in (0, 1) from which a pixel counts; -1: as calibrated",
+         "(UNKNOWN while it is built); doubled after each try that fails; 0.0: never", 0.0, 86400.0),
+    Spec("threshold", -1.0, "anomaly in (0, 1) from which a pixel counts; -1.0: as calibrated",
          -1.0, 1.0, when=LIVE),
-    Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"]: the checkpoint's",
+    Spec("drivable_labels", [""], "class names of the surface to drive on; [\"\"] or []: the checkpoint's",
          when=LIVE),
     Spec("second_look", True, "before something new raises an alert, the network looks at it again at "
          "another scale, and both looks are averaged: fewer false alerts", when=LIVE),
     Spec("max_age", 0.5, "s; frames older than this are dropped before inference", 0.01, 60.0, when=LIVE),
     Spec("stale_timeout", 1.0, "s; a judgement of an older frame is worth UNKNOWN", 0.05, 120.0, when=LIVE),
     Spec("frozen_timeout", 2.0, "s; pictures that do not change in a single byte for so long are a frozen "
-         "camera's, and worth UNKNOWN; 0: never (a simulator without noise, a still picture)", 0.0, 3600.0,
-         when=LIVE),
+         "camera's, and worth UNKNOWN; 0.0: never (a simulator without noise, a still picture)", 0.0,
+         3600.0, when=LIVE),
     Spec("batch_window", 0.005, "s to wait for other cameras once a frame is there (on CUDA)", 0.0, 1.0,
          when=LIVE),
     Spec("max_batch", 4, "most frames in one pass of the network, on CUDA; a CPU takes them one by one", 1,
@@ -103,7 +103,7 @@ GENERAL = (
          "error, to be restarted", 1.0, 7200.0, when=LIVE),
     Spec("heartbeat_rate", 10.0, "Hz; alerts come at least this often, and /diagnostics every second",
          1.0, 100.0, when=START),
-    Spec("overlay_rate", 10.0, "Hz; most overlays and coloured masks a camera; 0: one for every frame",
+    Spec("overlay_rate", 10.0, "Hz; most overlays and coloured masks a camera; 0.0: one for every frame",
          0.0, 1000.0, when=LIVE),
     Spec("overlay_alpha", 0.35, "weight of the class colours in the overlay", 0.0, 1.0, when=LIVE),
 )
@@ -137,9 +137,8 @@ def camera_specs(camera: str) -> tuple[Spec, ...]:
         Spec(f"{camera}.camera_info_topic", "",
              "topic of the calibration; empty: camera_info beside the pictures"),
         Spec(f"{camera}.rectified", False, "the pictures are rectified: use P, not K and D", when=LIVE),
-        Spec(f"{camera}.height_m", 0.0, "m above the ground; 0: unknown, alerts then carry no position", 0.0,
-             100.0,
-             when=LIVE),
+        Spec(f"{camera}.height_m", 0.0, "m above the ground; 0.0: unknown, alerts then carry no position",
+             0.0, 100.0, when=LIVE),
         Spec(f"{camera}.pitch_deg", 0.0, "degrees the camera looks down", -90.0, 90.0, when=LIVE),
         Spec(f"{camera}.ignore_mask", "",
              "picture file of the camera's size, white where the vehicle itself is seen"),
@@ -161,7 +160,7 @@ class Parameters:
         """Raises ValueError for wrong names or start values, and what rclpy raises for types and ranges."""
         self._node = node
         names = next(spec for spec in GENERAL if spec.name == "cameras")
-        self.cameras = list(node.declare_parameter(names.name, names.default, names.descriptor()).value)
+        self.cameras = list(self._declare(names))
         distinct = len(set(self.cameras)) == len(self.cameras) > 0
         if not distinct or not all(map(is_name, self.cameras)):
             raise ValueError(f"cameras is {self.cameras}: give at least one name, each once, of letters, "
@@ -169,9 +168,20 @@ class Parameters:
         self.specs = all_specs(self.cameras)
         for spec in self.specs.values():
             if spec is not names:
-                node.declare_parameter(spec.name, spec.default, spec.descriptor())
+                self._declare(spec)
         if why := self.refusal([node.get_parameter(name) for name in self.specs], configured=False):
             raise ValueError(why)
+
+    def _declare(self, spec: Spec) -> Any:
+        """Declare one; return its value. An empty list in a file is of no type in ROS, and so no value."""
+        value = self._node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
+        if value is None and spec.name == "drivable_labels":
+            value = spec.default
+            self._node.set_parameters([Parameter(spec.name, value=value)])
+        elif value is None:
+            raise ValueError(f"{spec.name} is an empty list: give one such as {spec.default}, or leave it "
+                             "out")
+        return value
 
     def __getitem__(self, name: str) -> Any:
         return self._node.get_parameter(name).value
@@ -228,7 +238,7 @@ class Parameters:
     def _check_together(self, new: dict[str, Any]) -> None:
         threshold = new.get("threshold", -1.0)
         if not (threshold == -1.0 or 0.0 < threshold < 1.0):
-            raise ValueError(f"threshold is {threshold:g}: give a number in (0, 1), or -1 (calibrated)")
+            raise ValueError(f"threshold is {threshold:g}: give a number in (0, 1), or -1.0 (calibrated)")
         self.monitor((0,), 0.5, new)   # ids and threshold are checked when the checkpoint is known
         for name, size in new.items():
             if name.endswith(".warmup_size") and (len(size) != 2 or min(size) < 0 or max(size) > 16384):

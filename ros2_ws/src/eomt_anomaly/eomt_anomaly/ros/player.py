@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from builtin_interfaces.msg import Time
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rosbags.interfaces import QosDurability, QosReliability
+from rosbags.interfaces import QosDurability, QosLiveliness, QosReliability
 from rosgraph_msgs.msg import Clock
 
 from .bag_io import Bag, BagError, Prefetch, Record, Topic, with_stamp
 
 MIN_DEPTH = 10  # messages kept for slow readers, as `ros2 bag play` does
 CLOCK_RATE = 100.0  # Hz of /clock
+INFINITE_S = 2**31 - 1  # from here on a recorded duration is infinite; 0 is the default, which is that too
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ class Player:
 
 
 def message_class(msgtype: str) -> type[Any]:
-    """The Python class of `package/msg/Name`. Raises BagError if its package is not installed."""
+    """The Python class of `package/msg/Name`. Raises BagError if its package is not installed, and for ""."""
+    if not msgtype:
+        raise BagError("a topic was recorded with several types: leave it out (--topics)")
     package, _, name = msgtype.partition("/msg/")
     try:
         return getattr(importlib.import_module(f"{package}.msg"), name)
@@ -170,7 +174,11 @@ def has_header(msgtype: str) -> bool:
 
 
 def replay_qos(topic: Topic) -> QoSProfile:
-    """The recorded reliability and durability; without them reliable, and latched for /tf_static."""
+    """The recorded quality of service, so that the readers of the original match the replay.
+
+    Without one: reliable, and latched for /tf_static. Durations are not stretched by the replay's rate. As in
+    the original, liveliness by topic is asserted by publishing, and a lifespan begins with it.
+    """
     profile = QoSProfile(
         depth=MIN_DEPTH,
         history=HistoryPolicy.KEEP_LAST,
@@ -185,6 +193,12 @@ def replay_qos(topic: Topic) -> QoSProfile:
         profile.depth = max(MIN_DEPTH, topic.qos.depth)
         if topic.qos.reliability == QosReliability.BEST_EFFORT:
             profile.reliability = ReliabilityPolicy.BEST_EFFORT
+        if topic.qos.liveliness == QosLiveliness.MANUAL_BY_TOPIC:
+            profile.liveliness = LivelinessPolicy.MANUAL_BY_TOPIC
+        for name in ("deadline", "lifespan", "liveliness_lease_duration"):
+            sec, nsec = getattr(topic.qos, name)
+            if (sec or nsec) and sec < INFINITE_S:
+                setattr(profile, name, Duration(seconds=sec, nanoseconds=nsec))
     return profile
 
 

@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .transport import profile_environment
 
+DOMAINS = 100  # 1 to 100: from 102 on, some computers' ports for outgoing connections overlap DDS's
 END_S = 10.0  # given to a process after SIGINT, and half of it after SIGTERM
 
 
@@ -26,11 +30,38 @@ def isolate(domain_id: int | None = None) -> int:
 
     Sets the package's shared-memory profile too, unless the user has set one: without it, pictures are lost.
     """
-    domain = 1 + os.getpid() % 100 if domain_id is None else domain_id
+    domain = _own_domain() if domain_id is None else domain_id
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.update(profile_environment())
     return domain
+
+
+@functools.cache  # the same at every call: the first one changes ROS_DOMAIN_ID
+def _own_domain() -> int:
+    """A domain that is not the user's, and that no other process of this user takes while this one lives.
+
+    Where no lock can be had (no folder for it, all domains taken), it is only not the user's.
+    """
+    users = os.environ.get("ROS_DOMAIN_ID", "").strip()
+    numbers = (1 + (os.getpid() + k) % DOMAINS for k in range(DOMAINS))
+    domains = [number for number in numbers if str(number) != users]
+    return next(filter(_lock, domains), domains[0])
+
+
+def _lock(domain: int) -> bool:
+    """Take the domain's lock, unless another process has it; the kernel gives it back when this one ends."""
+    try:
+        path = Path(tempfile.gettempdir(), f"eomt_anomaly_{os.getuid()}_domain_{domain}.lock")
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return False
+    return True
 
 
 def write_parameters(path: Path, parameters: Mapping[str, Any]) -> None:

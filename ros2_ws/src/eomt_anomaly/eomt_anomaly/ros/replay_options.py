@@ -99,7 +99,7 @@ def settings_of(
             raise ReplayError(
                 f"--param {name}: the detector has no such parameter; it has: {', '.join(known)}"
             )
-        parameters[name] = value
+        parameters[name] = _as_declared(value, known[name].default)
     return Settings(
         args.bag,
         output,
@@ -162,6 +162,13 @@ def _picture_size(bag: Bag, topic: Topic) -> tuple[int, int] | None:
         return width, height
     except InvalidInput:
         return None  # the detector will say what is wrong with it
+
+
+def _as_declared(value: Any, default: Any) -> Any:
+    """Whole numbers as floats where the default is one: ROS takes no 1 for 1.0."""
+    if isinstance(value, list) and isinstance(default, list):
+        return [_as_declared(one, default[0]) for one in value]
+    return float(value) if type(value) is int and isinstance(default, float) else value
 
 
 def _parameter(text: str) -> tuple[str, Any]:
