@@ -2,6 +2,7 @@
 """The recipes that are not trained here run as they are written, and a run repeats bit for bit."""
 
 import json
+import shutil
 
 import cv2
 import fit
@@ -48,9 +49,11 @@ def data(tmp_path, cityscapes_root, coco_root, stamps_root):
             classes = [{"id": 1, "category_id": 149}, {"id": 2, "category_id": 187}]  # road, sky
             listing.append({"file_name": f"{i}.png", "segments_info": classes})
         (coco / f"annotations/panoptic_{year}.json").write_text(json.dumps({"annotations": listing}))
+    tools = tmp_path / "stamps"  # animals are a class of ADE20K
+    shutil.copytree(stamps_root / "animals", tools / "tools")
     return {
         "cityscapes": {"data.root": cityscapes_root, "data.coco_root": coco_root},
-        "ade20k": {"data.root": ade, "data.stamps_root": stamps_root},
+        "ade20k": {"data.root": ade, "data.stamps_root": tools},
         "coco": {"data.root": coco, "data.stamps_root": stamps_root},
     }
 
