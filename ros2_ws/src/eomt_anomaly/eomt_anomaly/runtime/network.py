@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..model import EomtExt
-from ..model.decoders import CrossAttentionBlock
 from ..model.vit import Block, LayerScale, Mlp
 from .raw_pixels import take_raw_pixels
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "exact")
 DTYPES = {"fp32": torch.float32, "exact": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 GRIDS_KEPT = 16
-SHAPES_COMPILED = 16
 
 
 def cpu_has_bf16() -> bool:
@@ -90,24 +88,15 @@ def full_float32() -> None:
 def compile_in_place(network: EomtExt) -> None:
     """torch.compile at the first input of each shape; what the compiler made is kept for later processes.
 
-    Block by block, and the upscaling: all blocks of one shape share what is compiled for the first of them,
-    so there are two to trace and not twelve. What lies between them is too little to gain from.
-
-    It is kept in `~/.cache/eomt_anomaly/inductor`, because torch's own place, /tmp, is emptied when the
-    machine starts; `$TORCHINDUCTOR_CACHE_DIR` chooses another. Without a home to write, torch's own it is.
+    In `~/.cache/eomt_anomaly/inductor`, because torch's own place, /tmp, is emptied when the machine starts;
+    `$TORCHINDUCTOR_CACHE_DIR` chooses another. Where no home can be written, torch's own place it is.
     """
     place = Path("~/.cache/eomt_anomaly/inductor").expanduser()
     if not os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
         with contextlib.suppress(OSError):
             place.mkdir(parents=True, exist_ok=True)
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place)
-    # Up to four a shape: blocks of the backbone and of the decoder (the first of a cross-attention decoder is
-    # another), the upscaling. What is beyond torch's limit would run as it is.
-    limits = torch._dynamo.config
-    limits.recompile_limit = max(limits.recompile_limit, 4 * SHAPES_COMPILED)
-    for module in network.modules():
-        if isinstance(module, (Block, CrossAttentionBlock)) or module is network.upscale:
-            module.compile(dynamic=False)
+    network.compile()
 
 
 class FusedMlp(nn.Module):
