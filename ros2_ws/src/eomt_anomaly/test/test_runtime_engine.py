@@ -65,13 +65,22 @@ def test_exact_is_the_model_and_the_naive_reference(size, decoder):
     assert (fast.class_map == got.class_map).mean() > 0.9 and np.abs(fast.anomaly - got.anomaly).mean() < 0.05
 
 
+@pytest.fixture(scope="module")
+def engines():
+    """One for each mode."""
+    made = {mode: Engine(MODEL, device="cpu", precision="fp32", mode=mode)
+            for mode in ("rectangle", "windows")}
+    yield made
+    for engine in made.values():
+        engine.close()
+
+
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 120), st.integers(1, 400), st.booleans())
-def test_any_size(height, width, turn):
+@given(height=st.integers(1, 120), width=st.integers(1, 400), turn=st.booleans())
+def test_any_size(engines, height, width, turn):
     size = (width, height) if turn else (height, width)
     mode = "windows" if height > 60 and max(size) <= 16 * min(size) else "rectangle"
-    with Engine(MODEL, device="cpu", precision="fp32", mode=mode) as engine:
-        got = engine.infer([picture(*size)])[0]
+    got = engines[mode].infer([picture(*size)])[0]
     assert got.class_map.shape == got.anomaly.shape == size
     assert got.class_map.dtype == np.uint8 and got.anomaly.dtype == np.float32
     assert got.class_map.max() < 5 and 0 <= got.anomaly.min() and got.anomaly.max() < 1
