@@ -41,13 +41,15 @@ ARGUMENTS = (
 
 def play(context):
     """The bag's player and what the bag says of the cameras, now that the arguments are known."""
+    from eomt_anomaly.ros.bag_io import Bag  # needs rosbags, which --show-args does not
+
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     cameras = parse_cameras(given["cameras"])
-    mounting = bag_mounting(given["bag"], cameras, given["mounting"])
+    with Bag(given["bag"]) as bag:
+        mounting, remaps = bag_mounting(bag, cameras, given["mounting"]), bag_remaps(bag, cameras)
     options = ["--clock", "--rate", given["rate"]] + ["--loop"] * is_true(given, "loop")
     detector = full_name(LaunchConfiguration("namespace", default="").perform(context))
     options += ["--exclude-topics", f"{detector}/", "/diagnostics"]   # what was said then is not said now
-    remaps = bag_remaps(given["bag"], cameras)
     options += ["--remap", *(f"{recorded}:={name}" for recorded, name in remaps.items())] if remaps else []
     played = ",".join(f"{name}={remaps.get(topic, topic)}" for name, topic in cameras.items())
     player = Node(package="eomt_anomaly", executable="bag_player", name="bag_player", output="screen",

@@ -104,11 +104,14 @@ def test_a_wrong_mounting_is_refused(text):
 
 def test_the_sample_bag_says_how_its_camera_is_mounted():
     pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from eomt_anomaly.ros.bag_io import Bag
+
     bag = PACKAGE.parents[2] / "bags" / "sample_drive"
     if not bag.is_dir():
         pytest.skip("the sample bag is not beside the workspace")
     topic = default("replay", "cameras").partition("=")[2]
-    found = parse_mounting(bag_mounting(str(bag), {"front": topic, "rear": "rear/image_raw"}))
+    with Bag(bag) as opened:
+        found = parse_mounting(bag_mounting(opened, {"front": topic, "rear": "rear/image_raw"}))
     assert found == {"front.height_m": pytest.approx(1.45, abs=1e-3),
                      "front.pitch_deg": pytest.approx(math.degrees(0.06), abs=1e-2)}
 
@@ -117,21 +120,25 @@ def test_a_camera_whose_topic_is_not_in_the_bag_is_refused_with_those_that_are(t
     pytest.importorskip("rosbags", reason="rosbags is not installed")
     from bag_fixtures import IMAGE, make_bag
 
-    path = str(make_bag(tmp_path / "bag", frames=1))
+    from eomt_anomaly.ros.bag_io import Bag
+
     known = {"front": IMAGE, "rear": "", "left": "left/image_raw"}   # a relative one: not known here
-    assert bag_mounting(path, known) == "" and bag_mounting(path, known, "front=1.4") == "front=1.4"
-    with pytest.raises(ValueError, match=rf"no topic /not/there.* cameras:=NAME=TOPIC.*\n  {IMAGE}"):
-        bag_mounting(path, {"front": IMAGE, "rear": "/not/there"}, "front=1.4")
+    with Bag(make_bag(tmp_path / "bag", frames=1)) as bag:
+        assert bag_mounting(bag, known) == "" and bag_mounting(bag, known, "front=1.4") == "front=1.4"
+        with pytest.raises(ValueError, match=rf"no topic /not/there.* cameras:=NAME=TOPIC.*\n  {IMAGE}"):
+            bag_mounting(bag, {"front": IMAGE, "rear": "/not/there"}, "front=1.4")
 
 
 def test_compressed_pictures_under_a_plain_name_are_played_where_the_detector_listens(tmp_path):
     pytest.importorskip("rosbags", reason="rosbags is not installed")
     from bag_fixtures import IMAGE, make_bag
 
-    plain = str(make_bag(tmp_path / "plain", frames=1))
-    assert bag_remaps(plain, {"front": IMAGE, "rear": "", "left": "left/image_raw"}) == {}
-    compressed = str(make_bag(tmp_path / "bag", frames=1, compressed=True, images=("/cam/image",)))
-    assert bag_remaps(compressed, {"front": "/cam/image"}) == {"/cam/image": "/cam/image/compressed"}
+    from eomt_anomaly.ros.bag_io import Bag
+
+    with Bag(make_bag(tmp_path / "plain", frames=1)) as bag:
+        assert bag_remaps(bag, {"front": IMAGE, "rear": "", "left": "left/image_raw"}) == {}
+    with Bag(make_bag(tmp_path / "bag", frames=1, compressed=True, images=("/cam/image",))) as bag:
+        assert bag_remaps(bag, {"front": "/cam/image"}) == {"/cam/image": "/cam/image/compressed"}
 
 
 def test_a_parameter_file_that_is_not_there_is_refused(tmp_path, monkeypatch):

@@ -8,9 +8,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from .bag_io import Bag  # needs rosbags, which a detector alone does not
 
 NODE, CAMERA = "/detector", "front"   # whose topics rviz/detector.rviz shows
 
@@ -52,33 +55,29 @@ def parse_mounting(text: str) -> dict[str, object]:
     return parameters
 
 
-def bag_mounting(path: str, cameras: Mapping[str, str], given: str = "") -> str:
+def bag_mounting(bag: Bag, cameras: Mapping[str, str], given: str = "") -> str:
     """Where the cameras (name → topic) sit, for `parse_mounting`: as `given`, or by the bag's /tf_static.
 
     Raises ValueError for a camera with an absolute topic that the bag does not have.
     """
-    from .bag_io import Bag
     from .ground_truth import mounting
 
-    with Bag(path) as bag:
-        absent = [topic for topic in cameras.values() if topic.startswith("/") and topic not in bag.topics]
-        if absent:
-            raise ValueError(f"{path} has no topic {', '.join(absent)}: give cameras:=NAME=TOPIC with one "
-                             f"of\n{bag.listing(bag.image_topics()) or '  none, as it has no pictures'}")
-        places = {} if given else {name: mounting(bag, bag.topics[topic]) for name, topic in cameras.items()
-                                   if topic in bag.topics}
+    absent = [topic for topic in cameras.values() if topic.startswith("/") and topic not in bag.topics]
+    if absent:
+        raise ValueError(f"{bag.path} has no topic {', '.join(absent)}: give cameras:=NAME=TOPIC with one "
+                         f"of\n{bag.listing(bag.image_topics()) or '  none, as it has no pictures'}")
+    places = {} if given else {name: mounting(bag, bag.topics[topic]) for name, topic in cameras.items()
+                               if topic in bag.topics}
     return given or ", ".join(f"{name}={place[0]:.4f}/{math.degrees(place[1]):.3f}"
                               for name, place in places.items() if place and place[0] > 0)
 
 
-def bag_remaps(path: str, cameras: Mapping[str, str]) -> dict[str, str]:
+def bag_remaps(bag: Bag, cameras: Mapping[str, str]) -> dict[str, str]:
     """Recorded topic → the one to play it on, where compressed pictures' name does not tell that they are."""
     from .bag_cameras import Camera
-    from .bag_io import Bag
 
-    with Bag(path) as bag:
-        played = {topic: Camera(name, bag.topics[topic], None).published_as for name, topic in cameras.items()
-                  if topic in bag.topics}
+    played = {topic: Camera(name, bag.topics[topic], None).published_as for name, topic in cameras.items()
+              if topic in bag.topics}
     return {recorded: name for recorded, name in played.items() if name != recorded}
 
 
