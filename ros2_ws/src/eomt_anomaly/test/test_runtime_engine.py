@@ -312,6 +312,53 @@ def test_times_of_the_cuda_pipeline_are_of_a_batchs_own_work():
                 "upload": 1 / share, "compute": 10 / share, "download": 2 / share, "total": 13 / share}
 
 
+class Ordered(InlineStreams):
+    """Queues as a GPU has them: work sees what another queue, or the host, waited for, and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {name: frozenset() for name in ("copy_in", "compute", "copy_out", "host")}
+        self.work, self.kept = [], []
+
+    @contextlib.contextmanager
+    def on(self, queue):
+        self.work.append((queue, self.seen[queue], self.seen["host"]))
+        yield
+        self.seen[queue] |= {len(self.work) - 1}
+
+    def mark(self, queue):
+        return self.seen[queue]
+
+    def wait(self, queue, event):
+        self.seen[queue] |= event
+
+    def finish(self, event):
+        self.seen["host"] |= event
+
+    def milliseconds(self, start, end):
+        return 0.0
+
+    def keep(self, tensor, queue):
+        self.kept.append((queue, tensor.numel()))
+
+
+def test_no_stream_of_the_cuda_pipeline_runs_ahead_of_what_it_reads_or_overwrites():
+    """On a GPU a missing wait shows as another picture's maps, now and then; here nothing would differ."""
+    setup = Setup(prepare(MODEL, "fp32", torch.device("cpu")), torch.float32, False, "eomt_ext", 56,
+                  "rectangle", None)
+    streams = Ordered()
+    pipeline = CudaPipeline(setup, streams, slots=1, graphs=False)
+    for _ in range(3):
+        pipeline.submit([picture(40, 60)])
+    assert [queue for queue, *_ in streams.work] == ["copy_in", "compute", "copy_out"] * 3
+    for number, (queue, seen, host) in enumerate(streams.work):
+        if queue == "copy_in":
+            assert host >= set(range(number)), "both of the slot's buffers are free"
+        else:
+            assert number - 1 in seen
+    assert streams.kept == [("compute", 3 * 40 * 60), ("copy_out", 5 * 40 * 60 + 1)] * 3
+
+
 def test_cuda_ring_is_reused_and_results_outlive_it():
     twin = cuda_twin(slots=2)
     images = [picture(20 + 9 * i, 50, seed=i) for i in range(6)]
