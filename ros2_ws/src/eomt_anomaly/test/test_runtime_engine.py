@@ -251,17 +251,17 @@ def test_any_thread_may_call(engine):
     assert len(results) == 4 and all(same(want, r) for r in results.values())
 
 
-@pytest.mark.parametrize("precision, tolerance", [("fp32", 0.02), ("exact", 0.02)])
+@pytest.mark.parametrize("precision", ["fp32", "exact"])
 @pytest.mark.parametrize("mode", ["rectangle", "windows"])
-def test_cuda_pipeline_gives_what_the_cpu_pipeline_gives(precision, tolerance, mode):
+def test_cuda_pipeline_gives_what_the_cpu_pipeline_gives(precision, mode):
     """Run inline on the CPU: numbers, grouping, order; a missing wait between streams cannot show."""
     images = [picture(*size, seed=i) for i, size in enumerate([(56, 84), (90, 161), (56, 84), (30, 20)])]
     twin = cuda_twin(precision, mode)
     with Engine(MODEL, device="cpu", precision=precision, mode=mode) as engine:
         for got, want in zip(twin.result(twin.submit(images)), engine.infer(images)):
             assert got.anomaly.shape == want.anomaly.shape and got.class_map.dtype == np.uint8
-            assert np.abs(got.anomaly - want.anomaly).mean() < tolerance      # resized by another filter
-            assert (got.class_map == want.class_map).mean() > 0.95
+            assert np.abs(got.anomaly - want.anomaly).max() < 3e-3            # bytes are rounded otherwise
+            assert (got.class_map == want.class_map).mean() > 0.99
             assert set(got.timings_ms) == {"upload", "compute", "download", "total"}
 
 

@@ -15,7 +15,7 @@ from runtime_reference import enlarge, join, naive, softmax
 from eomt_anomaly.model import EomtExtOutput
 from eomt_anomaly.model.scores import SCORES
 from eomt_anomaly.runtime import InvalidImage, upsample
-from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, fuse, publish
+from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, finite, fuse, publish
 from eomt_anomaly.runtime.preprocess import Plan, cover, plan
 
 
@@ -86,6 +86,15 @@ def test_every_score_is_published_in_the_unit_interval_with_its_ranking(score):
 def test_published_scores_stay_below_one_whatever_comes(score):
     x = publish(score, torch.tensor([0.0, 1.0, 50.0, 1000.0]))
     assert (0 <= x).all() and (x < 1).all() and (x.diff() >= 0).all()
+
+
+@pytest.mark.parametrize("part", ["mask_logits", "class_logits", "anomaly_logits"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_one_value_that_is_not_finite_is_seen_in_any_image_of_a_batch(part, value):
+    output = logits(count=3)
+    assert finite(output)
+    getattr(output, part)[2].view(-1)[-1] = value
+    assert not finite(output)
 
 
 def test_windows_are_enlarged_first_and_then_averaged():
