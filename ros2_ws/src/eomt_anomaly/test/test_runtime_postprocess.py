@@ -86,6 +86,7 @@ def test_every_score_is_published_in_the_unit_interval_with_its_ranking(score):
 def test_published_scores_stay_below_one_whatever_comes(score):
     x = publish(score, torch.tensor([0.0, 1.0, 50.0, 1000.0]))
     assert (0 <= x).all() and (x < 1).all() and (x.diff() >= 0).all()
+    assert x[0] == (0 if score in ("eomt_ext", "msp", "max_entropy") else 0.5), "the scale of thresholds"
 
 
 @pytest.mark.parametrize("part", ["mask_logits", "class_logits", "anomaly_logits"])
