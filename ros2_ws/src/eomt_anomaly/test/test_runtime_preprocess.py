@@ -73,6 +73,11 @@ def test_windows_are_not_without_end(height, width):
     assert len(plan(height, width, 476, 14).corners) == 1, "a rectangle is shrunk instead"
 
 
+def test_the_last_window_ends_where_the_image_does():
+    """At 56x171 the last start is 114.99999999999999 in floats: a column that nobody saw would be NaN."""
+    assert plan(56, 171, 56, 14, mode="windows").corners[-1] == (0, 115)
+
+
 def test_published_window_example():
     p = plan(1024, 2048, 1024, 16, mode="windows")
     assert p.scaled == (1024, 2048) and p.corners == ((0, 0), (0, 1024))
