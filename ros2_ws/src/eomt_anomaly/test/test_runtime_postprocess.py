@@ -147,13 +147,13 @@ def test_strips_are_opencvs_bilinear_interpolation(tiny_strips, p, size, classes
     np.testing.assert_allclose(chosen, want[:-1].max(0), atol=1e-5)                          # but for ties
 
 
-def test_the_first_of_equal_classes_is_chosen_in_every_strip():
-    maps = np.ones((1, 5, 8, 8), np.float32)
-    maps[:, 3] = 0
-    class_map, _ = finish(maps, plan(300, 200, 56, 14), "eomt_ext")
-    assert (class_map == 0).all()
-    maps[:, 3] = 2
-    assert (finish(maps, plan(300, 200, 56, 14), "eomt_ext")[0] == 3).all()
+def test_the_first_of_equal_classes_is_chosen_in_every_strip_and_on_a_gpu():
+    p, maps = plan(300, 200, 56, 14), np.ones((1, 5, 8, 8), np.float32)
+    for highest, chosen in ((0, 0), (2, 3)):
+        maps[:, 3] = highest
+        for class_map, _ in (finish(maps, p, "eomt_ext"),
+                             finish_on_device(torch.tensor(maps), p, "eomt_ext")):
+            assert (class_map == chosen).all()
 
 
 @pytest.mark.parametrize("threads", (1, 3))
