@@ -157,16 +157,18 @@ def test_the_first_of_equal_classes_is_chosen_in_every_strip_and_on_a_gpu():
 
 
 @pytest.mark.parametrize("threads", (1, 3))
-def test_threads_change_no_map(threads):
-    p, before = plan(500, 400, 56, 14), torch.get_num_threads()
+def test_as_many_threads_work_as_torch_uses_and_change_no_map(threads, monkeypatch):
+    p, before, asked, workers = plan(500, 400, 56, 14), torch.get_num_threads(), [], upsample._workers
     maps = fuse(logits(), "eomt_ext").numpy()
     want = finish(maps, p, "eomt_ext")
+    monkeypatch.setattr(upsample, "_workers", lambda count: asked.append(count) or workers(count))
     torch.set_num_threads(threads)
     try:
         for got, same in zip(finish(maps, p, "eomt_ext"), want):
             np.testing.assert_array_equal(got, same)
     finally:
         torch.set_num_threads(before)
+    assert asked == [threads]
 
 
 def test_kernels_compile_where_nothing_can_be_kept():
