@@ -101,7 +101,7 @@ class CudaStreams:
             # thread_local: other threads may wait for events and allocate meanwhile
             with torch.cuda.graph(graph, pool, self._recorder, capture_error_mode="thread_local"):
                 output = work()
-        self._graphs.add(graph)
+            self._graphs.add(graph)
 
         def replay() -> Tensor:
             with self.on(queue):
