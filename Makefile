@@ -69,7 +69,7 @@ bench-gpu:  ## on CUDA, about 12 minutes of an H100: [CASES="small-640 scaling"]
 	        --cameras 1 4 --models small large --rounds 20 --output out/bench-gpu/scaling && \
 	      python -m eomt_anomaly.report.scaling_page out/bench-gpu/scaling/scaling.json ;; \
 	    approximations) if [ -n '$(CAMVID)' ]; then \
-	        python training/approximations.py --device cuda --data camvid --root '$(CAMVID)' --stamps '$(STAMPS)' \
+	        python training/approximations.py --device cuda --data camvid --root '$(CAMVID)' $(if $(STAMPS),--stamps '$(STAMPS)') \
 	          --every 2 --ways fp32 bf16 fp16 --output out/bench-gpu/approximations.json; \
 	      else echo 'left out: it needs CAMVID=folder STAMPS=folder (docs/training.md)'; fi ;; \
 	    *) python -m eomt_anomaly.runtime.bench --device cuda --ours auto bf16+compile fp32 --rounds 30 --warmup 3 \

@@ -313,3 +313,4 @@ def test_the_other_decoder_with_maps_at_the_networks_size(tmp_path):
     for backend in BACKENDS:
         with Engine(tmp_path / "out", backend=backend) as engine:
             agree(engine.infer([image])[0], want)
+            assert (engine.score, engine.threshold) == ("msp", None)   # not what calibration or config say

@@ -131,3 +131,10 @@ def test_a_pipeline_that_fails_is_told_and_costs_no_other_figure(monkeypatch, re
     for words in (engine_page(on_gpu), text.lines(on_gpu)):
         assert "the CUDA pipeline under load" in words and "stream is capturing" in words
         assert "no figure" not in words and NO_GPU not in words  # a GPU did take part
+
+
+def test_the_page_is_made_where_memory_could_be_measured_of_nobody(result):
+    """As in a container whose /proc/self/clear_refs cannot be written; the page failed after all else."""
+    rows = [row | {"memory": {"failed": "clear_refs: Permission denied"}} for row in result["contestants"]]
+    nobody = result | {"contestants": rows}
+    assert "Permission denied" in engine_page(nobody) and "Permission denied" in text.lines(nobody)

@@ -109,6 +109,17 @@ def test_missing_known_backbone_names_the_command(tmp_path):
         backbone_store.load_backbone("somebody/else")
 
 
+@pytest.mark.parametrize("source, remedy", [
+    ("dinov2_s14_derived", "run `python3 -m eomt_anomaly.model.fetch_backbone` once"),
+    ("owner/name", "run `python training/hub_backbone.py owner/name` once"), ("mine", "in its place")])
+def test_another_backbone_under_the_name_is_told_with_the_command_that_brings_the_right_one(
+    tmp_path, source, remedy
+):
+    save_file({"x": torch.zeros(2)}, tmp_path / backbone_store.backbone_filename(source))
+    with pytest.raises(ValueError, match=f"is not the backbone '{source}'.*delete it and .*{remedy}"):
+        backbone_store.load_backbone(source, "0" * 64, search=[tmp_path])
+
+
 def test_backbone_state_must_be_whole(backbone):
     _, state, _ = backbone
     for broken, key in (

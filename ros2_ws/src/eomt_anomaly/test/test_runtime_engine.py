@@ -251,17 +251,17 @@ def test_any_thread_may_call(engine):
     assert len(results) == 4 and all(same(want, r) for r in results.values())
 
 
-@pytest.mark.parametrize("precision, tolerance", [("fp32", 0.02), ("exact", 0.02)])
+@pytest.mark.parametrize("precision", ["fp32", "exact"])
 @pytest.mark.parametrize("mode", ["rectangle", "windows"])
-def test_cuda_pipeline_gives_what_the_cpu_pipeline_gives(precision, tolerance, mode):
+def test_cuda_pipeline_gives_what_the_cpu_pipeline_gives(precision, mode):
     """Run inline on the CPU: numbers, grouping, order; a missing wait between streams cannot show."""
     images = [picture(*size, seed=i) for i, size in enumerate([(56, 84), (90, 161), (56, 84), (30, 20)])]
     twin = cuda_twin(precision, mode)
     with Engine(MODEL, device="cpu", precision=precision, mode=mode) as engine:
         for got, want in zip(twin.result(twin.submit(images)), engine.infer(images)):
             assert got.anomaly.shape == want.anomaly.shape and got.class_map.dtype == np.uint8
-            assert np.abs(got.anomaly - want.anomaly).mean() < tolerance      # resized by another filter
-            assert (got.class_map == want.class_map).mean() > 0.95
+            assert np.abs(got.anomaly - want.anomaly).max() < 3e-3            # bytes are rounded otherwise
+            assert (got.class_map == want.class_map).mean() > 0.99
             assert set(got.timings_ms) == {"upload", "compute", "download", "total"}
 
 
@@ -310,6 +310,53 @@ def test_times_of_the_cuda_pipeline_are_of_a_batchs_own_work():
         for prediction in pipeline.result(handle):
             assert prediction.timings_ms == {
                 "upload": 1 / share, "compute": 10 / share, "download": 2 / share, "total": 13 / share}
+
+
+class Ordered(InlineStreams):
+    """Queues as a GPU has them: work sees what another queue, or the host, waited for, and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = {name: frozenset() for name in ("copy_in", "compute", "copy_out", "host")}
+        self.work, self.kept = [], []
+
+    @contextlib.contextmanager
+    def on(self, queue):
+        self.work.append((queue, self.seen[queue], self.seen["host"]))
+        yield
+        self.seen[queue] |= {len(self.work) - 1}
+
+    def mark(self, queue):
+        return self.seen[queue]
+
+    def wait(self, queue, event):
+        self.seen[queue] |= event
+
+    def finish(self, event):
+        self.seen["host"] |= event
+
+    def milliseconds(self, start, end):
+        return 0.0
+
+    def keep(self, tensor, queue):
+        self.kept.append((queue, tensor.numel()))
+
+
+def test_no_stream_of_the_cuda_pipeline_runs_ahead_of_what_it_reads_or_overwrites():
+    """On a GPU a missing wait shows as another picture's maps, now and then; here nothing would differ."""
+    setup = Setup(prepare(MODEL, "fp32", torch.device("cpu")), torch.float32, False, "eomt_ext", 56,
+                  "rectangle", None)
+    streams = Ordered()
+    pipeline = CudaPipeline(setup, streams, slots=1, graphs=False)
+    for _ in range(3):
+        pipeline.submit([picture(40, 60)])
+    assert [queue for queue, *_ in streams.work] == ["copy_in", "compute", "copy_out"] * 3
+    for number, (queue, seen, host) in enumerate(streams.work):
+        if queue == "copy_in":
+            assert host >= set(range(number)), "both of the slot's buffers are free"
+        else:
+            assert number - 1 in seen
+    assert streams.kept == [("compute", 3 * 40 * 60), ("copy_out", 5 * 40 * 60 + 1)] * 3
 
 
 def test_cuda_ring_is_reused_and_results_outlive_it():

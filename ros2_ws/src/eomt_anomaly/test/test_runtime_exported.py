@@ -51,6 +51,7 @@ def test_an_image_of_the_exports_aspect_is_one_pass():
     assert cover(360, 480, (252, 350), slack=13).scaled == (252, 350)     # one patch is squeezed ...
     assert len(cover(360, 480, (252, 350)).corners) == 2                  # ... unless asked not to
     assert len(cover(360, 640, (252, 336), slack=13).corners) == 2
+    assert [len(cover(rows, 84, (56, 84), slack=13).corners) for rows in (69, 70)] == [1, 2]
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

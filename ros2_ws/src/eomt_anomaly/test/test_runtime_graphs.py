@@ -90,6 +90,30 @@ def test_what_cannot_be_captured_stays_eager_and_says_so_once(caplog):
     assert "(1,)" in caplog.text and "not permitted" in caplog.text and "more lines" not in caplog.text
 
 
+def test_what_broke_a_capture_is_told_and_not_that_its_end_failed_too(caplog):
+    """`torch.cuda.graph` ends the capture on its way out of an error, which fails as well."""
+    class Broken(InlineStreams):
+        def capture(self, queue, work):
+            try:
+                raise RuntimeError("aten::item: operation not permitted when stream is capturing")
+            finally:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    graphs = doubled(Broken())
+    for _ in range(2):
+        graphs(torch.ones(1))
+    assert "aten::item" in caplog.text and "previous error" not in caplog.text
+
+
+def test_an_error_without_words_is_told_by_its_name(caplog):
+    class Silent(InlineStreams):
+        def capture(self, queue, work):
+            raise NotImplementedError
+
+    graphs = doubled(Silent())
+    assert [graphs(torch.ones(1)).item() for _ in range(3)] == [2, 2, 2] and "NotImplemented" in caplog.text
+
+
 def test_a_graph_with_another_answer_is_not_used(caplog):
     class Wrong(InlineStreams):
         def capture(self, queue, work):
@@ -145,34 +169,67 @@ def test_agreement_is_up_to_rounding(change, same):
     assert agree(packed(anomaly, classes), packed(*other)) is same
 
 
-def test_graphs_are_recorded_one_at_a_time_on_a_stream_of_their_own(monkeypatch):
-    """What cuBLAS keeps for a stream that also runs eagerly is freed by whoever closes an engine."""
-    open_now, most, seen = [], [], []
+class FakeGraph:
+    """A CUDA graph, with torch's rule for memory: a pool goes with the last of its graphs."""
+
+    def pool(self):
+        return self.of
+
+
+@pytest.fixture
+def recordings(monkeypatch):
+    """(pool, stream, how many are under way) of each recording; torch.cuda as far as `capture` needs it."""
+    under_way, seen, living = [], [], weakref.WeakSet()
 
     class Recording(contextlib.AbstractContextManager):
         def __init__(self, graph, pool, stream, capture_error_mode):
-            seen.append((pool, stream))
+            if pool is not None and pool not in {other.of for other in living}:
+                raise RuntimeError("it->second->use_count > 0 INTERNAL ASSERT FAILED")
+            self.graph, self.stream = graph, stream
+            graph.of = pool or object()
 
         def __enter__(self):
-            open_now.append(self)
-            most.append(len(open_now))
+            under_way.append(self)
+            seen.append((self.graph.of, self.stream, len(under_way)))
 
         def __exit__(self, *_):
-            open_now.remove(self)
+            under_way.remove(self)
+            living.add(self.graph)
 
-    for name, fake in {"Stream": lambda device: object(), "CUDAGraph": object, "graph": Recording,
-                       "graph_pool_handle": object, "device": contextlib.nullcontext}.items():
+    fakes = {"Stream": lambda device: object(), "CUDAGraph": FakeGraph, "graph": Recording,
+             "device": contextlib.nullcontext}
+    for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    engines = [CudaStreams(torch.device("cuda")) for _ in range(2)]
-    threads = [threading.Thread(target=streams.capture, args=("compute", lambda: time.sleep(0.05)))
-               for streams in (*engines, *engines)]
+    return seen
+
+
+def test_graphs_are_recorded_one_at_a_time_on_a_stream_of_their_own(recordings):
+    """What cuBLAS keeps for a stream that also runs eagerly is freed by whoever closes an engine."""
+    engines, kept = [CudaStreams(torch.device("cuda")) for _ in range(2)], []
+
+    def record(streams):
+        kept.append(streams.capture("compute", lambda: time.sleep(0.05)))
+
+    threads = [threading.Thread(target=record, args=(streams,)) for streams in (*engines, *engines)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == [1, 1, 1, 1] and len(set(seen)) == 2              # a pool and a stream for each engine
-    queues = {id(stream) for streams in engines for stream in streams._queues.values()}
-    assert not queues & {id(stream) for _, stream in seen}
+    pools, streams, most = zip(*recordings)
+    assert most == (1, 1, 1, 1) and len(set(zip(pools, streams))) == len(set(pools)) == 2     # one an engine
+    queues = {id(stream) for engine in engines for stream in engine._queues.values()}
+    assert not queues & {id(stream) for stream in streams}
+
+
+def test_a_graph_that_is_not_used_costs_those_after_it_nothing(recordings):
+    """Its pool of memory went with it, and torch refuses to record another into that."""
+    streams = CudaStreams(torch.device("cuda"))
+    for _ in range(2):
+        streams.capture("compute", lambda: None)       # nobody keeps it: its answer was not the eager one
+    first = streams.capture("compute", lambda: None)
+    second = streams.capture("compute", lambda: None)
+    pools = [pool for pool, *_ in recordings]
+    assert first and second and pools[2] is pools[3] and len(set(pools)) == 3
 
 
 @NO_GPU

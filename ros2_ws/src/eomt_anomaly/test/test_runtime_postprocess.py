@@ -15,7 +15,7 @@ from runtime_reference import enlarge, join, naive, softmax
 from eomt_anomaly.model import EomtExtOutput
 from eomt_anomaly.model.scores import SCORES
 from eomt_anomaly.runtime import InvalidImage, upsample
-from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, fuse, publish
+from eomt_anomaly.runtime.postprocess import exact, finish, finish_on_device, finite, fuse, publish
 from eomt_anomaly.runtime.preprocess import Plan, cover, plan
 
 
@@ -86,6 +86,16 @@ def test_every_score_is_published_in_the_unit_interval_with_its_ranking(score):
 def test_published_scores_stay_below_one_whatever_comes(score):
     x = publish(score, torch.tensor([0.0, 1.0, 50.0, 1000.0]))
     assert (0 <= x).all() and (x < 1).all() and (x.diff() >= 0).all()
+    assert x[0] == (0 if score in ("eomt_ext", "msp", "max_entropy") else 0.5), "the scale of thresholds"
+
+
+@pytest.mark.parametrize("part", ["mask_logits", "class_logits", "anomaly_logits"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_one_value_that_is_not_finite_is_seen_in_any_image_of_a_batch(part, value):
+    output = logits(count=3)
+    assert finite(output)
+    getattr(output, part)[2].view(-1)[-1] = value
+    assert not finite(output)
 
 
 def test_windows_are_enlarged_first_and_then_averaged():
@@ -137,26 +147,28 @@ def test_strips_are_opencvs_bilinear_interpolation(tiny_strips, p, size, classes
     np.testing.assert_allclose(chosen, want[:-1].max(0), atol=1e-5)                          # but for ties
 
 
-def test_the_first_of_equal_classes_is_chosen_in_every_strip():
-    maps = np.ones((1, 5, 8, 8), np.float32)
-    maps[:, 3] = 0
-    class_map, _ = finish(maps, plan(300, 200, 56, 14), "eomt_ext")
-    assert (class_map == 0).all()
-    maps[:, 3] = 2
-    assert (finish(maps, plan(300, 200, 56, 14), "eomt_ext")[0] == 3).all()
+def test_the_first_of_equal_classes_is_chosen_in_every_strip_and_on_a_gpu():
+    p, maps = plan(300, 200, 56, 14), np.ones((1, 5, 8, 8), np.float32)
+    for highest, chosen in ((0, 0), (2, 3)):
+        maps[:, 3] = highest
+        for class_map, _ in (finish(maps, p, "eomt_ext"),
+                             finish_on_device(torch.tensor(maps), p, "eomt_ext")):
+            assert (class_map == chosen).all()
 
 
 @pytest.mark.parametrize("threads", (1, 3))
-def test_threads_change_no_map(threads):
-    p, before = plan(500, 400, 56, 14), torch.get_num_threads()
+def test_as_many_threads_work_as_torch_uses_and_change_no_map(threads, monkeypatch):
+    p, before, asked, workers = plan(500, 400, 56, 14), torch.get_num_threads(), [], upsample._workers
     maps = fuse(logits(), "eomt_ext").numpy()
     want = finish(maps, p, "eomt_ext")
+    monkeypatch.setattr(upsample, "_workers", lambda count: asked.append(count) or workers(count))
     torch.set_num_threads(threads)
     try:
         for got, same in zip(finish(maps, p, "eomt_ext"), want):
             np.testing.assert_array_equal(got, same)
     finally:
         torch.set_num_threads(before)
+    assert asked == [threads]
 
 
 def test_kernels_compile_where_nothing_can_be_kept():

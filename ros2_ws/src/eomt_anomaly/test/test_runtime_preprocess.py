@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 from runtime_reference import picture
 
 from eomt_anomaly.runtime import InvalidImage
-from eomt_anomaly.runtime.preprocess import MOST_WINDOWS, WIDEST, Normalizer, cover, network_input, plan
+from eomt_anomaly.runtime.preprocess import (
+    MOST_WINDOWS,
+    WIDEST,
+    Normalizer,
+    cover,
+    network_input,
+    plan,
+    resize,
+    resize_on_device,
+)
 
-SIDES = st.integers(1, 5000)
+SIDES, SMALL = st.integers(1, 5000), st.integers(1, 90)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -64,6 +73,11 @@ def test_windows_are_not_without_end(height, width):
     assert len(plan(height, width, 476, 14).corners) == 1, "a rectangle is shrunk instead"
 
 
+def test_the_last_window_ends_where_the_image_does():
+    """At 56x171 the last start is 114.99999999999999 in floats: a column that nobody saw would be NaN."""
+    assert plan(56, 171, 56, 14, mode="windows").corners[-1] == (0, 115)
+
+
 def test_published_window_example():
     p = plan(1024, 2048, 1024, 16, mode="windows")
     assert p.scaled == (1024, 2048) and p.corners == ((0, 0), (0, 1024))
@@ -84,3 +98,13 @@ def test_shrinking_averages_areas():
     image[::2, ::2] = 200                                    # a quarter of the pixels: 50 on average
     got = network_input(image, plan(56, 56, 28, 14), Normalizer((0, 0, 0), (1, 1, 1), torch.float32))
     np.testing.assert_allclose(got.numpy(), 50 / 255, atol=1e-6)
+
+
+@given(st.tuples(SMALL, SMALL), st.tuples(SMALL, SMALL))
+def test_a_gpu_resizes_as_the_cpu_does(size, wanted):
+    """Thresholds are calibrated on one and used on the other. Here and there a byte is rounded otherwise."""
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    on_device = resize_on_device(torch.from_numpy(image).permute(2, 0, 1)[None].float(), wanted)
+    assert on_device.shape == (1, 3, *wanted)
+    off = np.abs(on_device[0].permute(1, 2, 0).numpy() - resize(image, wanted))
+    assert off.max() <= 1 and np.array_equal(on_device, on_device.round())

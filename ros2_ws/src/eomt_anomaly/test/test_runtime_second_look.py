@@ -90,16 +90,19 @@ def test_inside_windows_the_looks_are_averaged_and_outside_the_first_stays(kind)
     assert np.allclose(refined, expected)
 
 
-def test_where_windows_overlap_the_higher_second_value_counts():
-    class Numbered(Bright):
+@pytest.mark.parametrize("seen", [(0.4, 0.8), (0.8, 0.4)])
+def test_where_windows_overlap_the_higher_second_value_counts(seen):
+    class Told(Bright):
         def infer(self, images):
             super().infer(images)
-            return [SimpleNamespace(anomaly=np.full(images[0].shape[:2], 0.2 * len(self.images), np.float32))]
+            value = seen[len(self.images) - 1]
+            return [SimpleNamespace(anomaly=np.full(images[0].shape[:2], value, np.float32))]
     boxes = [(40, 30, 10, 10), (70, 30, 10, 10)]
     one, two = windows(boxes, 80, 160)
-    refined = look_again(Numbered(), np.zeros((80, 160, 3), np.uint8), np.zeros((80, 160), np.float32), boxes)
+    refined = look_again(Told(), np.zeros((80, 160, 3), np.uint8), np.zeros((80, 160), np.float32), boxes)
     assert one[0] + one[2] > two[0], "they overlap"
-    assert np.isclose(refined[40, two[0]], 0.2) and np.isclose(refined[40, one[0]], 0.1)
+    places = one[0], two[0], two[0] + two[2] - 1           # the first window's, both windows', the second's
+    assert np.allclose([refined[40, x] for x in places], [seen[0] / 2, 0.4, seen[1] / 2])
 
 
 def test_a_network_looks_from_closer_until_things_are_as_large_as_in_training_and_else_from_farther():

@@ -99,14 +99,16 @@ def find_backbone(source: str, search: Sequence[str | Path] = (), beside: str | 
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    if source in KNOWN_BACKBONES:
-        remedy = f"run `{FETCH_COMMAND}` once"
-    elif "/" in source:
-        remedy = f"run `{HUB_COMMAND} {source}` once, which downloads it"
-    else:
-        remedy = "put the file in one of these places"
     looked = ", ".join(str(c) for c in candidates)
-    raise FileNotFoundError(f"backbone {source!r} was not found; {remedy}. Looked for: {looked}")
+    raise FileNotFoundError(f"backbone {source!r} was not found; {_remedy(source)}. Looked for: {looked}")
+
+
+def _remedy(source: str) -> str:
+    if source in KNOWN_BACKBONES:
+        return f"run `{FETCH_COMMAND}` once"
+    if "/" in source:
+        return f"run `{HUB_COMMAND} {source}` once, which downloads it"
+    return "put the file that the checkpoint was made with in its place"
 
 
 def reference(source: str, search: Sequence[str | Path] = ()) -> dict[str, str]:
@@ -150,7 +152,7 @@ def load_backbone(
     if actual != expected:
         raise ValueError(
             f"{path} is not the backbone {source!r} that was asked for: content digest {actual}, "
-            f"expected {expected}; delete it and run `{FETCH_COMMAND}`"
+            f"expected {expected}; delete it and {_remedy(source)}"
         )
     return state
 

@@ -189,15 +189,15 @@ def notes(notes: Sequence[str]) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence]) -> str:
     """A table whose numeric columns are aligned to the right."""
-    def cell(tag: str, value) -> str:
-        numeric = isinstance(value, (int, float)) or str(value).replace(".", "").isdigit()
-        return f"<{tag}{' class=n' if numeric else ''}>{escape(str(value))}</{tag}>"
+    def numeric(value) -> bool:
+        return isinstance(value, (int, float)) or str(value).replace(".", "").isdigit()
 
-    numeric = [rows and (isinstance(v, (int, float)) or str(v).replace(".", "").isdigit()) for v in rows[0]]
-    top = "".join(
-        f"<th{' class=n' if right else ''}>{escape(text)}</th>" for text, right in zip(head, numeric)
-    )
-    body = "".join("<tr>" + "".join(cell("td", value) for value in row) + "</tr>" for row in rows)
+    def cell(tag: str, value, right: bool) -> str:
+        return f"<{tag}{' class=n' if right else ''}>{escape(str(value))}</{tag}>"
+
+    first = rows[0] if rows else head
+    top = "".join(cell("th", text, numeric(value)) for text, value in zip(head, first))
+    body = "".join("<tr>" + "".join(cell("td", v, numeric(v)) for v in row) + "</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{body}</table>"
 
 

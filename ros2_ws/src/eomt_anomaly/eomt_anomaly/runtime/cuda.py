@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import NonFiniteOutput
 from .graphs import Graphs
 from .pipeline import Picture, Prediction, Setup
 from .postprocess import exact, finish_on_device, finite, fuse
-from .preprocess import Normalizer, Plan
+from .preprocess import Normalizer, Plan, resize_on_device
 from .streams import Streams
 
 
@@ -195,8 +194,7 @@ class CudaPipeline:
     def network_input(self, images: Tensor, plan: Plan) -> Tensor:
         """uint8 [B,H,W,3] -> normalised [B*n,3,h,w], the plan's n windows of each image, on its device."""
         x = images.permute(0, 3, 1, 2).float()                                        # [B,3,H,W]
-        if plan.scaled != plan.image:
-            x = F.interpolate(x, plan.scaled, mode="bilinear", align_corners=False, antialias=True)
+        x = resize_on_device(x, plan.scaled)
         windows = torch.stack([x[..., rows, columns] for rows, columns in plan.crops()], 1)
         return self._normalize(windows.flatten(0, 1))                                 # [B*n,3,h,w]
 

@@ -68,6 +68,7 @@ class Graphs:
                 return run, answer
             reason = "its answer is not the eager one's"
         except RuntimeError as error:                           # an operation that cannot be captured, memory
-            reason = str(error).splitlines()[0]
+            first = error.__context__ or error       # of a broken capture, whose end fails too, without why
+            reason = (str(first).splitlines() or [type(first).__name__])[0]
         logger.warning("no CUDA graph for %s, which stays slower: %s", tuple(x.shape), reason)
         return self._work, answer

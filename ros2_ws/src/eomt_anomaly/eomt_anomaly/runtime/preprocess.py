@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..model import patches
@@ -110,8 +111,31 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 [H,W,3] -> uint8 [*size,3]: area averages where it shrinks, else bilinear."""
     if image.shape[:2] == size:
         return image
-    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if _shrinks(image.shape[:2], size) else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=method)
+
+
+def resize_on_device(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """`resize` in torch, for images that lie on a GPU: float [B,3,H,W] of whole numbers -> [B,3,*size]."""
+    height, width = image.shape[2:]
+    if (height, width) == size:
+        return image
+    if not _shrinks((height, width), size):
+        return F.interpolate(image, size, mode="bilinear", align_corners=False).round()
+    rows, columns = (_areas(*sides, image.device) for sides in ((height, size[0]), (width, size[1])))
+    return (rows @ image @ columns.T).round()
+
+
+def _shrinks(image: tuple[int, ...], size: tuple[int, int]) -> bool:
+    return size[0] <= image[0] and size[1] <= image[1]
+
+
+def _areas(inputs: int, outputs: int, device: torch.device) -> Tensor:
+    """The share of each input pixel in each output pixel, which covers inputs / outputs of them: [out,in]."""
+    start = torch.arange(inputs, dtype=torch.float64, device=device)
+    edge = torch.arange(outputs + 1, dtype=torch.float64, device=device)[:, None] * (inputs / outputs)
+    covered = torch.minimum(edge[1:], start + 1) - torch.maximum(edge[:-1], start)
+    return (covered.clamp(min=0) * (outputs / inputs)).float()
 
 
 def cut(image: np.ndarray, plan: Plan) -> np.ndarray:

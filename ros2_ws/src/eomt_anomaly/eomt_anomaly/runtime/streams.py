@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ class CudaStreams:
         # Nothing else runs there, so that what cuBLAS keeps for a stream lies in the graphs' own memory; that
         # of "compute" is freed when any engine closes (or anyone clears it), while graphs still write to it.
         self._recorder = torch.cuda.Stream(device)
-        self._pool: Any = None          # of memory, which all graphs share: they never run at the same time
+        self._graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
     def on(self, queue: str) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._queues[queue])
@@ -94,10 +95,13 @@ class CudaStreams:
     def capture(self, queue: str, work: Callable[[], Tensor]) -> Callable[[], Tensor]:
         graph = torch.cuda.CUDAGraph()
         with _capturing, torch.cuda.device(self.device):
-            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            # All share one pool of memory, because they never run at the same time. It is had from one that
+            # lives: torch refuses a pool whose graphs are all gone.
+            pool = next((other.pool() for other in self._graphs), None)
             # thread_local: other threads may wait for events and allocate meanwhile
-            with torch.cuda.graph(graph, self._pool, self._recorder, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool, self._recorder, capture_error_mode="thread_local"):
                 output = work()
+            self._graphs.add(graph)
 
         def replay() -> Tensor:
             with self.on(queue):
