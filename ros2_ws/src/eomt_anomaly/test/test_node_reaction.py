@@ -65,6 +65,7 @@ def first_doubt(parameters, box, gaps, latency, phase):
        late=st.floats(0, 0.9), phase=st.floats(0, 0.1))
 @example(stale=3.0, max_gap=2.0, clear_frames=1, caution_hits=1, box=BESIDE, gaps=[2.5], late=0.1, phase=0)
 @example(stale=1.0, max_gap=2.0, clear_frames=1, caution_hits=1, box=BESIDE, gaps=[0.99], late=0, phase=0)
+@example(stale=1.0, max_gap=2.0, clear_frames=1, caution_hits=1, box=BESIDE, gaps=[1.1], late=0, phase=0)
 def test_no_accepted_parameters_break_the_worst_case(stale, max_gap, clear_frames, caution_hits, box, gaps,
                                                      late, phase):
     parameters = Parameters(Node({
