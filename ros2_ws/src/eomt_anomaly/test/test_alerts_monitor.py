@@ -222,6 +222,9 @@ def test_a_gap_forgets_the_past():
     assert "since the last frame" in result.detail
     assert drive(*scene(), times=N - 1).level == Level.UNKNOWN
     assert drive(*scene()).level == Level.CLEAR
+    drive(*scene(IN_THE_WAY), times=3)
+    result = drive(*scene(), step_s=PARAMS.max_gap_s + 0.1)
+    assert (result.level, result.alerts) == (Level.UNKNOWN, []), "what stood there may be anywhere by now"
 
 
 def test_no_drivable_surface_is_unknown_and_keeps_a_known_obstacle():
@@ -380,6 +383,14 @@ def test_the_vehicle_itself_raises_nothing():
     assert Drive()(*scene(hood), times=N).level == Level.STOP
     assert Drive(ignore_mask=ignore)(*scene(hood), times=N).level == Level.CLEAR
     assert Drive(ignore_mask=np.ones_like(ignore))(*scene(), times=N).reasons == Reason.NO_DRIVABLE_SURFACE
+
+
+def test_a_corridor_of_which_the_vehicle_hides_most_is_judged_by_the_rest():
+    ignore = np.zeros((HEIGHT, WIDTH), bool)
+    ignore[HEIGHT // 2 + 8:] = True
+    corridor = PARAMS.corridor.mask((HEIGHT, WIDTH), None)
+    assert (corridor & ~ignore).sum() < PARAMS.min_corridor_fraction * corridor.sum()
+    assert Drive(ignore_mask=ignore)(*scene(), times=N).level == Level.CLEAR
 
 
 @pytest.mark.parametrize("edge", [640, 641])

@@ -32,6 +32,7 @@ from .publishers import Look, Outputs
 from .refusals import Refused
 
 JUMP_S = 1.0   # stamps that go back by less are old or repeated frames; by more, time itself has jumped
+UNSTAMPED = "the driver does not stamp its pictures"
 
 
 class Camera:
@@ -145,8 +146,8 @@ class Camera:
         if self._last_stamp is not None and stamp <= self._last_stamp:
             back = (self._last_stamp - stamp) / 1e9
             if back < JUMP_S:
-                raise InvalidInput(f"the stamp is {back:.3f} s before or at the last one: frames come "
-                                   "twice or out of order")
+                why = "frames come twice or out of order" if stamp else UNSTAMPED
+                raise InvalidInput(f"the stamp is {back:.3f} s before or at the last one: {why}")
             self.restart(fault=Reason.TIME_JUMP, text=f"stamps went back by {back:.1f} s")
             self.health.arrival(now)
             self.announce()
@@ -161,7 +162,7 @@ class Camera:
         age = frame.age(time.monotonic())
         if age > self._parameters["max_age"]:
             hint = "" if age < 3600 else "; its stamps are of another clock: set use_sim_time" \
-                if stamp_ns(frame.message.header) else "; the driver does not stamp its pictures"
+                if stamp_ns(frame.message.header) else f"; {UNSTAMPED}"
             raise Refused(Drop.STALE, Reason.STALE_INPUT, f"a frame was {age:.2f} s old before inference, "
                           f"more than max_age {self._parameters['max_age']:g} s{hint}")
         try:
