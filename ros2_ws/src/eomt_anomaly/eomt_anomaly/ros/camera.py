@@ -75,7 +75,7 @@ class Camera:
         compressed = kind == "compressed" or kind == "auto" and topic.endswith("/compressed")
         if compressed and not topic.endswith("/compressed"):
             topic += "/compressed"
-        self.calibration.topic = own["camera_info_topic"] or camera_info_topic(topic)
+        self.calibration.topic = own["camera_info_topic"].rstrip("/") or camera_info_topic(topic)
         self.outputs.open()
         self._unchanged = Unchanged()
         resolved = self._node.resolve_topic_name(topic)
