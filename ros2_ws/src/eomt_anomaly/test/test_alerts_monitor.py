@@ -366,6 +366,16 @@ def test_a_result_shows_the_corridor_it_was_judged_with():
     assert result.corridor.any() and not result.corridor.all()
 
 
+def test_the_corridor_follows_a_camera_that_is_mounted_or_calibrated_anew():
+    drive = Drive(camera=CAMERA)
+    for changed in ({"pitch_rad": 0.2}, {"height_m": 3.0}, {"K": np.array([[60, 0, 80], [0, 60, 40], [0, 0, 1]])}):
+        for camera in (CAMERA, replace(CAMERA, **changed)):
+            drive.inputs["camera"] = camera
+            expected = PARAMS.corridor.mask((HEIGHT, WIDTH), camera)
+            assert np.array_equal(drive(*scene()).corridor, expected)
+        assert not np.array_equal(expected, PARAMS.corridor.mask((HEIGHT, WIDTH), CAMERA))
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_corridor_that_is_the_whole_picture_need_not_be_full_of_road(masked):
     params = replace(PARAMS, corridor=Corridor(mode="ground"))

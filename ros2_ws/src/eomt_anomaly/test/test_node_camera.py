@@ -430,6 +430,14 @@ def test_pictures_without_a_stamp_and_of_another_clock_are_told_apart(seconds, w
     assert rig.camera.health.text.endswith(words)
 
 
+@pytest.mark.parametrize("ahead_s, reasons", [(9.5, Reason.NONE), (10.5, Reason.INVALID_INPUT)])
+def test_a_stamp_may_be_as_far_in_the_future_as_a_judgement_may_be_old(ahead_s, reasons):
+    rig = Rig()                                                             # stale_timeout is 10 s
+    stamp = rig.node.clock.now() + Duration(seconds=ahead_s)
+    rig.arrive(header=Header(frame_id="optical", stamp=stamp.to_msg()))
+    assert (rig.alerts[-1] if reasons else rig.work()).reasons == reasons
+
+
 def test_a_driver_that_never_stamps_is_told_as_such_with_every_picture():
     rig = Rig()
     for came in range(3):
