@@ -367,8 +367,8 @@ def test_a_result_shows_the_corridor_it_was_judged_with():
 
 
 def test_the_corridor_follows_a_camera_that_is_mounted_or_calibrated_anew():
-    drive = Drive(camera=CAMERA)
-    for changed in ({"pitch_rad": 0.2}, {"height_m": 3.0}, {"K": np.array([[60, 0, 80], [0, 60, 40], [0, 0, 1]])}):
+    drive, wider = Drive(camera=CAMERA), np.array([[60, 0, 80], [0, 60, 40], [0, 0, 1]])
+    for changed in ({"pitch_rad": 0.2}, {"height_m": 3.0}, {"K": wider}):
         for camera in (CAMERA, replace(CAMERA, **changed)):
             drive.inputs["camera"] = camera
             expected = PARAMS.corridor.mask((HEIGHT, WIDTH), camera)
