@@ -347,6 +347,7 @@ def test_positions_too_far_to_mean_anything_are_left_out():
 @pytest.mark.parametrize(("camera", "named"), [
     (CameraModel(width=WIDTH, height=HEIGHT, K=np.zeros(9), height_m=1.5), "not calibrated"),
     (CameraModel(width=320, height=192, K=[200, 0, 160, 0, 200, 80, 0, 0, 1], height_m=1.5), "320x192"),
+    (CameraModel(width=WIDTH, height=120, K=[100, 0, 80, 0, 100, 60, 0, 0, 1], height_m=1.5), f"{WIDTH}x120"),
 ])
 def test_an_unusable_camera_gives_no_position_and_says_why(camera, named):
     result = Drive(camera=camera)(*scene(IN_THE_WAY), times=3)

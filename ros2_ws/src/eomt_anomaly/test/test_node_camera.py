@@ -398,6 +398,18 @@ def test_a_judgement_is_as_old_as_its_picture_however_long_it_took(monkeypatch):
     assert alert.input_age.nanosec > 0.15e9
 
 
+def test_a_picture_older_than_max_age_is_not_judged(monkeypatch):
+    monkeypatch.setitem(PARAMETERS, "max_age", 0.5)
+    rig = Rig()
+    for back, dropped in ((0.1, {}), (0.6, {"stale": 1})):
+        rig.camera.restart()
+        stamp = rig.node.clock.now() - Duration(seconds=back)
+        rig.arrive(header=Header(frame_id="optical", stamp=stamp.to_msg()))
+        alert = rig.work()
+        assert rig.mailbox.counts("front").dropped == dropped
+    assert alert.reasons == Reason.STALE_INPUT and "more than max_age 0.5 s" in rig.camera.health.text
+
+
 def test_obstacles_are_not_repeated_where_a_fault_ends_the_level():
     rig = Rig()
     for _ in range(3):
