@@ -153,6 +153,16 @@ def test_failures_of_inference_and_of_judging_are_errors_and_the_next_frame_is_j
         assert (counts.received, counts.judged, counts.dropped) == (3, 1, {"error": 2})
 
 
+def test_a_refusal_that_cannot_be_published_costs_nothing_else():
+    def fail(frame, why):
+        raise RuntimeError("no room for it")
+    with Rig() as rig:
+        rig.refused = fail
+        rig.feed(a="bad")
+        rig.feed(a=1)
+        assert rig.judged == [("a", 1)] and rig.mailbox.counts("a").dropped == {"invalid": 1}
+
+
 def test_an_engine_that_cannot_be_built_is_reported():
     def factory(settings):
         raise FileNotFoundError("no checkpoint here")
