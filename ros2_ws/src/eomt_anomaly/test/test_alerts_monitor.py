@@ -423,6 +423,12 @@ def test_large_images_give_the_same_answer_in_their_own_pixels():
     assert track.contact == pytest.approx((640, 655.5), abs=2)
 
 
+@pytest.mark.parametrize(("side", "level"), [(26, Level.STOP), (22, Level.UNKNOWN)])
+def test_the_smallest_region_is_in_pixels_of_the_large_image(side, level):
+    """0.0006 of 1280x768 are 590 px: 24.3 squared, of which the copy of half the size has a quarter."""
+    assert Drive()(*scene((640, 640, side, side), shape=(768, 1280)), times=3).level == level
+
+
 def test_the_most_urgent_comes_first():
     result = Drive(camera=CAMERA)(*scene(BESIDE, (76, 50, 8, 6), IN_THE_WAY), times=3)
     assert [t.level for t in result.alerts] == [Level.STOP, Level.STOP, Level.CAUTION]
