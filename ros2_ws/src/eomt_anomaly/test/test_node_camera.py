@@ -351,6 +351,9 @@ def test_a_new_calibration_counts_whatever_messages_say_of_their_equality(monkey
         k=[60.0, 0.0, width / 2, 0.0, 60.0, height / 2, 0.0, 0.0, 1.0]))
     after, _ = rig.camera.calibration.of("optical")
     assert (before.K[0, 0], after.K[0, 0]) == (80.0, 60.0)
+    monkeypatch.setitem(PARAMETERS, "front.height_m", 2.0)
+    rig.camera.calibration.renew()
+    assert rig.camera.calibration.of("optical")[0].height_m == 2.0
 
 
 def test_a_camera_whose_height_is_known_misses_its_calibration(monkeypatch):
