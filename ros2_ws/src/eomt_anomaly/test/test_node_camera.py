@@ -491,3 +491,11 @@ def test_a_picture_that_comes_again_after_frozen_timeout_is_refused(monkeypatch)
     rig.arrive()
     assert (rig.alerts[-1].level, rig.alerts[-1].reasons) == (Level.UNKNOWN, Reason.STALE_INPUT)
     assert rig.mailbox.counts("front").dropped == {"frozen": 1}
+
+
+def test_only_who_lets_pictures_in_says_that_none_has_come():
+    rig = Rig()
+    assert rig.camera.remark == "no Image has come on front/image_raw"
+    rig.gate.active = False
+    rig.arrive()
+    assert rig.camera.remark == "" and rig.mailbox.counts("front").dropped == {"inactive": 1}

@@ -247,7 +247,8 @@ class Camera:
     @property
     def remark(self) -> str:
         """What there is to say of the level: the fault, the Monitor's remark, or what it waits for."""
-        return self.health.text or self.detail or (self._awaited if self.health.arrived is None else "")
+        waits = self.health.arrived is None and self._gate.drop() is None   # shut out, they come to nobody
+        return self.health.text or self.detail or (self._awaited if waits else "")
 
     def verdict(self, now: float) -> Verdict:
         """The level now."""
