@@ -222,6 +222,9 @@ def test_a_gap_forgets_the_past():
     assert "since the last frame" in result.detail
     assert drive(*scene(), times=N - 1).level == Level.UNKNOWN
     assert drive(*scene()).level == Level.CLEAR
+    drive(*scene(IN_THE_WAY), times=3)
+    result = drive(*scene(), step_s=PARAMS.max_gap_s + 0.1)
+    assert (result.level, result.alerts) == (Level.UNKNOWN, []), "what stood there may be anywhere by now"
 
 
 def test_no_drivable_surface_is_unknown_and_keeps_a_known_obstacle():
@@ -344,6 +347,7 @@ def test_positions_too_far_to_mean_anything_are_left_out():
 @pytest.mark.parametrize(("camera", "named"), [
     (CameraModel(width=WIDTH, height=HEIGHT, K=np.zeros(9), height_m=1.5), "not calibrated"),
     (CameraModel(width=320, height=192, K=[200, 0, 160, 0, 200, 80, 0, 0, 1], height_m=1.5), "320x192"),
+    (CameraModel(width=WIDTH, height=120, K=[100, 0, 80, 0, 100, 60, 0, 0, 1], height_m=1.5), f"{WIDTH}x120"),
 ])
 def test_an_unusable_camera_gives_no_position_and_says_why(camera, named):
     result = Drive(camera=camera)(*scene(IN_THE_WAY), times=3)
@@ -361,6 +365,16 @@ def test_a_result_shows_the_corridor_it_was_judged_with():
     result = Drive(replace(PARAMS, process_width=WIDTH // 2))(*scene())
     assert np.array_equal(result.corridor, PARAMS.corridor.mask((HEIGHT // 2, WIDTH // 2), None))
     assert result.corridor.any() and not result.corridor.all()
+
+
+def test_the_corridor_follows_a_camera_that_is_mounted_or_calibrated_anew():
+    drive, wider = Drive(camera=CAMERA), np.array([[60, 0, 80], [0, 60, 40], [0, 0, 1]])
+    for changed in ({"pitch_rad": 0.2}, {"height_m": 3.0}, {"K": wider}):
+        for camera in (CAMERA, replace(CAMERA, **changed)):
+            drive.inputs["camera"] = camera
+            expected = PARAMS.corridor.mask((HEIGHT, WIDTH), camera)
+            assert np.array_equal(drive(*scene()).corridor, expected)
+        assert not np.array_equal(expected, PARAMS.corridor.mask((HEIGHT, WIDTH), CAMERA))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -382,6 +396,14 @@ def test_the_vehicle_itself_raises_nothing():
     assert Drive(ignore_mask=np.ones_like(ignore))(*scene(), times=N).reasons == Reason.NO_DRIVABLE_SURFACE
 
 
+def test_a_corridor_of_which_the_vehicle_hides_most_is_judged_by_the_rest():
+    ignore = np.zeros((HEIGHT, WIDTH), bool)
+    ignore[HEIGHT // 2 + 8:] = True
+    corridor = PARAMS.corridor.mask((HEIGHT, WIDTH), None)
+    assert (corridor & ~ignore).sum() < PARAMS.min_corridor_fraction * corridor.sum()
+    assert Drive(ignore_mask=ignore)(*scene(), times=N).level == Level.CLEAR
+
+
 @pytest.mark.parametrize("edge", [640, 641])
 def test_an_arm_before_the_camera_raises_nothing_where_pictures_are_reduced(edge):
     """A reduced pixel on the mask's edge is in part the vehicle; 0.9 and 0.05 are 0.475 in the mean."""
@@ -399,6 +421,12 @@ def test_large_images_give_the_same_answer_in_their_own_pixels():
     (track,) = result.alerts
     assert np.allclose(track.box, box, atol=2) and track.area_px == pytest.approx(160 * 96, rel=0.03)
     assert track.contact == pytest.approx((640, 655.5), abs=2)
+
+
+@pytest.mark.parametrize(("side", "level"), [(26, Level.STOP), (22, Level.UNKNOWN)])
+def test_the_smallest_region_is_in_pixels_of_the_large_image(side, level):
+    """0.0006 of 1280x768 are 590 px: 24.3 squared, of which the copy of half the size has a quarter."""
+    assert Drive()(*scene((640, 640, side, side), shape=(768, 1280)), times=3).level == level
 
 
 def test_the_most_urgent_comes_first():

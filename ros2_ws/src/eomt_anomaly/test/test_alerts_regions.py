@@ -140,6 +140,16 @@ def test_the_corridor_is_judged_at_the_foot():
     assert found(class_map, anomaly, corridor)[0].in_corridor, "an overhang counts"
 
 
+@pytest.mark.parametrize(("width", "columns", "in_way"), [(8, 0, False), (8, 1, True), (60, 2, False),
+                                                          (60, 3, True)])
+def test_a_tenth_of_its_width_or_the_side_of_the_smallest_region_is_enough_to_be_in_the_way(width, columns,
+                                                                                         in_way):
+    corridor = NOWHERE.copy()
+    corridor[:, 85:] = True
+    region, = found(*scene((85 + columns - width, 60, width, 10)), corridor)
+    assert region.in_corridor == in_way
+
+
 def test_a_wide_obstacle_beyond_the_road_counts_where_it_blocks_the_corridor():
     corridor = NOWHERE.copy()
     corridor[:, 70:90] = True

@@ -82,7 +82,7 @@ def test_an_approaching_obstacle_stays_one_track(speed, growth, frames):
 def test_once_its_speed_is_known_it_may_move_by_several_times_its_size(speed, growth):
     tracks, at = tracker(), 1000.0
     alive = tracks.update([region(at)], 0.0)
-    for i in range(1, 8):
+    for i in range(1, 10):
         at += speed * min(1, i / 5)  # it gains speed by no more than its own size a frame
         size = 10 * growth ** i
         alive = tracks.update([region(at, 50, size, size)] if i != 6 else [], 0.1 * i)

@@ -303,8 +303,8 @@ def first_doubt(client, since, meanwhile=None):
 
 def test_the_worst_case_is_computed_told_and_kept():
     worst = worst_case(DEFAULTS)
-    assert worst == pytest.approx({"not_clear": 1.1, "not_clear_beside": 3.1,
-                                   "lost": 1.5, "lost_beside": 3.5})
+    assert worst == pytest.approx({"not_clear": 1.1, "not_clear_beside": 3.3,
+                                   "lost": 1.5, "lost_beside": 3.7})
     with detector() as (process, client, log):
         diagnostics = client.listen("/diagnostics", DiagnosticArray)
         values = client.until(lambda: {v.key: v.value for m in diagnostics for s in m.status for v in s.values

@@ -15,6 +15,7 @@ pytest.importorskip("eomt_anomaly_msgs", reason="build ros2_ws and source its in
 from builtin_interfaces.msg import Time
 from node_rig import SIZE, FakeEngine, picture
 from rclpy.clock import Clock
+from rclpy.duration import Duration
 from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 
@@ -329,6 +330,16 @@ def test_a_calibration_of_another_frame_gives_none_and_says_why(monkeypatch):
     assert not rig.node.published["obstacles"]
 
 
+def test_a_calibration_of_another_size_sends_no_cloud_that_says_free(monkeypatch):
+    rig, (height, width) = calibrated(monkeypatch, 10.0), SIZE
+    rig.camera.calibration.hear(CameraInfo(
+        header=Header(frame_id="optical"), width=2 * width, height=2 * height,
+        k=[160.0, 0.0, width, 0.0, 160.0, height, 0.0, 0.0, 1.0]))
+    rig.arrive()
+    assert rig.work().level == Level.CLEAR and rig.node.published["obstacles"] == []
+    assert f"calibration is for {2 * width}x{2 * height}" in rig.camera.detail
+
+
 def test_a_new_calibration_counts_whatever_messages_say_of_their_equality(monkeypatch):
     """Messages of Jazzy are equal where a single number of K is: the zeros always are."""
     rig = calibrated(monkeypatch, 10.0)
@@ -340,6 +351,9 @@ def test_a_new_calibration_counts_whatever_messages_say_of_their_equality(monkey
         k=[60.0, 0.0, width / 2, 0.0, 60.0, height / 2, 0.0, 0.0, 1.0]))
     after, _ = rig.camera.calibration.of("optical")
     assert (before.K[0, 0], after.K[0, 0]) == (80.0, 60.0)
+    monkeypatch.setitem(PARAMETERS, "front.height_m", 2.0)
+    rig.camera.calibration.renew()
+    assert rig.camera.calibration.of("optical")[0].height_m == 2.0
 
 
 def test_a_camera_whose_height_is_known_misses_its_calibration(monkeypatch):
@@ -368,6 +382,60 @@ def test_a_restart_right_after_a_judgement_does_not_change_what_its_alert_speaks
     assert alert.header == rig.node.published["judged"][-1]
 
 
+def test_a_reset_during_a_judgement_makes_it_worthless():
+    rig = Rig()
+    rig.arrive()
+    rig.meanwhile(lambda: (rig.camera.restart(), rig.camera.announce()))
+    assert rig.work().reasons == Reason.NO_INPUT
+    assert rig.mailbox.counts("front").dropped == {"stale": 1} and rig.node.published["judged"] == []
+
+
+def test_a_judgement_is_as_old_as_its_picture_however_long_it_took(monkeypatch):
+    monkeypatch.setitem(PARAMETERS, "stale_timeout", 0.1)
+    rig = Rig()
+    infer = rig.worker.engine.infer
+    rig.worker.engine.infer = lambda images: time.sleep(0.15) or infer(images)
+    rig.arrive()
+    alert = rig.work()
+    assert (alert.level, alert.reasons, alert.heartbeat) == (Level.UNKNOWN, Reason.STALE_INPUT, False)
+    assert alert.input_age.nanosec > 0.15e9
+
+
+def test_a_picture_older_than_max_age_is_not_judged(monkeypatch):
+    monkeypatch.setitem(PARAMETERS, "max_age", 0.5)
+    rig = Rig()
+    for back, dropped in ((0.1, {}), (0.6, {"stale": 1})):
+        rig.camera.restart()
+        stamp = rig.node.clock.now() - Duration(seconds=back)
+        rig.arrive(header=Header(frame_id="optical", stamp=stamp.to_msg()))
+        alert = rig.work()
+        assert rig.mailbox.counts("front").dropped == dropped
+    assert alert.reasons == Reason.STALE_INPUT and "more than max_age 0.5 s" in rig.camera.health.text
+
+
+def test_obstacles_are_not_repeated_where_a_fault_ends_the_level():
+    rig = Rig()
+    for _ in range(3):
+        rig.arrive(picture(obstacle=True))
+        alert = rig.work()
+    rig.camera.announce()
+    assert [(m.level, len(m.alerts)) for m in (alert, rig.alerts[-1])] == [(Level.STOP, 1)] * 2
+    rig.arrive(step=3)
+    assert (rig.alerts[-1].level, rig.alerts[-1].alerts) == (Level.UNKNOWN, [])
+
+
+def test_a_picture_that_comes_twice_is_refused_and_after_a_restart_an_earlier_one_is_not():
+    rig = Rig()
+    earlier, stamp = (rig.node.clock.now() - Duration(seconds=back) for back in (0.5, 0.0))
+    for restart, when, reasons in ((False, stamp, Reason.NONE), (False, stamp, Reason.INVALID_INPUT),
+                                   (False, earlier, Reason.INVALID_INPUT), (True, earlier, Reason.NONE)):
+        if restart:
+            rig.camera.restart()
+        rig.arrive(header=Header(frame_id="optical", stamp=when.to_msg()))
+        alert = rig.work() if rig.mailbox.counts("front").pending else rig.alerts[-1]
+        assert alert.reasons == reasons
+
+
 @pytest.mark.parametrize("seconds, words", [(0, "the driver does not stamp its pictures"),
                                             (1000, "its stamps are of another clock: set use_sim_time")])
 def test_pictures_without_a_stamp_and_of_another_clock_are_told_apart(seconds, words):
@@ -375,6 +443,23 @@ def test_pictures_without_a_stamp_and_of_another_clock_are_told_apart(seconds, w
     rig.arrive(header=Header(frame_id="optical", stamp=Time(sec=seconds)))
     assert rig.work().reasons == Reason.STALE_INPUT
     assert rig.camera.health.text.endswith(words)
+
+
+@pytest.mark.parametrize("ahead_s, reasons", [(9.5, Reason.NONE), (10.5, Reason.INVALID_INPUT)])
+def test_a_stamp_may_be_as_far_in_the_future_as_a_judgement_may_be_old(ahead_s, reasons):
+    rig = Rig()                                                             # stale_timeout is 10 s
+    stamp = rig.node.clock.now() + Duration(seconds=ahead_s)
+    rig.arrive(header=Header(frame_id="optical", stamp=stamp.to_msg()))
+    assert (rig.alerts[-1] if reasons else rig.work()).reasons == reasons
+
+
+def test_a_driver_that_never_stamps_is_told_as_such_with_every_picture():
+    rig = Rig()
+    for came in range(3):
+        rig.arrive(header=Header(frame_id="optical", stamp=Time()))
+        alert = rig.work() if came == 0 else rig.alerts[-1]      # the first is too old, the others come twice
+        assert alert.level == Level.UNKNOWN
+        assert rig.camera.health.text.endswith("the driver does not stamp its pictures")
 
 
 def test_an_ignore_mask_of_another_size_is_told_with_both_sizes_before_inference(tmp_path, monkeypatch):
@@ -387,3 +472,30 @@ def test_an_ignore_mask_of_another_size_is_told_with_both_sizes_before_inference
     height, width = SIZE
     assert f"ignore_mask is 40x30 px, but the picture is {width}x{height}" in rig.node.warnings[-1]
     assert told.level == Level.UNKNOWN and told.reasons & Reason.INVALID_INPUT
+
+
+def test_what_the_ignore_mask_covers_raises_nothing(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "mask.png"), (picture(obstacle=True)[..., :1] > 0) * np.uint8(255))
+    monkeypatch.setitem(PARAMETERS, "front.ignore_mask", str(tmp_path / "mask.png"))
+    rig = Rig()
+    rig.arrive(picture(obstacle=True))
+    assert rig.work().level == Level.CLEAR
+
+
+def test_a_picture_that_comes_again_after_frozen_timeout_is_refused(monkeypatch):
+    monkeypatch.setitem(PARAMETERS, "frozen_timeout", 0.1)
+    rig = Rig()
+    rig.arrive()
+    assert rig.work().level == Level.CLEAR
+    time.sleep(0.12)
+    rig.arrive()
+    assert (rig.alerts[-1].level, rig.alerts[-1].reasons) == (Level.UNKNOWN, Reason.STALE_INPUT)
+    assert rig.mailbox.counts("front").dropped == {"frozen": 1}
+
+
+def test_only_who_lets_pictures_in_says_that_none_has_come():
+    rig = Rig()
+    assert rig.camera.remark == "no Image has come on front/image_raw"
+    rig.gate.active = False
+    rig.arrive()
+    assert rig.camera.remark == "" and rig.mailbox.counts("front").dropped == {"inactive": 1}

@@ -60,8 +60,16 @@ def test_a_camera_that_has_not_spoken_or_falls_silent_is_unknown():
     time.sleep(0.06)      # more than five beats
     overall.hear(says("rear", CLEAR))
     assert (box[-1].level, box[-1].reasons) == (UNKNOWN, Reason.STALE_INPUT)
+    assert box[-1].input_age.sec == 0 and box[-1].input_age.nanosec > 0.06e9, "it grows while nobody speaks"
     overall.beat()
     assert [m.sequence for m in box] == [0, 1, 2, 3] and box[-1].heartbeat
+
+
+def test_there_is_no_age_while_a_camera_has_none():
+    overall, box = heard()
+    overall.hear(says("front", CLEAR, age=2))
+    overall.hear(says("rear", UNKNOWN, age=-1))      # it has judged nothing yet
+    assert box[-1].level == UNKNOWN and box[-1].input_age.sec == -1
 
 
 def test_only_what_changes_is_told_between_the_beats():

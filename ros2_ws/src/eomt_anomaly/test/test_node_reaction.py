@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 from eomt_anomaly.alerts import Level, Monitor, Reason
 from eomt_anomaly.ros.health import Health
 from eomt_anomaly.ros.parameters import Parameters
+from eomt_anomaly.ros.qos import MISSED_BEATS
 from eomt_anomaly.ros.reaction import worst_case
 
 IN_THE_WAY, BESIDE = (76, 70, 8, 6), (25, 60, 8, 6)
@@ -32,7 +33,8 @@ class Node:
 
 
 def first_doubt(parameters, box, gaps, latency, phase):
-    """Seconds to the first message that is not CLEAR, for an obstacle that appears right after a clean frame.
+    """Seconds to the first message that is not CLEAR, and to the last one before it, for an obstacle that
+    appears right after a clean frame.
 
     gaps: seconds between the frames from then on, the last one for ever. latency: seconds from the stamp of a
     frame to its judgement. phase: when the first heartbeat comes. Transport and scheduling take no time.
@@ -47,15 +49,18 @@ def first_doubt(parameters, box, gaps, latency, phase):
         return health.verdict(stamp + latency, stale).level
     clean = [judge(-0.01 * n) for n in range(parameters["monitor.clear_frames"] - 1, -1, -1)]
     assert clean[-1] == Level.CLEAR
-    stamp, beats = 0.0, 0
+    stamp, beats, said = 0.0, 0, latency
     for number in range(1000):
         stamp += gaps[min(number, len(gaps) - 1)]
         while (beat := phase + beats * period) < stamp + latency:
-            if beat > latency and health.verdict(beat, stale).level != Level.CLEAR:
-                return beat
+            if beat > latency:
+                if health.verdict(beat, stale).level != Level.CLEAR:
+                    return beat, said
+                said = beat
             beats += 1
         if judge(stamp, box) != Level.CLEAR:
-            return stamp + latency
+            return stamp + latency, said
+        said = stamp + latency
     raise AssertionError("CLEAR for ever")
 
 
@@ -65,14 +70,17 @@ def first_doubt(parameters, box, gaps, latency, phase):
        late=st.floats(0, 0.9), phase=st.floats(0, 0.1))
 @example(stale=3.0, max_gap=2.0, clear_frames=1, caution_hits=1, box=BESIDE, gaps=[2.5], late=0.1, phase=0)
 @example(stale=1.0, max_gap=2.0, clear_frames=1, caution_hits=1, box=BESIDE, gaps=[0.99], late=0, phase=0)
+@example(stale=1.0, max_gap=2.0, clear_frames=1, caution_hits=1, box=BESIDE, gaps=[1.1], late=0, phase=0)
 def test_no_accepted_parameters_break_the_worst_case(stale, max_gap, clear_frames, caution_hits, box, gaps,
                                                      late, phase):
     parameters = Parameters(Node({
         "stale_timeout": stale, "monitor.max_gap_s": max_gap, "monitor.clear_frames": clear_frames,
         "monitor.caution_hits": caution_hits}))
-    limit = worst_case(parameters)["not_clear" if box == IN_THE_WAY else "not_clear_beside"]
-    took = first_doubt(parameters, box, gaps, min(late * stale, min(gaps)), phase)
-    assert took <= limit + 1e-6
+    limits, where = worst_case(parameters), "" if box == IN_THE_WAY else "_beside"
+    took, said = first_doubt(parameters, box, gaps, min(late * stale, min(gaps)), phase)
+    assert took <= limits["not_clear" + where] + 1e-6
+    missed = said + MISSED_BEATS / parameters["heartbeat_rate"]     # had the process died before it
+    assert missed <= limits["lost" + where] + 1e-6
 
 
 def test_a_stale_timeout_above_the_gap_is_accepted_and_safe_at_the_start_and_later():

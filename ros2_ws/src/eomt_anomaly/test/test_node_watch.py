@@ -100,3 +100,11 @@ def test_an_executor_that_stands_still_ends_the_process_and_one_that_runs_does_n
     watched = make()
     assert not looking(0.6, watched) and not ends
     assert "the executor has hung" in looking(0.6, watched, executor=False)[0] and set(ends) == {EXIT_HUNG}
+
+
+@pytest.mark.parametrize("rate, expected", [(10.0, 1.0), (1.0, 3.0)])
+def test_a_slow_heartbeat_that_comes_in_time_does_not_end_the_process(monkeypatch, rate, expected):
+    wound = []
+    monkeypatch.setattr(watch.faulthandler, "dump_traceback_later", lambda limit, exit: wound.append(limit))
+    Watch({"worker_timeout": 1.0, "build_timeout": 600.0, "heartbeat_rate": rate}, None).guard()
+    assert wound == [expected]

@@ -153,6 +153,16 @@ def test_failures_of_inference_and_of_judging_are_errors_and_the_next_frame_is_j
         assert (counts.received, counts.judged, counts.dropped) == (3, 1, {"error": 2})
 
 
+def test_a_refusal_that_cannot_be_published_costs_nothing_else():
+    def fail(frame, why):
+        raise RuntimeError("no room for it")
+    with Rig() as rig:
+        rig.refused = fail
+        rig.feed(a="bad")
+        rig.feed(a=1)
+        assert rig.judged == [("a", 1)] and rig.mailbox.counts("a").dropped == {"invalid": 1}
+
+
 def test_an_engine_that_cannot_be_built_is_reported():
     def factory(settings):
         raise FileNotFoundError("no checkpoint here")
@@ -576,7 +586,9 @@ def test_the_time_of_a_rebuild_is_not_that_of_the_rest_of_the_batch():
     class Slow(Engine):
         def __init__(self, settings):
             super().__init__(settings)
-            time.sleep(0.4 if settings.short_side < 476 else 0)
+            if settings.short_side < 476:
+                time.sleep(0.4)
+                busy.append(rig.worker.busy_for())   # a rebuild is watched as such, by `build_timeout`
 
         def infer(self, images):
             if self.short_side == 476:
@@ -586,8 +598,8 @@ def test_the_time_of_a_rebuild_is_not_that_of_the_rest_of_the_batch():
     with Rig(Slow) as rig:
         rig.mailbox.put(Frame("a", 1, time.monotonic()))
         rig.mailbox.put(Frame("b", 2, time.monotonic()))
-        wait(lambda: busy)
-    assert busy[0] < 0.3
+        wait(lambda: len(busy) > 1)
+    assert busy[0] == 0.0 and busy[1] < 0.3
 
 
 def test_a_hanging_engine_shows_and_stop_does_not_hang():

@@ -32,6 +32,7 @@ from .publishers import Look, Outputs
 from .refusals import Refused
 
 JUMP_S = 1.0   # stamps that go back by less are old or repeated frames; by more, time itself has jumped
+UNSTAMPED = "the driver does not stamp its pictures"
 
 
 class Camera:
@@ -74,7 +75,7 @@ class Camera:
         compressed = kind == "compressed" or kind == "auto" and topic.endswith("/compressed")
         if compressed and not topic.endswith("/compressed"):
             topic += "/compressed"
-        self.calibration.topic = own["camera_info_topic"] or camera_info_topic(topic)
+        self.calibration.topic = own["camera_info_topic"].rstrip("/") or camera_info_topic(topic)
         self.outputs.open()
         self._unchanged = Unchanged()
         resolved = self._node.resolve_topic_name(topic)
@@ -145,8 +146,8 @@ class Camera:
         if self._last_stamp is not None and stamp <= self._last_stamp:
             back = (self._last_stamp - stamp) / 1e9
             if back < JUMP_S:
-                raise InvalidInput(f"the stamp is {back:.3f} s before or at the last one: frames come "
-                                   "twice or out of order")
+                why = "frames come twice or out of order" if stamp else UNSTAMPED
+                raise InvalidInput(f"the stamp is {back:.3f} s before or at the last one: {why}")
             self.restart(fault=Reason.TIME_JUMP, text=f"stamps went back by {back:.1f} s")
             self.health.arrival(now)
             self.announce()
@@ -161,7 +162,7 @@ class Camera:
         age = frame.age(time.monotonic())
         if age > self._parameters["max_age"]:
             hint = "" if age < 3600 else "; its stamps are of another clock: set use_sim_time" \
-                if stamp_ns(frame.message.header) else "; the driver does not stamp its pictures"
+                if stamp_ns(frame.message.header) else f"; {UNSTAMPED}"
             raise Refused(Drop.STALE, Reason.STALE_INPUT, f"a frame was {age:.2f} s old before inference, "
                           f"more than max_age {self._parameters['max_age']:g} s{hint}")
         try:
@@ -246,7 +247,8 @@ class Camera:
     @property
     def remark(self) -> str:
         """What there is to say of the level: the fault, the Monitor's remark, or what it waits for."""
-        return self.health.text or self.detail or (self._awaited if self.health.arrived is None else "")
+        waits = self.health.arrived is None and self._gate.drop() is None   # shut out, they come to nobody
+        return self.health.text or self.detail or (self._awaited if waits else "")
 
     def verdict(self, now: float) -> Verdict:
         """The level now."""

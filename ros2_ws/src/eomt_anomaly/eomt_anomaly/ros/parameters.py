@@ -13,8 +13,10 @@ from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from ..alerts import RANGES, Corridor, MonitorParams
 from ..alerts.corridor import MODES
@@ -240,9 +242,14 @@ class Parameters:
         if not (threshold == -1.0 or 0.0 < threshold < 1.0):
             raise ValueError(f"threshold is {threshold:g}: give a number in (0, 1), or -1.0 (calibrated)")
         self.monitor((0,), 0.5, new)   # ids and threshold are checked when the checkpoint is known
-        for name, size in new.items():
-            if name.endswith(".warmup_size") and (len(size) != 2 or min(size) < 0 or max(size) > 16384):
-                raise ValueError(f"{name} is {list(size)}: give width and height in pixels, or [0, 0]")
+        for name, value in new.items():
+            if name.endswith(".warmup_size") and (len(value) != 2 or min(value) < 0 or max(value) > 16384):
+                raise ValueError(f"{name} is {list(value)}: give width and height in pixels, or [0, 0]")
+            if name.endswith("_topic") and name in self.specs and value != self.specs[name].default:
+                try:
+                    validate_topic_name(value.rstrip("/"))
+                except InvalidTopicNameException as error:
+                    raise ValueError(f"{name}: {error}") from error   # it shows the name and the place in it
 
 
 def is_name(text: str) -> bool:

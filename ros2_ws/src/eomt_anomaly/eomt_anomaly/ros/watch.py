@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsGetItem
 
 EXIT_HUNG = 70
+BEATS = 3   # heartbeats that must stay away before their absence ends the process
 
 
 class Watch:
@@ -62,11 +63,12 @@ class Watch:
     def guard(self) -> None:
         """For native code that keeps Python's lock, and with it the heartbeat: a watch that needs no lock.
 
-        Unless it is wound up again in time, it writes where every thread is and ends the process (status 1).
+        Unless a heartbeat winds it up again in time, it writes where every thread is and ends the process
+        (status 1).
         """
         building = any(worker.building_for() > 0.0 for worker in list(self._workers))
-        faulthandler.dump_traceback_later(self._parameters["build_timeout" if building else "worker_timeout"],
-                                          exit=True)
+        limit = self._parameters["build_timeout" if building else "worker_timeout"]
+        faulthandler.dump_traceback_later(max(limit, BEATS / self._parameters["heartbeat_rate"]), exit=True)
 
     def close(self) -> None:
         """Nothing is guarded any more."""
