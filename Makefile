@@ -36,13 +36,15 @@ demo:  ## replay a bag through the live node, report in out/demo: [BAG=path] [TO
 	  $(if $(BAG),--bag '$(BAG)') $(if $(TOPIC),--topic '$(TOPIC)') $(ARGS)
 
 # pytest runs the tests of every package in one go; `colcon test` would only run eomt_anomaly's a second time.
+# Two processes: while one waits for DDS or a process of its own, the other computes. ARGS take their place.
+PARALLEL = -n 2 --dist loadfile
 test:  ## everything that is needed, then every test
 	$(SETUP) test
-	@$(ENTER) && python -m pytest $(ARGS)
+	@$(ENTER) && python -m pytest $(or $(ARGS),$(PARALLEL))
 
 test-fast:  ## the tests that take less than ten seconds each
 	$(SETUP) test
-	@$(ENTER) && python -m pytest -m 'not slow' $(ARGS)
+	@$(ENTER) && python -m pytest -m 'not slow' $(or $(ARGS),$(PARALLEL))
 
 lint:  ## ruff and mypy
 	$(SETUP) test

@@ -154,10 +154,8 @@ class BagWriter:
     ) -> None:
         """Latched /tf_static: `child` is an optical frame (x right, y down, z forward) `height_m` above
         `parent` (x forward, y left, z up, on the ground), looking forward and `pitch_rad` down."""
-        half = (
-            pitch_rad / 2
-        )  # rotation about the parent's y axis, after the optical axes' fixed turn (-.5, .5, -.5, .5)
-        c, s = np.cos(half) / 2, np.sin(half) / 2
+        # A rotation about the parent's y axis, after the optical axes' fixed turn (-.5, .5, -.5, .5).
+        c, s = np.cos(pitch_rad / 2) / 2, np.sin(pitch_rad / 2) / 2
         rotation = self.make("geometry_msgs/msg/Quaternion", x=-c - s, y=c + s, z=s - c, w=c - s)
         at = self.make("geometry_msgs/msg/Vector3", x=0.0, y=0.0, z=float(height_m))
         moved = self.make(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -37,6 +36,7 @@ from eomt_anomaly.runtime.benchmark.comparison import FORMAT, REFERENCE  # noqa:
 from eomt_anomaly.runtime.benchmark.setting import Setting  # noqa: E402
 from eomt_training.evaluation.approximations import LIMITS, compare, table  # noqa: E402
 from eomt_training.evaluation.labelled import about_frames, add_options, labelled_frames  # noqa: E402
+from eomt_training.json_files import read_object  # noqa: E402
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -73,7 +73,7 @@ def read_bench(path: Path) -> dict[str, Any]:
     again = "run `python -m eomt_anomaly.runtime.bench --checkpoint DIR`"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {again}")
-    bench = json.loads(path.read_text(encoding="utf-8"))
+    bench = read_object(path)
     if bench.get("format") != FORMAT:
         raise ValueError(f"{path} is {bench.get('format')!r}, not {FORMAT!r}: {again}")
     if not bench["setting"]["checkpoint"]:

@@ -26,7 +26,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "ros2_ws/src/eomt_anomaly")]
 
 from eomt_anomaly.model.checkpoint import CALIBRATION  # noqa: E402
-from eomt_training.evaluation.results import of_weights, read  # noqa: E402
+from eomt_training.evaluation.results import of_weights  # noqa: E402
+from eomt_training.json_files import read_object  # noqa: E402
 from eomt_training.report.card import anomaly, control, semantic, threshold, training  # noqa: E402
 
 INTRODUCTION = ("# ", "## Data and terms")
@@ -109,7 +110,7 @@ def named(kind: str, pairs: list[str], checkpoint: Path) -> dict[str, dict[str, 
 
 def stage(environment: Path) -> dict[str, Any]:
     """environment.json of a run, and its ``callbacks``' class names, where config.yaml lies beside it."""
-    found = read(environment)
+    found = read_object(environment)
     config = environment.with_name("config.yaml")
     if config.is_file():
         callbacks = yaml.safe_load(config.read_text())["trainer"].get("callbacks") or []

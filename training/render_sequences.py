@@ -23,13 +23,14 @@ from eomt_training.data.sequences import ABOUT
 from eomt_training.data.synthetic import tracks
 from eomt_training.data.synthetic.renderer import NoOpenGL, Renderer
 from eomt_training.data.synthetic.sequences import Drive, random_drive
+from eomt_training.json_files import read_object
 
 
 def finished(folder: Path, made_with: dict[str, Any]) -> bool:
     """Whether a drive is there. Raises ValueError for one that was rendered with other options."""
     if not (folder / ABOUT).is_file():
         return False
-    then = json.loads((folder / ABOUT).read_text()).get("made_with", made_with)  # older ones do not say
+    then = read_object(folder / ABOUT).get("made_with", made_with)  # older ones do not say
     if then != made_with:
         raise ValueError(f"{folder} was rendered with {then}, not {made_with}: give another --output")
     return True

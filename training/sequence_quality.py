@@ -38,7 +38,7 @@ from eomt_training.data.sequences import Sequence, open_sequences  # noqa: E402
 from eomt_training.evaluation import Predictor, sequence_quality  # noqa: E402
 from eomt_training.evaluation.predictor import usable_device  # noqa: E402
 from eomt_training.evaluation.provenance import git_commit  # noqa: E402
-from eomt_training.evaluation.results import read, without_nan  # noqa: E402
+from eomt_training.evaluation.results import without_nan  # noqa: E402
 from eomt_training.evaluation.sequence_drive import REFERENCE, drive  # noqa: E402
 from eomt_training.evaluation.sequence_maps import Maps, infer, open_maps  # noqa: E402
 from eomt_training.evaluation.sequence_scores import (  # noqa: E402
@@ -46,6 +46,7 @@ from eomt_training.evaluation.sequence_scores import (  # noqa: E402
     quantiles,
     rate_at,
 )
+from eomt_training.json_files import read_object  # noqa: E402
 from eomt_training.report.sequence_page import sequence_page  # noqa: E402
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -201,7 +202,7 @@ def second_look(args: argparse.Namespace, about: dict[str, Any], score: str) -> 
 
 def read_scores(path: Path, about: dict[str, Any]) -> dict[str, list[float]]:
     """The quantiles of `match`. Raises ValueError where another checkpoint or size made them."""
-    kept = read(path)
+    kept = read_object(path)
     if "quantiles" not in kept:
         raise ValueError(f"{path} has no quantiles: give what `match` wrote")
     for key in ("weights_sha256", "short_side", "precision"):

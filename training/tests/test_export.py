@@ -304,6 +304,7 @@ def test_differences_are_absolute_below_one_and_relative_above():
         difference(a, b[:1])
 
 
+@pytest.mark.slow
 def test_the_other_decoder_with_maps_at_the_networks_size(tmp_path):
     tiny_model(decoder="cross_attention", num_register_tokens=2).save_pretrained(tmp_path / "cross")
     assert export(tmp_path / "cross", tmp_path / "out", "--postprocess", "--score", "msp") == 0

@@ -285,6 +285,14 @@ def test_maps_of_a_drive_that_was_rendered_anew_are_refused(drives, tmp_path, ca
         infer(None, open_sequences(tmp_path / "val")[0], home, ())
 
 
+@pytest.mark.parametrize("where", ["maps/maps.json", "maps/found/sequence.json", "val/found/sequence.json"])
+def test_a_half_written_file_is_named(drives, tmp_path, capsys, where):
+    """As a full disk leaves it."""
+    (tmp_path / where).write_text('{"rate_hz": ')
+    assert script.main(["replay", *drives, "--output", str(tmp_path / "out")]) == 1
+    assert f"{where} is not JSON" in capsys.readouterr().err
+
+
 def test_missing_maps_and_sequences_are_named(drives, tmp_path, capsys):
     (tmp_path / "maps" / "found" / "00003.npz").unlink()
     assert script.main(["replay", *drives, "--output", str(tmp_path / "out")]) == 1

@@ -18,6 +18,8 @@ from torch import Tensor
 from eomt_anomaly.model.backbone_store import read_safetensors
 from eomt_anomaly.model.checkpoint import CONFIG, FORMAT, WEIGHTS, file_sha256
 
+from ..json_files import read_object
+
 
 def write(folder: str | Path, kind: str, config: dict[str, Any], state: dict[str, Tensor]) -> None:
     """Write both files; ValueError if a weight is not finite."""
@@ -73,10 +75,4 @@ def _config(folder: Path) -> dict[str, Any]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is not a checkpoint: it has no {name}")
-    try:
-        values = json.loads((folder / CONFIG).read_text())
-    except ValueError as error:
-        raise ValueError(f"{folder / CONFIG} is not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{folder / CONFIG} is not a configuration")
-    return values
+    return read_object(folder / CONFIG)

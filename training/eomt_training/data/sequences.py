@@ -6,13 +6,13 @@ Label images: a class id, 200 + the id of an obstacle, 255 void.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+
+from ..json_files import read_object
 
 OBSTACLE, VOID = 200, 255
 SPECK_PX = 30  # an obstacle of fewer visible pixels is not in the frame: nobody could say what it is
@@ -38,10 +38,9 @@ class Sequence:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: render the sequence with render_sequences.py")
         self.folder, self.name = folder, folder.name
-        self.about: dict[str, Any] = json.loads(path.read_text())
-        missing = {"rate_hz", "size", "K", "height_m", "pitch_rad", "obstacles", "distances_m"} - set(
-            self.about
-        )
+        self.about = read_object(path)
+        needed = {"rate_hz", "size", "K", "height_m", "pitch_rad", "obstacles", "distances_m"}
+        missing = needed - self.about.keys()
         if missing:
             raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: render it again")
 

@@ -17,6 +17,7 @@ from typing import Any
 from eomt_anomaly.model.checkpoint import CALIBRATION
 
 from .. import report
+from ..json_files import read_object
 from ..labels import control_ids, ground_ids
 from ..metrics.conformal import check_rate
 from . import results
@@ -161,7 +162,7 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
     require_learned(args, predict)
     check_rate(args.fpr)
     path = args.checkpoint / CALIBRATION
-    before = results.read(path) if path.is_file() else {}
+    before = read_object(path) if path.is_file() else {}
     metrics = normal_scores(predict, frames, progress)
     result = calibration(metrics, args.fpr)
     about = provenance(args, predict)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eomt_anomaly.model.checkpoint import WEIGHTS, file_sha256
+
+from ..json_files import read_object
 
 ABOUT = (
     *("date", "commit", "command", "checkpoint", "weights_sha256", "dataset", "pasted", "split", "every"),
@@ -84,23 +85,12 @@ def check(path: Path) -> bool:
     return False
 
 
-def read(file: Path) -> dict[str, Any]:
-    """A JSON file's object. Raises ValueError that names the file."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{file} holds no JSON object: give what evaluate.py or fit.py wrote")
-    return found
-
-
 def of_weights(file: Path, checkpoint: Path) -> dict[str, Any]:
     """What was measured of a checkpoint. Raises ValueError for a file that says it is of other weights.
 
     One from before files told the hash of their weights is warned of.
     """
-    found = read(file)
+    found = read_object(file)
     if (measured := found.get("weights_sha256")) is None:
         print(f"{file} does not tell of which weights it is: it is taken for {checkpoint}'s", file=sys.stderr)
     elif measured != (own := file_sha256(checkpoint / WEIGHTS)):

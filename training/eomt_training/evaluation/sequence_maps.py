@@ -19,6 +19,7 @@ import torch
 from ..data.folders import Sample
 from ..data.sequences import ABOUT as SEQUENCE
 from ..data.sequences import Sequence
+from ..json_files import read_object
 from .predictor import Predictor, published, upsampled
 
 ABOUT = "maps.json"
@@ -35,7 +36,7 @@ def open_maps(folder: Path, about: dict[str, Any] | None = None) -> dict[str, An
         path.write_text(json.dumps(about, indent=1))
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run `sequence_quality.py infer` first")
-    found = json.loads(path.read_text())
+    found = read_object(path)
     changed = {k: v for k, v in (about or {}).items() if found.get(k) != v}
     if changed:
         kept = ", ".join(f"{k} {found.get(k)!r}, now {v!r}" for k, v in changed.items())
@@ -71,7 +72,7 @@ class Maps:
     def __init__(self, folder: Path, sequence: Sequence):
         self.folder = folder / sequence.name
         kept = self.folder / SEQUENCE
-        if kept.is_file() and json.loads(kept.read_text()) != sequence.about:
+        if kept.is_file() and read_object(kept) != sequence.about:
             raise ValueError(
                 f"{self.folder} holds maps of another drive than {sequence.folder}, which was rendered anew "
                 "since: infer it into another folder"

@@ -75,16 +75,7 @@ def export_folder(
                 f"note: the alert threshold was calibrated at a short side of {calibrated_at} px; "
                 f"for this one run training/evaluate.py calibrate --short-side {min(size)} first"
             )
-        parity: dict[str, Any] = {"reference": f"torch {torch.__version__}, fp32", "tolerance": TOLERANCE}
-        for backend in checks:
-            parity[backend] = found = check(graph, folder / GRAPH, size, backend)
-            worst = ", ".join(f"{name} {x['error']:.2g}" for name, x in found["outputs"].items())
-            say(f"{backend} {found['version']} against torch: {worst}")
-            if not found["passed"]:
-                raise ValueError(
-                    f"{backend} differs from torch by more than {TOLERANCE:g} ({worst}): nothing was "
-                    "written; check the weights and the versions of requirements/export.txt"
-                )
+        parity = _parity(graph, folder / GRAPH, size, checks, say)
         for name in (CONFIG, WEIGHTS, CALIBRATION):  # weights: torch runs the folder too
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
@@ -111,6 +102,23 @@ def export_folder(
         if output.exists():
             shutil.rmtree(output)
         folder.replace(output)
+    return parity
+
+
+def _parity(
+    graph: ExportGraph, path: Path, size: tuple[int, int], checks: Sequence[str], say: Callable[[str], object]
+) -> dict[str, Any]:
+    """The content of parity.json. Raises ValueError for a backend that differs too much."""
+    parity: dict[str, Any] = {"reference": f"torch {torch.__version__}, fp32", "tolerance": TOLERANCE}
+    for backend in checks:
+        parity[backend] = found = check(graph, path, size, backend)
+        worst = ", ".join(f"{name} {x['error']:.2g}" for name, x in found["outputs"].items())
+        say(f"{backend} {found['version']} against torch: {worst}")
+        if not found["passed"]:
+            raise ValueError(
+                f"{backend} differs from torch by more than {TOLERANCE:g} ({worst}): nothing was "
+                "written; check the weights and the versions of requirements/export.txt"
+            )
     return parity
 
 

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-_domains = itertools.cycle(range(1 + (os.getpid() * 7) % 95, 101))
+from node_rig import next_domain
 
 
 def start(tool: str, *args, domain: int | None = None) -> subprocess.Popen:
@@ -21,7 +20,7 @@ def start(tool: str, *args, domain: int | None = None) -> subprocess.Popen:
     path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     env = os.environ | {
         "PYTHONPATH": path,
-        "ROS_DOMAIN_ID": str(domain or next(_domains)),
+        "ROS_DOMAIN_ID": str(domain or next_domain()),
         "PYTHONUNBUFFERED": "1",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import itertools
 import os
 import subprocess
@@ -22,17 +23,24 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+from eomt_anomaly.ros import processes
 from eomt_anomaly.ros.conversions import image_message
 from eomt_anomaly_msgs.msg import ObstacleAlertArray
 
 HERE = Path(__file__).parent
 SIZE = (60, 80)                                  # H, W
-_domains = itertools.cycle(range(1 + os.getpid() % 90, 101))
+_detectors: set[int] = set()                     # domains where a detector runs, perhaps for a whole file
 
 
 def next_domain() -> int:
-    """A ROS domain that no other test of this process uses now."""
-    return next(_domains)
+    """A ROS domain that no other test uses now: of this process, or of another one of this user."""
+    return next(domain for domain in _own_domains() if domain not in _detectors)
+
+
+@functools.cache
+def _own_domains():
+    numbers = (1 + (10 * os.getpid() + k) % processes.DOMAINS for k in range(processes.DOMAINS))
+    return itertools.cycle(list(itertools.islice(filter(processes._lock, numbers), 10)))
 
 
 class FakeEngine:
@@ -229,6 +237,8 @@ def detector(*args, fake=True, namespace="", environment=None, **parameters):
     env = os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
                         "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(environment or {})}
     with contextlib.ExitStack() as stack:
+        _detectors.add(domain)
+        stack.callback(_detectors.discard, domain)
         log = stack.enter_context(tempfile.NamedTemporaryFile("w+", suffix=".log"))
         process = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         stack.callback(_end, process)

@@ -14,7 +14,7 @@ pytest.importorskip("eomt_anomaly_msgs")
 
 from bag_fixtures import IMAGE, INFO, START_NS, TYPES, make_bag  # noqa: E402
 from bag_tools import run, start  # noqa: E402
-from node_rig import Client, _domains  # noqa: E402
+from node_rig import Client, next_domain  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from rosbags.interfaces import (  # noqa: E402
     Qos,
@@ -38,7 +38,7 @@ from eomt_anomaly.ros.qos import alerts  # noqa: E402
 
 @pytest.fixture
 def client():
-    domain = next(_domains)
+    domain = next_domain()
     made = Client(domain)
     made.domain = domain
     yield made

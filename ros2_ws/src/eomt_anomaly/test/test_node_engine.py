@@ -59,7 +59,8 @@ def exported(checkpoint, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind, backend", [("checkpoint", "torch"), ("exported", "openvino")])
+@pytest.mark.parametrize("kind, backend", [
+    ("checkpoint", "torch"), pytest.param("exported", "openvino", marks=pytest.mark.slow)])
 def test_pictures_go_through_the_real_network(request, kind, backend):
     checkpoint = request.getfixturevalue(kind)
     with detector(fake=False, checkpoint=checkpoint, device="cpu", precision="fp32", backend=backend,

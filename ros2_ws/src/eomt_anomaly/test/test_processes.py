@@ -39,6 +39,20 @@ def test_two_tools_of_one_machine_never_share_a_domain(environment, monkeypatch)
     assert own() in range(1, 6)     # all are taken: better one than none
 
 
+def test_two_processes_of_tests_never_share_a_domain(environment):
+    node_rig = pytest.importorskip("node_rig")
+    processes._lock(42)     # of a tool that runs meanwhile
+    one, other = (node_rig._own_domains.__wrapped__() for _ in range(2))
+    one, other = ({next(domains) for _ in range(20)} for domains in (one, other))
+    assert len(one) == len(other) == 10 and not one & other and 42 not in one | other
+
+
+def test_a_test_stays_out_of_the_domain_of_a_detector_that_runs_for_its_whole_file(monkeypatch):
+    node_rig = pytest.importorskip("node_rig")
+    monkeypatch.setattr(node_rig, "_detectors", taken := {node_rig.next_domain()})
+    assert not taken & {node_rig.next_domain() for _ in range(20)}
+
+
 def test_a_domain_is_free_again_when_its_process_has_ended(environment, tmp_path):
     script = ("import os, tempfile; os.getpid = lambda: 12341; from eomt_anomaly.ros import processes;"
               "print(processes.isolate(), flush=True); input()")

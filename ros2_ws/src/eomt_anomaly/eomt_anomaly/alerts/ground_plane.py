@@ -143,20 +143,6 @@ class CameraModel:
         return None
 
 
-def range_with_pitch_error(distance_m: float, height_m: float, error_rad: float) -> float:
-    """Where a point `distance_m` ahead is put when the camera is thought to look down `error_rad` too far.
-
-    In metres, for a camera `height_m` above flat ground: height / tan(atan(height / distance) + error).
-    Infinite where the ray no longer meets the ground. Raises ValueError for a distance or height that is
-    not above 0.
-    """
-    for name, value in (("distance_m", distance_m), ("height_m", height_m)):
-        if not value > 0:
-            raise ValueError(f"{name} is {value!r}: give metres above 0")
-    below = math.atan2(height_m, distance_m) + error_rad
-    return height_m / math.tan(below) if below > 0 else math.inf
-
-
 def _square(values) -> np.ndarray:
     """As float [3, 3] where there are nine values; otherwise in the shape given, for `problem` to refuse."""
     values = np.asarray(values, dtype=float)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -60,12 +60,11 @@ class Counts:
 class Mailbox:
     """One slot a camera. Any thread may `put`, one worker takes; every frame is settled exactly once."""
 
-    def __init__(self, cameras: Iterable[str], clock: Callable[[], float] = time.monotonic):
+    def __init__(self, cameras: Iterable[str]):
         self._counts = {camera: Counts() for camera in cameras}
         self._slots: dict[str, Frame] = {}
         self._served = {camera: 0 for camera in self._counts}   # turn in which the camera was last served
         self._turn = 0
-        self._clock = clock
         self._changed = threading.Condition()
 
     def put(self, frame: Frame) -> None:
@@ -96,9 +95,9 @@ class Mailbox:
             if not self._changed.wait_for(lambda: self._slots, timeout):
                 return []
             enough = min(limit, len(self._counts))
-            until = self._clock() + window
+            until = time.monotonic() + window
             while len(self._slots) < enough:
-                left = until - self._clock()
+                left = until - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break
             self._turn += 1

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""`make bench` with labelled frames; `make bench-gpu`, which needs a GPU: every case is asked for, and one
-that fails costs no other."""
+"""What `make` asks for: the tests in two processes, `make bench` with labelled frames, and `make bench-gpu`,
+which needs a GPU: every case is asked for, and one that fails costs no other."""
 
 import os
 import shutil
@@ -31,6 +31,11 @@ def make(tmp_path):
         return subprocess.run(call, cwd=ROOT, env=env, timeout=60, capture_output=True, text=True)
 
     return run
+
+
+def test_tests_run_in_two_processes_and_arguments_take_their_place(make):
+    assert make(target="test").stdout == "-m pytest -n 2 --dist loadfile\n"
+    assert make("ARGS=-x a.py", target="test").stdout == "-m pytest -x a.py\n"
 
 
 def test_every_case_runs_and_those_that_fail_are_named(make):
