@@ -39,6 +39,21 @@ def test_a_label_that_means_nothing_is_named(camvid_root, tmp_path):
         camvid(tmp_path, "val")[0]
 
 
+def test_labels_that_are_no_numbers_are_refused_in_the_tutorials_layout_too(tmp_path):
+    """As by every other reader: a user's colours, 16 bit or a picture of another size."""
+    for folder in ("val", "valannot"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "val/a.png"), np.zeros((8, 9, 3), np.uint8))
+    for labels, message in (
+        (np.full((8, 9, 3), (128, 0, 64), np.uint8), "valannot/a.png holds colours"),
+        (np.zeros((8, 9), np.uint16), "valannot/a.png is not a readable 8-bit label image"),
+        (np.zeros((9, 8), np.uint8), r"val/a.png is \[8, 9\] px \(height, width\), its labels are \[9, 8\]"),
+    ):
+        cv2.imwrite(str(tmp_path / "valannot/a.png"), labels)
+        with pytest.raises(ValueError, match=message):
+            camvid(tmp_path, "val")[0]
+
+
 def test_rendered_frames_tell_ordinary_scenery_from_void(tmp_path):
     on_disk = np.array([[3, ORDINARY], [OUTLIER, IGNORE]], np.uint8)
     for folder, array in (("train", np.zeros((2, 2, 3), np.uint8)), ("trainannot", on_disk)):
@@ -97,7 +112,7 @@ def test_missing_label_unknown_split_and_broken_pair(camvid_root, tmp_path):
     with pytest.raises(FileNotFoundError, match="a.png is missing"):
         drives(tmp_path, "val")
     (tmp_path / "valannot/a.png").write_bytes(b"neither")
-    with pytest.raises(ValueError, match="readable pair"):
+    with pytest.raises(ValueError, match="val/a.png is not a readable image"):
         drives(tmp_path, "val")[0]
 
 
