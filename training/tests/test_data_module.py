@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The data module: data sets by name, recipes that hold together, weather that leaves the rest alone."""
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,6 +47,16 @@ def test_a_data_set_by_name_from_folder_to_batch(cityscapes_root, stamps_root):
     assert set(first["labels"].unique().tolist()) <= {0, 10, 13, OUTLIER, IGNORE}
     assert (first["labels"] == OUTLIER).any() and len(module.val_sets) == 2
     assert module.val_sets[0][0]["pixels"].shape == (3, 56, 112)
+
+
+def test_frames_travel_to_a_spawned_worker(cityscapes_root):
+    """Where processes are spawned and not forked, the frames are pickled; a trainer never can be."""
+    module = RoadDataModule(dataset="cityscapes", root=cityscapes_root, image_size=56)
+    module.setup("fit")
+    module.trainer = SimpleNamespace(schedule=lambda step: 1.0)
+    there = pickle.loads(pickle.dumps(module.train_frames))
+    assert torch.equal(there[3]["pixels"], module.train_frames[3]["pixels"])
+    assert module.trainer.schedule(0) == 1
 
 
 def test_validation_pastes_what_the_evaluation_does(cityscapes_root, named_stamps, coco_root):

@@ -51,6 +51,16 @@ def test_learning_rates_of_a_run_are_eomt_s():
     assert made["lr_scheduler"]["interval"] == "step" and decayed == {0}
 
 
+def test_matrices_decay_and_vectors_and_queries_do_not():
+    named = {"fc.weight": (3, 2), "fc.bias": (3,), "decoder.query.weight": (5, 4), "frozen.weight": (2, 2)}
+    parameters = {name: nn.Parameter(torch.zeros(shape)) for name, shape in named.items()}
+    parameters["frozen.weight"].requires_grad_(False)
+    optimizer = adamw_warmup_poly([Group(parameters.items(), 1e-4, 0, 5)], 0.05, 10)["optimizer"]
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    found = {name: decay.get(id(p)) for name, p in parameters.items()}
+    assert found == {"fc.weight": 0.05, "fc.bias": 0, "decoder.query.weight": 0, "frozen.weight": None}
+
+
 def test_mask_annealing_runs_block_by_block():
     total, blocks = 500, 3  # phases of 100 steps
     assert [mask_probability(0, total, i, blocks) for i in range(3)] == [1, 1, 1]
