@@ -42,7 +42,7 @@ from eomt_training.evaluation.subjects import (  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
 
 ONLY_OF = {  # options that the other commands would not heed
-    **dict.fromkeys(("stamps", "coco", "cutouts", "scores", "track"), ("anomaly",)),
+    **dict.fromkeys(("stamps", "coco", "cutouts", "scores", "temperature", "track"), ("anomaly",)),
     **dict.fromkeys(("baseline", "degraded", "severity", "report"), ("semantic", "anomaly")),
     **dict.fromkeys(("threshold", "tpr95_of"), ("control",)),
     "predictions": ("semantic",),

@@ -259,7 +259,7 @@ def test_errors_are_one_sentence(checkpoint, camvid_root, tmp_path, capsys):
         (["anomaly", "--left-out", "wombat"], "cannot leave out wombat"),
         (["calibrate", "--fpr", "2"], "share in"),
         (["semantic", "--degraded", "locusts", "--results", ""], "locusts"),
-        (["semantic", "--temperature", "0"], "above 0"),
+        (["anomaly", "--temperature", "0"], "above 0"),
     ):
         assert script.main([options[0], *common, *options[1:]]) == 1
         assert message in capsys.readouterr().err

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Schedules against their formulas, as functions and as the learning rates that a run gets."""
 
+import lightning
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from eomt_training.lightning_module import EomtExtModule
 from eomt_training.optimiser import Group, adamw_warmup_poly, block_groups
 from eomt_training.schedule import mask_probability, warmup_poly
 
@@ -73,6 +75,14 @@ def test_mask_annealing_runs_block_by_block():
 def test_mask_annealing_never_rises(step, blocks):
     for i in range(blocks):
         assert mask_probability(step + 1, 1000, i, blocks) <= mask_probability(step, 1000, i, blocks)
+
+
+def test_a_run_without_end_is_refused():
+    """As with `early_stop.yaml --trainer.max_steps -1`; it said only "cannot convert float infinity"."""
+    module = EomtExtModule("tiny", backbone=None)
+    module.trainer = lightning.Trainer(max_epochs=-1, max_steps=-1, logger=False, accelerator="cpu")
+    with pytest.raises(ValueError, match="trainer.max_steps = -1: .* Give the most steps"):
+        module.configure_optimizers()
 
 
 def test_a_run_anneals_over_its_own_steps(camvid_root, tmp_path):
