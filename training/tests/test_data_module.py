@@ -79,6 +79,9 @@ def test_some_batches_are_small_and_whole(cityscapes_root):
     module.setup("fit")
     batches = [batch["pixels"].shape[-2:] for batch, _ in zip(module.train_dataloader(), range(20))]
     assert {(56, 84), (28, 42)} == {tuple(size) for size in batches}
+    for share, crop in ((0.0, (56, 56)), (1.0, (28, 28))):
+        module = RoadDataModule(image_size=56, low_resolution=share, low_scale=0.5)
+        assert {module.sizes(step)[1] for step in range(20)} == {crop}
     with pytest.raises(ValueError, match="low_resolution = 2"):
         RoadDataModule(low_resolution=2)
 
