@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         result, show = COMMANDS[args.command](args, predict, frames)
         result |= about | {"minutes": round((time.monotonic() - started) / 60, 1)}
         write(args, result, show)
-    except (FileNotFoundError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     return 0
