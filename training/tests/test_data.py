@@ -22,7 +22,7 @@ from eomt_training.data.cutouts import (
 )
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid, drives, selection_blocks
-from eomt_training.data.paste import paste_control, paste_objects
+from eomt_training.data.paste import PasteOptions, paste_control, paste_objects
 from eomt_training.data.transforms import Augmentation, augment, fit_short_side
 from eomt_training.evaluation.frames import anomaly_truth
 from eomt_training.targets import IGNORE, ORDINARY, OUTLIER
@@ -188,6 +188,17 @@ def test_paste_marks_what_it_changes_and_nothing_else(camvid_root, stamps_root):
     ).mean() > 0.9
     again = paste_objects(sample, cutouts, np.random.default_rng(3))
     assert (again.image == pasted.image).all(), "the same seed gives the same picture"
+
+
+def test_objects_stand_on_the_surface():
+    labels = np.zeros((80, 100), np.uint8)
+    labels[20:31, 40:60] = 3
+    frame, square = Sample(np.zeros((80, 100, 3), np.uint8), labels, "x"), np.full((40, 40, 4), 255, np.uint8)
+    for seed in range(20):
+        rng, how = np.random.default_rng(seed), PasteOptions(count=(1, 1), size=(4, 5), anywhere=0)
+        pasted = paste_objects(frame, [square], rng, (3,), how)
+        lowest = np.flatnonzero((pasted.labels == OUTLIER).any(1)).max()
+        assert 18 <= lowest <= 30, "above the lower half, where the others may be"
 
 
 def test_control_paste_keeps_the_class_of_its_segment(camvid_root):
