@@ -42,7 +42,7 @@ from eomt_training.evaluation.subjects import (  # noqa: E402
 from eomt_training.metrics.components import TRACKS  # noqa: E402
 
 ONLY_OF = {  # options that the other commands would not heed
-    **dict.fromkeys(("stamps", "coco", "cutouts", "scores", "track"), ("anomaly",)),
+    **dict.fromkeys(("stamps", "coco", "cutouts", "scores", "temperature", "track"), ("anomaly",)),
     **dict.fromkeys(("baseline", "degraded", "severity", "report"), ("semantic", "anomaly")),
     **dict.fromkeys(("threshold", "tpr95_of"), ("control",)),
     "predictions": ("semantic",),
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         result, show = COMMANDS[args.command](args, predict, frames)
         result |= about | {"minutes": round((time.monotonic() - started) / 60, 1)}
         write(args, result, show)
-    except (FileNotFoundError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     return 0

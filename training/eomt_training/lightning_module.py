@@ -163,7 +163,7 @@ class EomtExtModule(ValidatedModule):
         blocks = self.net.config.decoder_blocks
         if not self.hparams.masked_attention:
             return [0.0] * blocks
-        step, total = self.global_step, self._total_steps()
+        step, total = self.global_step, self.total_steps()
         return [self._drawn(mask_probability(step, total, i, blocks), images) for i in range(blocks)]
 
     def _drawn(self, probability: float, images: Sequence[torch.Generator]) -> float | Tensor:
@@ -172,9 +172,6 @@ class EomtExtModule(ValidatedModule):
         queries, device = self.net.config.num_queries, self.device
         draws = [torch.rand(queries, device=device, generator=image) for image in images]
         return (torch.stack(draws) < probability).float()
-
-    def _total_steps(self) -> int:
-        return int(self.trainer.estimated_stepping_batches)
 
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         return mask_scores(self.net(pixels), names, self.net.config.num_queries)
@@ -192,7 +189,7 @@ class EomtExtModule(ValidatedModule):
         if pretrained:
             wait = (h.block_wait, h.warmup if h.block_warmup is None else h.block_warmup)
             groups += block_groups(self.net.decoder.blocks, h.block_lr, h.block_decay, *wait)
-        return adamw_warmup_poly(groups, h.weight_decay, self._total_steps())
+        return adamw_warmup_poly(groups, h.weight_decay, self.total_steps())
 
 
 def _config_of(init: str | None) -> EomtExtConfig:

@@ -7,6 +7,7 @@ numbers are those of one process.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,16 @@ class ValidatedModule(L.LightningModule):
         kept = super().hparams
         assert isinstance(kept, AttributeDict)  # Lightning makes no other of a module's arguments
         return kept
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run, which schedules span. Raises ValueError for a run without end."""
+        total = self.trainer.estimated_stepping_batches
+        if math.isinf(total):
+            raise ValueError(
+                "trainer.max_steps = -1: learning rates fall until the last step of a run, so it needs one. "
+                "Give the most steps that it may take (early_stop.yaml may end it before)"
+            )
+        return int(total)
 
     def predict_scores(self, pixels: Tensor, names: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """pixels [B,3,H,W] as the data module gives them -> semantic map [B,C,h,w] and scores [B,h,w]."""

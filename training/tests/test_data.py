@@ -22,7 +22,7 @@ from eomt_training.data.cutouts import (
 )
 from eomt_training.data.datamodule import RoadDataModule
 from eomt_training.data.folders import Sample, camvid, drives, selection_blocks
-from eomt_training.data.paste import paste_control, paste_objects
+from eomt_training.data.paste import PasteOptions, paste_control, paste_objects
 from eomt_training.data.transforms import Augmentation, augment, fit_short_side
 from eomt_training.evaluation.frames import anomaly_truth
 from eomt_training.targets import IGNORE, ORDINARY, OUTLIER
@@ -37,6 +37,21 @@ def test_a_label_that_means_nothing_is_named(camvid_root, tmp_path):
         cv2.imwrite(str(tmp_path / folder / "a.png"), array)
     with pytest.raises(ValueError, match="a.png holds label 19"):
         camvid(tmp_path, "val")[0]
+
+
+def test_labels_that_are_no_numbers_are_refused_in_the_tutorials_layout_too(tmp_path):
+    """As by every other reader: a user's colours, 16 bit or a picture of another size."""
+    for folder in ("val", "valannot"):
+        (tmp_path / folder).mkdir()
+    cv2.imwrite(str(tmp_path / "val/a.png"), np.zeros((8, 9, 3), np.uint8))
+    for labels, message in (
+        (np.full((8, 9, 3), (128, 0, 64), np.uint8), "valannot/a.png holds colours"),
+        (np.zeros((8, 9), np.uint16), "valannot/a.png is not a readable 8-bit label image"),
+        (np.zeros((9, 8), np.uint8), r"val/a.png is \[8, 9\] px \(height, width\), its labels are \[9, 8\]"),
+    ):
+        cv2.imwrite(str(tmp_path / "valannot/a.png"), labels)
+        with pytest.raises(ValueError, match=message):
+            camvid(tmp_path, "val")[0]
 
 
 def test_rendered_frames_tell_ordinary_scenery_from_void(tmp_path):
@@ -97,7 +112,7 @@ def test_missing_label_unknown_split_and_broken_pair(camvid_root, tmp_path):
     with pytest.raises(FileNotFoundError, match="a.png is missing"):
         drives(tmp_path, "val")
     (tmp_path / "valannot/a.png").write_bytes(b"neither")
-    with pytest.raises(ValueError, match="readable pair"):
+    with pytest.raises(ValueError, match="val/a.png is not a readable image"):
         drives(tmp_path, "val")[0]
 
 
@@ -173,6 +188,17 @@ def test_paste_marks_what_it_changes_and_nothing_else(camvid_root, stamps_root):
     ).mean() > 0.9
     again = paste_objects(sample, cutouts, np.random.default_rng(3))
     assert (again.image == pasted.image).all(), "the same seed gives the same picture"
+
+
+def test_objects_stand_on_the_surface():
+    labels = np.zeros((80, 100), np.uint8)
+    labels[20:31, 40:60] = 3
+    frame, square = Sample(np.zeros((80, 100, 3), np.uint8), labels, "x"), np.full((40, 40, 4), 255, np.uint8)
+    for seed in range(20):
+        rng, how = np.random.default_rng(seed), PasteOptions(count=(1, 1), size=(4, 5), anywhere=0)
+        pasted = paste_objects(frame, [square], rng, (3,), how)
+        lowest = np.flatnonzero((pasted.labels == OUTLIER).any(1)).max()
+        assert 18 <= lowest <= 30, "above the lower half, where the others may be"
 
 
 def test_control_paste_keeps_the_class_of_its_segment(camvid_root):

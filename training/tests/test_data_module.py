@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The data module: data sets by name, recipes that hold together, weather that leaves the rest alone."""
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +49,16 @@ def test_a_data_set_by_name_from_folder_to_batch(cityscapes_root, stamps_root):
     assert module.val_sets[0][0]["pixels"].shape == (3, 56, 112)
 
 
+def test_frames_travel_to_a_spawned_worker(cityscapes_root):
+    """Where processes are spawned and not forked, the frames are pickled; a trainer never can be."""
+    module = RoadDataModule(dataset="cityscapes", root=cityscapes_root, image_size=56)
+    module.setup("fit")
+    module.trainer = SimpleNamespace(schedule=lambda step: 1.0)
+    there = pickle.loads(pickle.dumps(module.train_frames))
+    assert torch.equal(there[3]["pixels"], module.train_frames[3]["pixels"])
+    assert module.trainer.schedule(0) == 1
+
+
 def test_validation_pastes_what_the_evaluation_does(cityscapes_root, named_stamps, coco_root):
     """Cut-outs and COCO's objects in turns: else the one source would never be validated on."""
     roots = {"root": cityscapes_root, "stamps_root": str(named_stamps), "coco_root": str(coco_root)}
@@ -68,6 +79,9 @@ def test_some_batches_are_small_and_whole(cityscapes_root):
     module.setup("fit")
     batches = [batch["pixels"].shape[-2:] for batch, _ in zip(module.train_dataloader(), range(20))]
     assert {(56, 84), (28, 42)} == {tuple(size) for size in batches}
+    for share, crop in ((0.0, (56, 56)), (1.0, (28, 28))):
+        module = RoadDataModule(image_size=56, low_resolution=share, low_scale=0.5)
+        assert {module.sizes(step)[1] for step in range(20)} == {crop}
     with pytest.raises(ValueError, match="low_resolution = 2"):
         RoadDataModule(low_resolution=2)
 

@@ -186,6 +186,26 @@ def test_labels_written_as_colour_are_read_and_colours_refused(tmp_path):
         generic_anomaly(tmp_path)[0]
 
 
+def test_masks_of_one_bit_are_refused(tmp_path):
+    """OpenCV reads their 1 as 255: every anomaly would be void, and no figure would tell."""
+    flat(tmp_path, "a", stripes(0, 1))
+    on_disk = cv2.imencode(".png", stripes(0, 1), [cv2.IMWRITE_PNG_BILEVEL, 1])[1].tobytes()
+    (tmp_path / "labels_masks/a.png").write_bytes(on_disk)
+    with pytest.raises(ValueError, match="a.png is a grey PNG of 1 bit: write .* as 8-bit grey"):
+        generic_anomaly(tmp_path)[0]
+
+
+def test_linked_folders_are_read(tmp_path):
+    """A data set put together of links to what lies elsewhere; no city may be left out in silence."""
+    write_cityscapes(tmp_path / "store")
+    for part in ("leftImg8bit", "gtFine"):
+        (tmp_path / "links" / part / "val").mkdir(parents=True)
+        for city_folder in (tmp_path / "store" / part / "val").iterdir():
+            (tmp_path / "links" / part / "val" / city_folder.name).symlink_to(city_folder)
+    frames = cityscapes(tmp_path / "links", "val")
+    assert frames.names == ["frankfurt_000000_000019", "lindau_000000_000019"] and frames[0].image.any()
+
+
 def test_road_anomaly_as_it_comes(tmp_path):
     write(tmp_path / "frames/animals01.jpg", picture())
     write(tmp_path / "frames/animals01.labels/labels_semantic.png", stripes(0, 1, 2))

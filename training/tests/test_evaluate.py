@@ -187,6 +187,19 @@ def test_what_cannot_be_calibrated_is_told_before_the_frames_are_seen(
     assert script.main([*base, "--fpr", "0.1"]) == 1
     assert "calibration.json is not JSON" in capsys.readouterr().err
     (checkpoint / "calibration.json").unlink()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser may write everywhere
+    assert script.main([*base, "--fpr", "0.1"]) == 1
+    assert "calibration.json cannot be written" in capsys.readouterr().err
+
+
+def test_a_threshold_is_told_though_the_disk_is_full(checkpoint, camvid_root, capsys):
+    """What took an hour to measure must not be lost with the file."""
+    (checkpoint / "calibration.json").mkdir()
+    base = ["calibrate", "--checkpoint", str(checkpoint), "--root", str(camvid_root), "--every", "4"]
+    assert script.main([*base, "--fpr", "0.3"]) == 1
+    told = capsys.readouterr()
+    assert "threshold 0." in told.out and re.match("evaluate: .*calibration.json", told.err.split("\r")[-1])
+    (checkpoint / "calibration.json").rmdir()
 
 
 def test_each_size_has_a_calibration_of_its_own_and_the_first_stays_the_first(evaluate, checkpoint):
@@ -259,7 +272,7 @@ def test_errors_are_one_sentence(checkpoint, camvid_root, tmp_path, capsys):
         (["anomaly", "--left-out", "wombat"], "cannot leave out wombat"),
         (["calibrate", "--fpr", "2"], "share in"),
         (["semantic", "--degraded", "locusts", "--results", ""], "locusts"),
-        (["semantic", "--temperature", "0"], "above 0"),
+        (["anomaly", "--temperature", "0"], "above 0"),
     ):
         assert script.main([options[0], *common, *options[1:]]) == 1
         assert message in capsys.readouterr().err

@@ -65,6 +65,7 @@ def test_a_baseline_s_folder_may_have_an_equals_sign(common, tmp_path):
         ("control", ["--report", "out"]),
         ("semantic", ["--stamps", "stamps"]),
         ("semantic", ["--fpr", "0.1"]),
+        ("calibrate", ["--temperature", "2"]),
         ("anomaly", ["--predictions", "pictures"]),
     ],
 )

@@ -128,7 +128,11 @@ def test_cut_outs_are_refused_where_training_may_have_had_them(tmp_path, named_s
         unseen_cutouts([run_of(tmp_path / "run", stamps_root="x")], folder, None, None, [])
     with pytest.raises(ValueError, match=r"no config.yaml beside it.*add --stamps DIR or --coco DIR"):
         unseen_cutouts([tmp_path / "published"], folder, None, None, [])
-    assert unseen_cutouts([run_of(tmp_path / "plain", paste_probability=0)], folder, None, None, [])
+    plain = run_of(tmp_path / "plain", paste_probability=0)
+    assert unseen_cutouts([plain, run_of(tmp_path / "second", plain)], folder, None, None, [])
+    fine_tuned = run_of(tmp_path / "fine_tuned", tmp_path / "published", paste_probability=0)
+    with pytest.raises(ValueError, match=r"published was trained with is not known .*add --stamps"):
+        unseen_cutouts([fine_tuned], folder, None, None, [])
     one = next(named_stamps.rglob("*.png"))
     (folder / one.name).write_bytes(one.read_bytes())
     with pytest.raises(ValueError, match=f"from the collection that training took objects from: {one.name}"):

@@ -55,11 +55,26 @@ def test_frozen_weights_get_no_gradient_and_keep_every_bit(
 
 def test_a_low_rate_of_the_class_head_is_its_own():
     module = EomtExtModule("tiny", backbone=None, lr=1e-3, class_lr=1e-5)
-    module._total_steps = lambda: 100
+    module.total_steps = lambda: 100
     groups = module.configure_optimizers()["optimizer"].param_groups
     rates = {g["initial_lr"] for g in groups for p in g["params"] if p is module.net.class_head.weight}
     others = {g["initial_lr"] for g in groups for p in g["params"] if p is module.net.mask_head.fc1.weight}
     assert rates == {1e-5} and others == {1e-3}
+
+
+def test_pretrained_blocks_wait_while_the_heads_warm_up():
+    module = EomtExtModule("tiny", backbone=None, block_lr=1e-4, warmup=3, block_wait=4, block_warmup=2)
+    module.hparams["backbone"] = "some"  # where it is null, blocks begin at random, and learn as heads
+    module.total_steps = lambda: 100
+    made = module.configure_optimizers()
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    block = next(module.net.decoder.blocks[-1].parameters())
+    found = []
+    for _ in range(7):
+        found += [g["lr"] for g in optimizer.param_groups for p in g["params"] if p is block]
+        optimizer.step()
+        scheduler.step()
+    assert found == pytest.approx([0, 0, 0, 0, 0, 0.5e-4, 1e-4])
 
 
 def test_policies_that_cannot_be_are_refused():

@@ -5,8 +5,9 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from eomt_anomaly.model import ANOMALY, NORMAL, EomtExtOutput
+from eomt_anomaly.model import ANOMALY, NORMAL, VOID, EomtExtOutput
 from eomt_training.losses import LossConfig, dense_loss, prediction_losses
 from eomt_training.matcher import match
 from eomt_training.points import sample, uncertain
@@ -75,6 +76,27 @@ def test_outlier_prefers_the_query_that_says_anomaly():
     assert query[index == 2].item() == 3
 
 
+def test_overlap_counts_in_the_match_beside_single_pixels():
+    """A faint mask of nothing has the lower BCE; one that covers the outlier, and too much, the overlap."""
+    output = prediction({0: 0, 1: 1}, {0: 0, 1: 1}, n_query=4)
+    with torch.no_grad():
+        output.mask_logits[0, 2] = -2
+        output.mask_logits[0, 3][LABELS[0] == OUTLIER] = 2
+        output.mask_logits[0, 3, 28:] = 2
+    ((query, index),) = match(output, targets_of(LABELS), num_points=4000)
+    assert query[index == 2].item() == 3
+
+
+def test_unlabelled_pixels_do_not_choose_the_query():
+    """Two queries with the same mask where it is labelled: the one surer of the class is taken."""
+    output = prediction({0: 0, 2: 1, 1: 0}, {0: 0, 1: 1})
+    with torch.no_grad():
+        output.mask_logits[0, 1, :3, :3] = 8
+        output.class_logits[0, 1, 0] += 0.5
+    ((query, index),) = match(output, targets_of(LABELS), num_points=2000)
+    assert query[index == 0].item() == 1
+
+
 def test_perfect_prediction_costs_little_and_each_mistake_costs_more():
     config = LossConfig(num_points=2000)
     good = prediction_losses(
@@ -138,6 +160,28 @@ def test_unlabelled_pixels_do_not_count():
     losses = prediction_losses(prediction({0: 0}, {0: 0}), targets_of(empty), LossConfig(num_points=500))
     assert losses["mask"] == 0 and losses["dice"] == 0 and math.isfinite(losses["classes"])
     assert dense_loss(torch.randn(1, 4, 8, 8), empty) == 0
+
+
+def test_what_a_mask_says_of_unlabelled_pixels_costs_nothing():
+    """Void is no background: a mask that covers it must not be pushed away."""
+    output = prediction({0: 0, 1: 1}, {0: 0, 1: 1})
+    losses = prediction_losses(output, targets_of(LABELS), LossConfig(num_points=4000, importance=0))
+    for name in ("mask", "dice"):
+        (gradient,) = torch.autograd.grad(losses[name], output.mask_logits, retain_graph=True)
+        assert not gradient[0, :, :3, :3].any(), f"{name}: row and column 3 share points with labelled ones"
+        assert gradient[0, :2, 8:].abs().sum() > 0
+
+
+def test_losses_of_the_heads_are_weighted_means_over_all_queries():
+    output = prediction({3: 0, 0: 1, 4: OUTLIER}, {0: 0, 1: 1}, anomaly_query=4)
+    output.class_logits += torch.randn(output.class_logits.shape)
+    output.anomaly_logits += torch.randn(output.anomaly_logits.shape)
+    found = prediction_losses(output, targets_of(LABELS), LossConfig(num_points=2000))
+    classes, anomaly = torch.tensor([1, 3, 3, 0, 3]), torch.tensor([NORMAL, VOID, VOID, NORMAL, ANOMALY])
+    expected = F.cross_entropy(output.class_logits[0], classes, torch.tensor([1, 1, 1, 0.1]))
+    assert found["classes"] == pytest.approx(float(expected))
+    expected = F.cross_entropy(output.anomaly_logits[0], anomaly, torch.tensor([1, 2, 0.1]))
+    assert found["anomaly"] == pytest.approx(float(expected))
 
 
 def test_diverged_network_is_named():

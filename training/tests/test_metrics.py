@@ -57,8 +57,8 @@ def test_bad_input_is_named(scores, labels, message):
 
 
 def test_one_class_only_is_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        pixel_metrics(np.zeros(4), np.zeros(4))
+    with pytest.raises(ValueError, match="3 normal and 0 anomalous .* at least one .* 255 void"):
+        pixel_metrics(np.zeros(4), np.array([0, 0, 0, 255]))
 
 
 def test_confusion_equals_sklearn_and_ignores_outliers_and_void():

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Schedules against their formulas, as functions and as the learning rates that a run gets."""
 
+import lightning
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from eomt_training.lightning_module import EomtExtModule
 from eomt_training.optimiser import Group, adamw_warmup_poly, block_groups
 from eomt_training.schedule import mask_probability, warmup_poly
 
@@ -51,6 +53,16 @@ def test_learning_rates_of_a_run_are_eomt_s():
     assert made["lr_scheduler"]["interval"] == "step" and decayed == {0}
 
 
+def test_matrices_decay_and_vectors_and_queries_do_not():
+    named = {"fc.weight": (3, 2), "fc.bias": (3,), "decoder.query.weight": (5, 4), "frozen.weight": (2, 2)}
+    parameters = {name: nn.Parameter(torch.zeros(shape)) for name, shape in named.items()}
+    parameters["frozen.weight"].requires_grad_(False)
+    optimizer = adamw_warmup_poly([Group(parameters.items(), 1e-4, 0, 5)], 0.05, 10)["optimizer"]
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    found = {name: decay.get(id(p)) for name, p in parameters.items()}
+    assert found == {"fc.weight": 0.05, "fc.bias": 0, "decoder.query.weight": 0, "frozen.weight": None}
+
+
 def test_mask_annealing_runs_block_by_block():
     total, blocks = 500, 3  # phases of 100 steps
     assert [mask_probability(0, total, i, blocks) for i in range(3)] == [1, 1, 1]
@@ -63,6 +75,14 @@ def test_mask_annealing_runs_block_by_block():
 def test_mask_annealing_never_rises(step, blocks):
     for i in range(blocks):
         assert mask_probability(step + 1, 1000, i, blocks) <= mask_probability(step, 1000, i, blocks)
+
+
+def test_a_run_without_end_is_refused():
+    """As with `early_stop.yaml --trainer.max_steps -1`; it said only "cannot convert float infinity"."""
+    module = EomtExtModule("tiny", backbone=None)
+    module.trainer = lightning.Trainer(max_epochs=-1, max_steps=-1, logger=False, accelerator="cpu")
+    with pytest.raises(ValueError, match="trainer.max_steps = -1: .* Give the most steps"):
+        module.configure_optimizers()
 
 
 def test_a_run_anneals_over_its_own_steps(camvid_root, tmp_path):

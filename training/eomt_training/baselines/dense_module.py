@@ -94,7 +94,7 @@ class DenseModule(ValidatedModule):
         groups = [Group(head, h.lr, 0, h.warmup)]
         if pretrained:
             groups += block_groups(self.net.blocks, h.block_lr, h.block_decay, h.block_wait, h.warmup)
-        return adamw_warmup_poly(groups, h.weight_decay, int(self.trainer.estimated_stepping_batches))
+        return adamw_warmup_poly(groups, h.weight_decay, self.total_steps())
 
 
 def dense_losses(logits: Tensor, labels: Tensor, outlier_weight: float) -> dict[str, Tensor]:

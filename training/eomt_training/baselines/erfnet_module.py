@@ -99,7 +99,7 @@ class ErfNetModule(ValidatedModule):
         return pixels * std + mean
 
     def configure_optimizers(self) -> Any:
-        h, total = self.hparams, int(self.trainer.estimated_stepping_batches)
+        h, total = self.hparams, self.total_steps()
         optimizer = torch.optim.Adam(self.net.parameters(), h.lr, weight_decay=h.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: warmup_poly(step, total, warmup=0, power=h.power)

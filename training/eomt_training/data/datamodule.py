@@ -151,6 +151,10 @@ class RoadDataModule(L.LightningDataModule):
         self.num_workers, self.seed, self.left_out = num_workers, seed, left_out
         self.ground_ids, self.control_ids = ground_ids(LABELS[dataset]), control_ids(LABELS[dataset])
 
+    def __getstate__(self) -> dict[str, object]:
+        """What a spawned worker process gets: all but the trainer, which cannot be pickled."""
+        return self.__dict__ | {"trainer": None}
+
     def setup(self, stage: str) -> None:
         self._check_classes()
         if stage == "fit":

@@ -33,7 +33,11 @@ class Files:
         """Sorted paths, relative to the root, of the files anywhere under ``folder`` that end so."""
         here = self.root / folder
         if here.is_dir():
-            found = (p.relative_to(self.root).as_posix() for p in here.rglob("*"))
+            found = (
+                Path(folder, name).relative_to(self.root).as_posix()
+                for folder, _, names in os.walk(here, followlinks=True)
+                for name in names
+            )
         else:
             found = (p for p in self._members if p.startswith(f"{folder}/"))
         return sorted(p for p in found if p.lower().endswith(endings))
@@ -73,6 +77,10 @@ def decode_labels(data: bytes, path: str) -> np.ndarray:
     labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     if labels is None or labels.dtype != np.uint8:
         raise ValueError(f"{path} is not a readable 8-bit label image")
+    if data[:4] == b"\x89PNG" and data[24] < 8 and data[25] == 0:  # bit depth, colour type
+        raise ValueError(  # OpenCV spreads its numbers over 0..255: the 1 of a mask becomes 255, void
+            f"{path} is a grey PNG of {data[24]} bit: write its label numbers as 8-bit grey"
+        )
     if labels.ndim == 3:
         if (labels[..., :3] != labels[..., :1]).any():
             raise ValueError(f"{path} holds colours: expected label numbers in a grey image")

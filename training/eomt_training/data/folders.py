@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
 from ..labels import CAMVID
 from ..targets import IGNORE, ORDINARY, OUTLIER
+from .files import decode_image, decode_labels, label_table, translate
 
 CAMVID_VOID = 11
 CAMVID_HELP = (
@@ -33,6 +33,15 @@ class Sample:
     image: np.ndarray
     labels: np.ndarray
     name: str
+
+
+def sample_of(image: np.ndarray, labels: np.ndarray, name: str, path: str) -> Sample:
+    """The `Sample`. ValueError names ``path``, the picture's, where picture and labels differ in size."""
+    if image.shape[:2] != labels.shape:
+        raise ValueError(
+            f"{path} is {list(image.shape[:2])} px (height, width), its labels are {list(labels.shape)}"
+        )
+    return Sample(image, labels, name)
 
 
 class Frames(Protocol):
@@ -63,7 +72,9 @@ class SegmentationFolder:
         void: int = IGNORE,
         help: str = "",
     ):
-        self.images, self.annotations, self.void = Path(root) / split, Path(root) / f"{split}annot", void
+        self.images, self.annotations = Path(root) / split, Path(root) / f"{split}annot"
+        known = {i: i for i in (*range(len(CAMVID)), ORDINARY, OUTLIER, IGNORE)}
+        self.table = label_table(known | {void: IGNORE})
         for folder in (self.images, self.annotations):
             if not folder.is_dir():
                 raise FileNotFoundError(
@@ -83,22 +94,10 @@ class SegmentationFolder:
 
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
-        image, labels = (
-            cv2.imread(str(self.images / f"{name}.png")),
-            cv2.imread(str(self.annotations / f"{name}.png"), cv2.IMREAD_UNCHANGED),
-        )
-        if image is None or labels is None or labels.ndim != 2 or image.shape[:2] != labels.shape:
-            raise ValueError(
-                f"{self.images / name}.png and its label image are not a readable pair of one size"
-            )
-        labels = np.where(labels == self.void, np.uint8(IGNORE), labels)
-        unknown = labels[(labels >= len(CAMVID)) & ~np.isin(labels, (ORDINARY, OUTLIER, IGNORE))]
-        if unknown.size:
-            raise ValueError(
-                f"{self.annotations / name}.png holds label {unknown[0]}: expected class ids 0 to "
-                f"{len(CAMVID) - 1}, {ORDINARY} ordinary, {OUTLIER} outlier, {self.void} void"
-            )
-        return Sample(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), labels, name)
+        image_path, label_path = (f"{folder / name}.png" for folder in (self.images, self.annotations))
+        image = decode_image(Path(image_path).read_bytes(), image_path)
+        labels = decode_labels(Path(label_path).read_bytes(), label_path)
+        return sample_of(image, translate(labels, self.table, label_path), name, image_path)
 
 
 def camvid(root: str | Path, split: str) -> SegmentationFolder:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import Files, decode_image, decode_labels, translate
-from .folders import Sample
+from .folders import Sample, sample_of
 
 
 class ImagePairs:
@@ -34,14 +34,9 @@ class ImagePairs:
     def __getitem__(self, index: int) -> Sample:
         name = self.names[index]
         image_path, label_path = self.pairs[name]
-        image = decode_image(self.files.read(image_path), str(self.files.root / image_path))
-        labels = self.labels_of(name, label_path)
-        if image.shape[:2] != labels.shape:
-            raise ValueError(
-                f"{self.files.root / image_path} is {list(image.shape[:2])} px (height, width), "
-                f"its labels are {list(labels.shape)}"
-            )
-        return Sample(image, labels, name)
+        where = str(self.files.root / image_path)
+        image = decode_image(self.files.read(image_path), where)
+        return sample_of(image, self.labels_of(name, label_path), name, where)
 
     def labels_of(self, name: str, path: str) -> np.ndarray:
         """uint8 [H,W] of one frame."""

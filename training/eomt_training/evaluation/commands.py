@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 from collections.abc import Callable
 from typing import Any
@@ -163,6 +164,8 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
     check_rate(args.fpr)
     path = args.checkpoint / CALIBRATION
     before = read_object(path) if path.is_file() else {}
+    if not os.access(path if before else args.checkpoint, os.W_OK):
+        raise ValueError(f"{path} cannot be written: measure a copy of the folder")
     metrics = normal_scores(predict, frames, progress)
     result = calibration(metrics, args.fpr)
     about = provenance(args, predict)
@@ -175,12 +178,12 @@ def calibrate(args: argparse.Namespace, predict: Predicts, frames: Frames) -> tu
     result["made_with"] = "evaluate.py calibrate " + " ".join(
         f"--{name.replace('_', '-')} {value}" for name, value in how.items()
     )
-    path.write_text(json.dumps(beside(before, result), indent=2) + "\n")
     print(
         f"threshold {result['threshold']:.4g}: on average {100 * result['calibration_rate']:.3g} % of a "
-        f"frame's normal pixels on {result['dataset']} reach it. Guarantee: {result['guarantee']}.\n"
-        f"Written to {path}"
+        f"frame's normal pixels on {result['dataset']} reach it. Guarantee: {result['guarantee']}."
     )
+    path.write_text(json.dumps(beside(before, result), indent=2) + "\n")
+    print(f"Written to {path}")
     print("On these frames other rates would give: " + ("; ".join(thresholds(metrics, args.fpr)) or "none"))
     return result, None
 

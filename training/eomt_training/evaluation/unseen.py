@@ -28,13 +28,25 @@ def trained_with(checkpoint: Path) -> set[str]:
     """
     if (checkpoint / MADE_WITH).is_file():
         return set(json.loads((checkpoint / MADE_WITH).read_text(encoding="utf-8")).get("outliers", ()))
-    file = checkpoint.resolve().parent / "config.yaml"
-    if not file.is_file():
-        return set()
-    config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config = _config(checkpoint)
     data, init = config.get("data", {}), config.get("model", {}).get("init")
     found = {name for name in SOURCES if data.get(f"{name}_root")} if data.get("paste_probability") else set()
     return found | (trained_with(Path(init)) if init else set())
+
+
+def without_record(checkpoint: Path) -> Path | None:
+    """The checkpoint, or one that it started from, of which nothing tells what it was trained with."""
+    if (checkpoint / MADE_WITH).is_file():
+        return None
+    config = _config(checkpoint)
+    init = config.get("model", {}).get("init")
+    return (without_record(Path(init)) if init else None) if config else checkpoint
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
+    """The config.yaml beside ``checkpoint/``; empty where there is none."""
+    file = checkpoint.resolve().parent / "config.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def unseen_objects(
@@ -69,7 +81,7 @@ def unseen_cutouts(
     where it is not known what a network was trained with, or where the folder holds files of ``stamps``.
     """
     _given(checkpoints, stamps, coco)
-    unknown = [c for c in checkpoints if not (c.resolve().parent / "config.yaml").is_file()]
+    unknown = [origin for origin in map(without_record, checkpoints) if origin]
     if unknown and not (stamps or coco):
         raise ValueError(
             f"what {unknown[0]} was trained with is not known (no config.yaml beside it): add --stamps DIR "

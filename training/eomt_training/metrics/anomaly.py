@@ -87,7 +87,8 @@ class PixelMetrics:
         if not self.has_both_classes:
             raise ValueError(
                 f"there are {len(self.normal)} normal and {len(self.anomalous)} anomalous pixels: metrics "
-                "need at least one of each"
+                "need at least one of each (in label images 1 is anomalous and 255 void: a mask of 0 and 255 "
+                "has no anomaly)"
             )
         result = {"auprc": 0.0, "auroc": 0.0, "best_f1": -1.0, "best_f1_threshold": 0.0}
         fpr_at: dict[int, float] = {}
