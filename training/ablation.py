@@ -37,6 +37,7 @@ from eomt_training.evaluation.ablation import (  # noqa: E402
     scores_of,
     table,
 )
+from eomt_training.json_files import read_object  # noqa: E402
 
 MADE_WITH = "made_with.json"
 
@@ -125,7 +126,7 @@ def check(folder: Path, now: dict[str, Any]) -> bool:
     record, remedy = folder / MADE_WITH, f"remove {folder}, or give another --output"
     if not record.is_file():
         raise FileNotFoundError(f"{folder} has no {MADE_WITH}, so the plan may have changed since: {remedy}")
-    then = json.loads(record.read_text(encoding="utf-8"))
+    then = read_object(record)
     if other := sorted(set(then["fit"]) ^ set(now["fit"])):
         raise ValueError(f"{folder} was trained with other arguments ({' '.join(other)}): {remedy}")
     if then["fit"] != now["fit"] or then["recipes"] != now["recipes"]:
@@ -142,7 +143,7 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
     if not check(folder, now):
         script("fit.py", "fit", *now["fit"], f"--trainer.default_root_dir={folder}")
         write(record, now)
-    measured_so = json.loads(record.read_text(encoding="utf-8"))["evaluate"] == now["evaluate"]
+    measured_so = read_object(record)["evaluate"] == now["evaluate"]
     if not measured_so:
         write(record, now | {"evaluate": None})  # until all three files are of this plan
     camvid, drives = ("--data", "camvid", "--root", args.camvid), ("--data", "drives", "--root", args.drives)
@@ -152,7 +153,7 @@ def run(plan: dict[str, Any], name: str, seed: int, args: argparse.Namespace) ->
         "drives": ("anomaly", *drives),
     }.items():
         output = folder / f"{file}.json"
-        done = json.loads(output.read_text()) if output.is_file() else None
+        done = read_object(output) if output.is_file() else None
         had = set() if done is None else set(done.get("degraded", {}))
         if done is None or not measured_so or set(args.degraded) - had:
             kinds = sorted(had | set(args.degraded))

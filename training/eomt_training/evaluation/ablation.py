@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from eomt_anomaly.model import patches
 
 from ..baselines import AnomalyPredictor, open_predictor
+from ..json_files import read_object
 
 Figures = dict[str, float]
 QUALITY = {
@@ -36,7 +36,7 @@ FILES = ("semantic", "pasted", "drives")
 
 def results_of(folder: Path) -> dict[str, dict[str, Any]]:
     """What evaluate.py left in the folder of a run: semantic.json, pasted.json and drives.json."""
-    return {name: json.loads((folder / f"{name}.json").read_text()) for name in FILES}
+    return {name: read_object(folder / f"{name}.json") for name in FILES}
 
 
 def measurements(folder: Path, score: str) -> Figures:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ..data.coco_objects import CocoObjects
 from ..data.cutouts import category_words, load_cutouts, load_folder, words
 from ..data.outliers import load_outliers
 from ..data.synthetic.train_objects import TRAIN_KINDS
+from ..json_files import read_object
 
 SOURCES = ("stamps", "coco")
 MADE_WITH = "made_with.json"  # of a mean of checkpoints
@@ -27,7 +27,7 @@ def trained_with(checkpoint: Path) -> set[str]:
     in the checkpoint; nothing where there is neither.
     """
     if (checkpoint / MADE_WITH).is_file():
-        return set(json.loads((checkpoint / MADE_WITH).read_text(encoding="utf-8")).get("outliers", ()))
+        return set(read_object(checkpoint / MADE_WITH).get("outliers", ()))
     config = _config(checkpoint)
     data, init = config.get("data", {}), config.get("model", {}).get("init")
     found = {name for name in SOURCES if data.get(f"{name}_root")} if data.get("paste_probability") else set()
