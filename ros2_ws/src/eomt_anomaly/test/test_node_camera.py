@@ -191,6 +191,40 @@ def test_a_fault_before_the_judgement_is_forgiven_by_it():
     assert rig.work().level == Level.CLEAR
 
 
+def test_a_fault_that_comes_while_a_frame_waits_outlasts_its_judgement_but_not_the_next():
+    rig = Rig()
+    rig.arrive()
+    rig.arrive(step=3)                             # after the picture that waits
+    alert = rig.work()
+    assert (alert.level, alert.reasons) == (Level.UNKNOWN, Reason.INVALID_INPUT)
+    rig.arrive()
+    assert rig.work().level == Level.CLEAR
+
+
+def test_a_frame_that_fails_after_a_newer_one_came_is_forgiven_by_that_one():
+    rig, infer = Rig(), FakeEngine.infer
+
+    def fails(images):
+        rig.worker.engine.infer = lambda images: infer(rig.worker.engine, images)
+        rig.arrive()                               # while the first is with the engine
+        return []
+    rig.worker.engine.infer = fails
+    rig.arrive()
+    assert rig.work().reasons == Reason.INFERENCE_ERROR
+    assert rig.work().level == Level.CLEAR
+
+
+@pytest.mark.parametrize("height, width", [(31, 400), (400, 31), (1, 1)])
+def test_a_picture_too_small_to_show_an_obstacle_is_never_clear(height, width):
+    rig = Rig()
+    rig.arrive(cv2.resize(picture(), (width, height)))
+    alert = rig.work()
+    assert (alert.level, alert.reasons) == (Level.UNKNOWN, Reason.INVALID_INPUT)
+    assert f"{width} x {height} pixels" in rig.camera.health.text
+    rig.arrive(cv2.resize(picture(), (32, 32)))
+    assert rig.work().level == Level.CLEAR
+
+
 @pytest.mark.parametrize("broken", PLAIN)
 def test_an_output_that_fails_costs_neither_the_frame_nor_its_alert_nor_the_others(broken):
     rig = Rig()

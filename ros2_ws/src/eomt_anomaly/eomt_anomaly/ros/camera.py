@@ -32,6 +32,7 @@ from .publishers import Look, Outputs
 from .refusals import Refused
 
 JUMP_S = 1.0   # stamps that go back by less are old or repeated frames; by more, time itself has jumped
+MIN_SIDE = 32  # px; no obstacle could be made out in less, so nothing may be called CLEAR
 UNSTAMPED = "the driver does not stamp its pictures"
 
 
@@ -54,6 +55,7 @@ class Camera:
         self._ignore: np.ndarray | None = None
         self._epoch = 0
         self._missed = Reason.NONE              # why frames since the last judged one were not
+        self._missed_came = 0.0                 # when the newest of them came
         self._last_stamp: int | None = None     # ns, of the newest good message
         self.calibration = Calibration(name, parameters, self._log)
         self._model_id = ""
@@ -125,14 +127,14 @@ class Camera:
                 age = self._check_stamp(msg.header, now)
             except InvalidInput as error:
                 self._mailbox.refuse(self.name, Drop.INVALID)
-                self._fault(Reason.INVALID_INPUT, str(error))
+                self._fault(Reason.INVALID_INPUT, str(error), now)
                 return
             limit = self._parameters["frozen_timeout"]
             if limit and (still := self._unchanged.seconds(msg.data, now)) > limit:
                 self._mailbox.refuse(self.name, Drop.FROZEN)
                 self._fault(Reason.STALE_INPUT, "pictures have not changed in a single byte for "
                             f"{still:.1f} s: the camera hangs; where it has no noise (a simulator), set "
-                            "frozen_timeout to 0.0")
+                            "frozen_timeout to 0.0", now)
                 return
             self._mailbox.put(Frame(self.name, msg, now, age, self._epoch))
 
@@ -167,6 +169,9 @@ class Camera:
                           f"more than max_age {self._parameters['max_age']:g} s{hint}")
         try:
             rgb = to_rgb(frame.message, engine.decode_jpeg)
+            if min(rgb.shape[:2]) < MIN_SIDE:
+                raise InvalidInput(f"the picture is {rgb.shape[1]} x {rgb.shape[0]} pixels: sides under "
+                                   f"{MIN_SIDE} show no obstacle, have the driver publish larger ones")
             check_mask(self._ignore, rgb)
         except InvalidInput as error:
             raise Refused(Drop.INVALID, Reason.INVALID_INPUT, str(error)) from error
@@ -186,6 +191,7 @@ class Camera:
             monitor = self._monitor
             assert monitor is not None   # no frame comes before the first `restart`
             missed, self._missed = self._missed, Reason.NONE
+            newer = missed if self._missed_came > frame.received else Reason.NONE   # while this one waited
         if missed:
             monitor.unjudged(missed)
         model, uncalibrated = self.calibration.of(header.frame_id)
@@ -197,7 +203,7 @@ class Camera:
         with self._lock:   # not held meanwhile: the heartbeat must never wait for the worker
             self._refuse_outdated(frame)
             now = time.monotonic()
-            self.health.judgement(now, frame.age(now), result.level, result.reasons, meanwhile=self._missed)
+            self.health.judgement(now, frame.age(now), result.level, result.reasons, newer | self._missed)
             self._header = header
             self.detail = "; ".join(filter(None, (result.detail, uncalibrated)))
             self._alerts = [alert(track, usable, header.frame_id) for track in result.alerts]
@@ -212,11 +218,11 @@ class Camera:
                             end_to_end=announced - frame.received)
         return frame.age(done)
 
-    def refused(self, why: Refused) -> None:
+    def refused(self, frame: Frame, why: Refused) -> None:
         """A frame was not judged; say so at once."""
         if why.reason:
             with self._lock:
-                self._fault(why.reason, str(why))
+                self._fault(why.reason, str(why), frame.received)
 
     def _refuse_outdated(self, frame: Frame) -> None:
         if (shut := self._gate.drop()) is not None:
@@ -255,9 +261,9 @@ class Camera:
         with self._lock:
             return self.health.verdict(now, self._parameters["stale_timeout"], self._gate.reasons())
 
-    def _fault(self, reason: Reason, text: str) -> None:
+    def _fault(self, reason: Reason, text: str, came: float) -> None:
         self.health.failed(reason, text)
-        self._missed |= reason
+        self._missed, self._missed_came = self._missed | reason, max(self._missed_came, came)
         self._log.warning(f"{self.name}: {text}", throttle_duration_sec=5.0)
         self.announce()
 

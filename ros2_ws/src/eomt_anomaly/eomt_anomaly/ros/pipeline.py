@@ -74,4 +74,4 @@ class Pipeline:
 
     def refused(self, frame: Frame, why: Refused) -> None:
         """A frame was not judged."""
-        self._cameras[frame.camera].refused(why)
+        self._cameras[frame.camera].refused(frame, why)
