@@ -235,10 +235,20 @@ def test_lost_and_found_and_its_fishyscapes_labels(tmp_path):
     assert fishyscapes.names == [stem] and ids(fishyscapes[0].labels) == [0, OUTLIER, IGNORE]
 
 
+def test_lost_and_found_as_segment_me_if_you_can_measures_it(tmp_path):
+    stem = write_lost_and_found(tmp_path)
+    for scene in ("15_Rechbergstr_Deckenpfronn", "10_Schlossberg_9"):
+        write_lost_and_found(tmp_path, scene=scene)
+    frames = generic_anomaly(tmp_path, "testNoKnown")
+    assert frames.names == [stem, "10_Schlossberg_9_000000_000030"]  # one other of its sequences has bicycles
+    expected = [IGNORE, 0, OUTLIER, OUTLIER, OUTLIER, IGNORE]
+    assert frames[0].labels[0, [1, 5, 8, 11, 15, 18]].tolist() == expected
+
+
 def test_lost_and_found_says_which_splits_it_has(tmp_path):
     """``val`` is what evaluate.py asks for where no --split is given."""
     write_lost_and_found(tmp_path)
-    with pytest.raises(ValueError, match="unknown Lost&Found split 'val': train or test"):
+    with pytest.raises(ValueError, match="unknown Lost&Found split 'val': train, test or testNoKnown"):
         generic_anomaly(tmp_path, "val")
 
 

@@ -40,6 +40,15 @@ LOST_AND_FOUND = label_table(
     | dict.fromkeys(range(2, 44), OUTLIER)
     | dict.fromkeys(_NO_HAZARD, IGNORE)
 )
+# SegmentMeIfYouCan's LostAndFound-testNoKnown: every object is an anomaly, and sequences with children and
+# bicycles are left out (so are frames without any label, of which no pixel counts here either).
+NO_KNOWN = label_table({0: IGNORE, 1: NORMAL, 255: IGNORE} | dict.fromkeys(range(2, 44), OUTLIER))
+_KNOWN = (
+    "15_Rechbergstr_Deckenpfronn",
+    "01_Hanns_Klemm_Str_45_000006",
+    "01_Hanns_Klemm_Str_45_000007",
+    "10_Schlossberg_9_000004",
+)
 
 
 class FlatPairs(ImagePairs):
@@ -52,7 +61,7 @@ class FlatPairs(ImagePairs):
 
 
 def generic_anomaly(root: str | Path, split: str = "test") -> ImagePairs:
-    """The labelled frames below ``root``; ``split`` (train | test) matters for Lost&Found alone.
+    """The labelled frames below ``root``; ``split``: train, test or testNoKnown, for Lost&Found alone.
 
     Raises FileNotFoundError where no layout is recognised, with the layouts, or labels are missing;
     ValueError for a split that there is not, or two frames of one name.
@@ -109,9 +118,13 @@ def _fishyscapes(files: Files) -> ImagePairs:
 
 
 def _lost_and_found(files: Files, split: str) -> ImagePairs:
-    if split not in ("train", "test"):
-        raise ValueError(f"unknown Lost&Found split {split!r}: train or test")
-    where = f"leftImg8bit/{split}", f"gtCoarse/{split}"
+    if split not in ("train", "test", "testNoKnown"):
+        raise ValueError(f"unknown Lost&Found split {split!r}: train, test or testNoKnown (SMIYC's)")
+    no_known, folder = split == "testNoKnown", split.removesuffix("NoKnown")
+    where = f"leftImg8bit/{folder}", f"gtCoarse/{folder}"
     images = by_stem(files.under(where[0], ("_leftimg8bit.png",)), "_leftImg8bit")
     labels = by_stem(files.under(where[1], ("_gtcoarse_labelids.png",)), "_gtCoarse_labelIds")
-    return ImagePairs(files, pair_up(files, images, labels, where, HELP), LOST_AND_FOUND)
+    pairs = pair_up(files, images, labels, where, HELP)
+    if no_known:
+        pairs = {name: pair for name, pair in pairs.items() if not name.startswith(_KNOWN)}
+    return ImagePairs(files, pairs, NO_KNOWN if no_known else LOST_AND_FOUND)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -67,7 +68,7 @@ _TUE = [
     (r"mask_head\.4\.(weight|bias)", r"mask_head.fc3.\1"),
     (r"class_head\.(weight|bias)", r"class_head.\1"),
 ]
-_NEEDLESS = {  # no part of the forward pass: training state, or the masked-image token
+_NEEDLESS = {  # training state (see `_warn_of_masking`), or the masked-image token
     "embeddings.mask_token",
     "attn_mask_probs",
     "criterion.empty_weight",
@@ -174,6 +175,7 @@ def _eomt(
     **fields: Any,
 ) -> EomtExt:
     ours, coverage = _translate(state, rules)
+    _warn_of_masking(state)
     head_state = {name: ours.pop(name) for name in list(ours) if name.startswith(_HEADS)}
     vit_state = _vit_state(ours, cls_position)
     vit_fields = _vit_fields(vit_state, heads, eps)
@@ -207,6 +209,18 @@ def _eomt(
     missing = tuple(n for n in full if n.startswith("anomaly_head."))
     model.coverage = replace(coverage, missing=missing)
     return model.eval()
+
+
+def _warn_of_masking(state: Mapping[str, Tensor]) -> None:
+    """The public code masks attention as `attn_mask_probs` says, in evaluation too; annealing ends at 0."""
+    probs = state["attn_mask_probs"].tolist() if "attn_mask_probs" in state else []
+    if any(probs):
+        warnings.warn(
+            f"attn_mask_probs is {[round(p, 3) for p in probs]}: these weights still mask attention, "
+            "as their training had not annealed it to 0. Unmasked, as EomtExt runs, they give other masks; "
+            "`mask_probs` of its forward masks too",
+            stacklevel=4,
+        )
 
 
 def _translate(state: Mapping[str, Tensor], rules: list[tuple[str, str]]) -> tuple[State, Coverage]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every published anomaly score on the same mask and class logits; higher means more anomalous.
+"""The anomaly scores of mask transformers on the same mask and class logits; higher means more anomalous.
 
 Shapes: mask_logits [B,Q,h,w], class_logits [B,Q,C+1] (the last is no-object), anomaly_logits [B,Q,3].
 Each score returns float32 [B,h,w]. Computed in fp32: bfloat16 makes ties, and ties ruin rankings.
@@ -60,7 +60,8 @@ def mask2anomaly(mask_logits: Tensor, class_logits: Tensor, anomaly_logits: Tens
     """(1 - max_c U_c)(1 - R), R = the strongest confident mask: our variant of Rai et al. (2023).
 
     R is soft and of every class. The authors' code takes R of stuff other than road and sidewalk, weighs its
-    masks by their confidence and binarises it at 0.5. ``thing_ids`` limits R to some classes (None: all).
+    masks by their confidence and binarises it at 0.5; it also averages with the mirrored picture.
+    ``thing_ids`` limits R to some classes (None: all).
     """
     p, label = class_logits.float().softmax(-1)[..., :-1].max(-1)                           # [B,Q]
     trusted = p > confident
@@ -77,7 +78,11 @@ def eam(mask_logits: Tensor, class_logits: Tensor, anomaly_logits: Tensor | None
 
 
 def uno(mask_logits: Tensor, class_logits: Tensor, anomaly_logits: Tensor | None = None) -> Tensor:
-    """-sum_q sigmoid(m_q) (max_c p_q(c) - p_q(no-object)) (Delic et al., 2024)."""
+    """-sum_q sigmoid(m_q) (max_c p_q(c) - p_q(no-object)), after Delic et al. (2024).
+
+    Theirs takes the probability of a class of its own, taught with pasted outliers; here no-object is that
+    class: what outliers are taught as, and what idle queries say too.
+    """
     p = class_logits.float().softmax(-1)
     return -mix(p[..., :-1].amax(-1, keepdim=True) - p[..., -1:], mask_logits)[:, 0]
 
