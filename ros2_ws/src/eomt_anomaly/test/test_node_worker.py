@@ -525,7 +525,12 @@ def test_a_gpu_that_fails_for_good_ends_the_thread_and_its_frame_has_an_account(
     assert rig.mailbox.counts("a").pending == 0
 
 
-@pytest.mark.parametrize("message", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED in x"])
+@pytest.mark.parametrize("message", [
+    "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED in x",
+    "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "GET was unable to find an engine to execute this computation",
+    "Expected mha_graph.execute(handle, variant_pack, workspace_ptr).is_good() to be true, but got false.",
+    'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/pytorch/c10/cuda/CUDACachingAllocator.cpp":1154'])
 def test_a_gpu_error_that_means_memory_goes_down_the_rungs(message):
     accelerator_error = type("AcceleratorError", (RuntimeError,), {})
 

@@ -88,6 +88,21 @@ def test_what_cannot_be_captured_stays_eager_and_says_so_once(caplog):
         assert graphs(torch.tensor([float(i)])).item() == 2 * i
     assert streams.tries == len(caplog.records) == 1 and graphs.replayed() == []
     assert "(1,)" in caplog.text and "not permitted" in caplog.text and "more lines" not in caplog.text
+    assert [graphs(torch.ones(2)).sum().item() for _ in range(3)] == [4, 4, 4]
+    assert streams.tries == len(caplog.records) == 1 and "nor for any other" in caplog.text
+
+
+def test_a_graph_that_does_not_fit_into_the_memory_costs_the_other_shapes_nothing(caplog):
+    class Full(InlineStreams):
+        def capture(self, queue, work):
+            if work().numel() > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return work
+
+    graphs = doubled(Full())
+    for shape in (2, 1):
+        assert [graphs(torch.ones(shape)).sum().item() for _ in range(3)] == [2 * shape] * 3
+    assert graphs.replayed() == [(1,)] and "nor for any" not in caplog.text and "out of memory" in caplog.text
 
 
 def test_what_broke_a_capture_is_told_and_not_that_its_end_failed_too(caplog):

@@ -6,8 +6,11 @@ from __future__ import annotations
 from ..alerts import Reason
 from .mailbox import Drop
 
-# How libraries say it, in lower case: CUDA; cuBLAS and cuDNN; torch on a CPU and ONNX Runtime; OpenCV; C++.
-OUT_OF_MEMORY = ("out of memory", "status_alloc_failed", "allocate memory", "not enough memory",
+# How libraries say it, in lower case: CUDA; cuBLAS and cuDNN; cuDNN 9; torch where a convolution's workspace
+# does not fit, where cuDNN's attention fails in the driver, and where NVML does not answer for the message
+# (Jetson, pytorch#185240); torch on a CPU and ONNX Runtime; OpenCV; C++.
+OUT_OF_MEMORY = ("out of memory", "status_alloc_failed", "allocation_failed", "unable to find an engine",
+                 "mha_graph.execute", "nvml_success == ", "allocate memory", "not enough memory",
                  "insufficient memory", "bad_alloc")
 
 

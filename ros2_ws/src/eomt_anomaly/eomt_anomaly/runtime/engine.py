@@ -285,4 +285,6 @@ def _device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} is not there: torch {torch.__version__} sees "
                          f"{torch.cuda.device_count()} CUDA device(s); give device='cpu', or install a CUDA "
                          "build of torch")
+    if device.type == "cuda" and device.index is None:   # which it is must not depend on who asks later
+        device = torch.device("cuda", torch.cuda.current_device())
     return device

@@ -22,8 +22,9 @@ class Graphs:
     """`work`, a pure function of its input for one shape, issued to one queue.
 
     A shape's first call runs as it is, which settles allocations and caches; the second captures a graph and
-    compares its answer with the eager one on that very input; later calls replay it. A shape whose capture
-    fails, or whose graph does not `agree`, stays eager, and a warning says so once.
+    compares its answer with the eager one on that very input; later calls replay it. A shape whose graph does
+    not fit into the memory or does not `agree` stays eager, and a warning says so once. After a capture that
+    breaks for another reason nothing is captured any more: its memory is lost, so would be the next one's.
 
     cached: what the work of a shape reads and may only be in a cache. A graph reads its memory ever after,
     and asks no cache, so it is held as long as the graph.
@@ -34,6 +35,7 @@ class Graphs:
         self._work, self._agree, self._streams, self._queue = work, agree, streams, queue
         self._cached = cached
         self._shapes: OrderedDict[torch.Size, Work | None] = OrderedDict()   # None: seen once
+        self._broken = False
 
     def __call__(self, x: Tensor) -> Tensor:
         """The answer, in memory of its own: the next call does not overwrite it. Call it on the queue."""
@@ -56,7 +58,10 @@ class Graphs:
 
     def _captured(self, x: Tensor) -> tuple[Work, Tensor]:
         """What runs this shape from now on, and the eager answer for x."""
-        answer, place = self._work(x), x.clone()                # a graph reads and writes the same memory
+        answer = self._work(x)
+        if self._broken:
+            return self._work, answer
+        place = x.clone()                                       # a graph reads and writes the same memory
         try:
             replay = self._streams.capture(self._queue, lambda: self._work(place))
 
@@ -70,5 +75,8 @@ class Graphs:
         except RuntimeError as error:                           # an operation that cannot be captured, memory
             first = error.__context__ or error       # of a broken capture, whose end fails too, without why
             reason = (str(first).splitlines() or [type(first).__name__])[0]
-        logger.warning("no CUDA graph for %s, which stays slower: %s", tuple(x.shape), reason)
+            self._broken = not isinstance(error, torch.OutOfMemoryError)
+        rest = " nor for any other now (restart with cuda_graphs off, torch before 2.13 may leak memory)"
+        logger.warning("no CUDA graph for %s%s, which stays slower: %s",
+                       tuple(x.shape), rest if self._broken else "", reason)
         return self._work, answer
