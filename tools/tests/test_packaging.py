@@ -203,3 +203,21 @@ def test_the_entry_point_of_the_image_passes_the_command_on():
     script = ROOT / "docker" / "entrypoint.sh"
     assert script.stat().st_mode & 0o111 and script.read_text().rstrip().endswith('exec "$@"')
     subprocess.run(["bash", "-n", script], check=True)
+
+
+def test_the_image_runs_ros2_with_the_python_that_sees_the_reader_of_bags(tmp_path):
+    """replay.launch.py imports rosbags, and apt's ros2 has /usr/bin/python3 in its first line."""
+    script = (ROOT / "docker" / "entrypoint.sh").read_text()
+    said = tmp_path / "said"
+    for path in ("venv/bin/python3", "bin/ros2", "bin/other"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(f'#!/bin/bash\necho "$0 $*" > {said}\n')
+        (tmp_path / path).chmod(0o755)
+    here = "".join(line for line in script.splitlines(True) if not line.startswith("source "))
+    env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "VENV": f"{tmp_path}/venv"}
+    for command, expected in (
+        (["ros2", "launch", "a b"], f"{tmp_path}/venv/bin/python3 {tmp_path}/bin/ros2 launch a b"),
+        (["other", "x"], f"{tmp_path}/bin/other x"),
+    ):
+        subprocess.run(["bash", "-c", here, "entrypoint.sh", *command], env=env, check=True)
+        assert said.read_text().strip() == expected

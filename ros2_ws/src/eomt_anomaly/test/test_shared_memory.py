@@ -7,9 +7,9 @@ import os
 from eomt_anomaly.ros.shared_memory import YOUNG_S, remove_orphans
 
 
-def segment(folder, name, age=YOUNG_S + 60):
-    lock = folder / f"fastdds_{name}_el"
-    (folder / f"fastdds_{name}").write_bytes(b"x" * 1000)
+def segment(folder, name, age=YOUNG_S + 60, made_by="fastdds"):
+    lock = folder / f"{made_by}_{name}_el"
+    (folder / f"{made_by}_{name}").write_bytes(b"x" * 1000)
     lock.touch()
     moment = lock.stat().st_mtime - age
     os.utime(lock, (moment, moment))
@@ -22,7 +22,7 @@ def names(folder):
 
 def test_what_nobody_owns_is_removed_and_counted(tmp_path):
     segment(tmp_path, "0" * 16)
-    segment(tmp_path, "1" * 16)
+    segment(tmp_path, "1" * 16, made_by="fastrtps")   # Jazzy's Fast DDS 2
     assert remove_orphans(tmp_path) == 2000 and not names(tmp_path)
     assert remove_orphans(tmp_path) == 0
 

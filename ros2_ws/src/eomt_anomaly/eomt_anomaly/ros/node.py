@@ -11,6 +11,7 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
@@ -31,6 +32,7 @@ from .services import Services
 from .watch import Watch
 from .worker import Batching, Worker
 
+RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 EXECUTOR_PERIOD_S = 0.2   # between signs of life of the executor; the shortest `worker_timeout` is 1 s
 
@@ -174,6 +176,15 @@ class Detector(LifecycleNode):
         for camera in self._cameras.values():
             camera.close()
         return stopped
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
+        """rclpy's own, which on Jazzy raises where the state has no such transition, and ends the process
+        (rclpy#1209): any caller of ~/change_state could. Later releases answer as this does."""
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
+        except RCLError as error:
+            self.get_logger().error(f"transition {transition_id} is not possible now: {error}")
+            return TransitionCallbackReturn.ERROR
 
     def _start(self) -> bool:
         return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS

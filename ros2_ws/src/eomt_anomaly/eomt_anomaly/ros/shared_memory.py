@@ -10,7 +10,7 @@ import re
 import time
 from pathlib import Path
 
-LOCK = re.compile(r"fastdds_[0-9a-f]{16}_el")
+LOCK = re.compile(r"(fastdds|fastrtps)_[0-9a-f]{16}_el")   # from Fast DDS 3 on; before (Jazzy)
 YOUNG_S = 10.0   # a process that is just starting opens its lock file before it locks it
 
 
@@ -21,7 +21,7 @@ def remove_orphans(folder: Path = Path("/dev/shm")) -> int:
     `fastdds shm clean` goes by that, too. Files of other users or of processes that start now are left alone.
     """
     freed = 0
-    for lock in folder.glob("fastdds_*_el"):
+    for lock in folder.glob("fast*_el"):
         try:
             if LOCK.fullmatch(lock.name) and time.time() - lock.stat().st_mtime > YOUNG_S and _is_free(lock):
                 segment = lock.with_name(lock.name.removesuffix("_el"))
