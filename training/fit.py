@@ -103,6 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         args=None if given == sys.argv[1:] else given,  # Lightning warns where it has a command line too
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"default_env": False},
+        trainer_defaults={"devices": 1},  # Lightning takes every GPU, and a recipe's batch for each of them
     )
 
 

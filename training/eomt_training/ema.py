@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -22,3 +25,8 @@ class ExponentialAverage(WeightAveraging):
             return mean + (1 - decay) * (weight - mean)
 
         super().__init__(avg_fn=average)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+        # The module is still on the CPU now: left there, the average would cost a copy of all weights a step.
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, *args, **kwargs)

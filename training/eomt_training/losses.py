@@ -60,13 +60,14 @@ def prediction_losses(
     class_target = torch.full((batch, n_query), n_class - 1, device=device)  # no-object
     anomaly_target = torch.full((batch, n_query), VOID, device=device)
     bce, dice = output.mask_logits.sum() * 0.0, output.mask_logits.sum() * 0.0
+    logits = output.mask_logits.unbind()  # indexed by image, each gradient would have the whole batch's size
     for i, ((query, index), target, generator) in enumerate(zip(pairs, targets, generators)):
         ids = target.ids[index]
         seen = ids != OUTLIER
         class_target[i, query[seen]] = ids[seen].masked_fill(ids[seen] == ORDINARY, IGNORE)
         anomaly_target[i, query] = torch.where(seen, NORMAL, ANOMALY)
         if len(query):
-            masks = output.mask_logits[i, query]
+            masks = logits[i][query]
             image_bce, image_dice = _mask_losses(masks, target, index, config, generator)
             bce, dice = bce + image_bce, dice + image_dice
 

@@ -122,6 +122,9 @@ def test_what_is_called_the_default_is_what_an_engine_without_options_does(
 def test_ways_are_engine_options_and_fp16_is_for_gpus(tmp_path):
     names = [way.name for way in ways("cpu", 476, 14, tmp_path)]
     assert names[0] == "exact" and "fp16" not in names and {"onnxruntime", "openvino"} < set(names)
+    on_gpu = {way.name: way.options for way in ways("cuda", 476, 14, tmp_path)}
+    assert all(on_gpu[name]["device"] == "cpu" for name in ("onnxruntime", "openvino"))  # exports run there
+    assert in_force(on_gpu["openvino"], "cuda") == in_force(on_gpu["openvino"], "cpu")
     assert Way("smaller", "as exact, at 364 px", {"precision": "exact", "short_side": 364}) in ways(
         "cpu", 476, 14
     )

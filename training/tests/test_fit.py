@@ -2,13 +2,16 @@
 """`fit.py` and `evaluate.py` from the command line, on miniatures and a tiny random backbone."""
 
 import json
+from types import SimpleNamespace
 
 import evaluate
+import lightning as L
 import pytest
 import torch
 from recipe_runs import RECIPE, run, shrunk
 
 from eomt_anomaly.model import EomtExt
+from eomt_training.ema import ExponentialAverage
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +94,13 @@ def test_frozen_backbone_gets_no_gradient_and_stays_bitwise_the_same():
     optimizer.step()
     assert all(p.grad is None for p in module.net.backbone.parameters())
     assert all(torch.equal(v, before[k]) for k, v in module.net.backbone.state_dict().items())
+
+
+def test_the_moving_average_lies_where_the_weights_will():
+    """Callbacks are set up before the module moves to the GPU."""
+    module, average = L.LightningModule(), ExponentialAverage(0.9)
+    module.layer = torch.nn.Linear(2, 2)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")))
+    average.setup(trainer, module, "fit")
+    assert {p.device.type for p in average._average_model.parameters()} == {"meta"}
+    assert module.layer.weight.device.type == "cpu"

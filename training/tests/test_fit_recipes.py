@@ -62,7 +62,9 @@ def test_a_command_line_is_taken_without_a_warning(monkeypatch, capsys, recwarn)
     monkeypatch.setattr("sys.argv", ["fit.py", "fit", "--config", str(fit.DEFAULT_RECIPE), "--print_config"])
     with pytest.raises(SystemExit):
         fit.main()
-    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["max_steps"] == 750
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert trainer["max_steps"] == 750
+    assert trainer["devices"] == 1, "on a machine with four GPUs a recipe is the same"
     assert not [one for one in recwarn if "args" in str(one.message)]
 
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import cv2
 import lightning as L
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from eomt_anomaly.model import EomtExtConfig, patches
@@ -148,7 +151,12 @@ class RoadDataModule(L.LightningDataModule):
         self.copy_paste_probability = copy_paste_probability
         self.copy_paste_ids = _ids(copy_paste_classes, dataset) if copy_paste_probability else ()
         self.augmentation, self.paste = augmentation, paste
-        self.num_workers, self.seed, self.left_out = num_workers, seed, left_out
+        self.seed, self.left_out = seed, left_out
+        self._loading: dict[str, Any] = {
+            "num_workers": num_workers,
+            "worker_init_fn": _one_thread,
+            "pin_memory": torch.cuda.is_available(),
+        }
         self.ground_ids, self.control_ids = ground_ids(LABELS[dataset]), control_ids(LABELS[dataset])
 
     def __getstate__(self) -> dict[str, object]:
@@ -231,15 +239,18 @@ class RoadDataModule(L.LightningDataModule):
                 batches = trainer.max_steps * trainer.accumulate_grad_batches
                 frames.length = (batches + 1) * frames.step_samples
             sampler = Onwards(frames, trainer)
-        return DataLoader(
-            frames, self.batch_size, sampler=sampler, num_workers=self.num_workers, drop_last=True
-        )
+        return DataLoader(frames, self.batch_size, sampler=sampler, drop_last=True, **self._loading)
 
     def val_dataloader(self) -> list[DataLoader]:
-        return [DataLoader(frames, 1, num_workers=self.num_workers) for frames in self.val_sets]
+        return [DataLoader(frames, 1, **self._loading) for frames in self.val_sets]
 
     def test_dataloader(self) -> list[DataLoader]:
         return self.val_dataloader()
+
+
+def _one_thread(worker: int) -> None:
+    """OpenCV would take every core in each worker; torch takes one by itself."""
+    cv2.setNumThreads(0)
 
 
 def _ids(names: Sequence[str], dataset: str) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ def ways(device: str, short_side: int, patch: int, exported: Path | None = None)
     ]
     if exported:
         for backend in ("onnxruntime", "openvino"):
-            options = {"checkpoint": exported, "backend": backend}
+            options = {"checkpoint": exported, "backend": backend, "device": "cpu"}
             found.append(Way(backend, f"as fp32, through {backend}", options))
         if cpu_has_bf16():
             about = "as openvino, and its arithmetic in bfloat16"
@@ -67,7 +67,7 @@ def ways(device: str, short_side: int, patch: int, exported: Path | None = None)
 def in_force(options: Mapping[str, Any], device: str) -> dict[str, Any]:
     """The arguments that decide what is computed, with the engine's own defaults filled in."""
     values = {name: p.default for name, p in inspect.signature(Engine).parameters.items()} | dict(options)
-    precision = choose_precision(values["precision"], torch.device(device))
+    precision = choose_precision(values["precision"], torch.device(options.get("device", device)))
     return {"precision": precision, **{name: values[name] for name in _DECISIVE}}
 
 

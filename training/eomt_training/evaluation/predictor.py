@@ -64,6 +64,8 @@ class Predictor:
             raise ValueError(f"temperature {temperature}: must be above 0")
         if short_side is not None and short_side < 1:
             raise ValueError(f"short side {short_side} px: give 1 or more")
+        if dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # else its convolutions round to 10 bits
         opened: Any = EomtExtPredictor(network) if isinstance(network, EomtExt) else network
         self.network = opened.eval().to(device)
         self.dtype, self.device, self.temperature = dtype, device, temperature

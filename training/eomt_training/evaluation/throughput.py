@@ -118,6 +118,7 @@ def run(arguments: Sequence[str], cases: Sequence[Case], rounds: int) -> Run:
     module, size, options = recipe.model, recipe.datamodule.crop, recipe.config.trainer
     batches = {case.batch_size: synthetic_batch(module.net, case.batch_size, size) for case in cases}
     steps = Steps(cases, module.net)
+    torch.set_float32_matmul_precision("high")  # as fit.py
     trainer = L.Trainer(
         barebones=True,
         max_epochs=1,
