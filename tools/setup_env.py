@@ -103,7 +103,9 @@ def check_machine():
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         raise SetupError(
             "Python's headers are missing ({}/Python.h); messages cannot be built. "
-            "Debian/Ubuntu: sudo apt install python3-dev".format(sysconfig.get_path("include"))
+            "Debian/Ubuntu: sudo apt install python3.{}-dev".format(
+                sysconfig.get_path("include"), sys.version_info[1]
+            )
         )
     free = shutil.disk_usage(str(ROOT)).free / 1e9
     if not STAMPS.is_dir():
@@ -143,17 +145,23 @@ def check_platform(system, machine):
 
 
 def make_venv():
-    """`.venv` of this interpreter; one that was moved, or that no longer runs, is made anew."""
+    """`.venv` of this interpreter; one that was moved, has no pip, or no longer runs, is made anew.
+
+    Without pip it was left half made (no ensurepip), or its packages are an older Python's (a new release).
+    """
     wanted = digest(str(ROOT))
-    version = run_quietly([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    version = run_quietly([PYTHON, "-c", "import pip, sys; print('%d.%d' % sys.version_info[:2])"])
     usable = version in ["3.{}".format(minor) for minor in range(OLDEST[1], NEWEST[1] + 1)]
     if usable and stamp("venv") in (None, wanted):
         write_stamp("venv", wanted)
-        return "there (Python {})".format(version)
+        own = "%d.%d" % sys.version_info[:2]
+        other = "" if version == own else "; for Python {} remove {} first".format(own, VENV)
+        return "there (Python {}{})".format(version, other)
     try:
         run("venv", [sys.executable, "-m", "venv", "--clear", str(VENV)], {})
     except SetupError as error:
-        raise SetupError("{}\nIf ensurepip is missing: sudo apt install python3-venv".format(error)) from None
+        package = "python3.{}-venv".format(sys.version_info[1])
+        raise SetupError("{}\nIf ensurepip is missing: sudo apt install {}".format(error, package)) from None
     write_stamp("venv", wanted)
     return "made"
 

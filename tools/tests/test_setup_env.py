@@ -37,6 +37,19 @@ def test_another_system_or_processor_is_refused(system, machine):
         setup_env.check_platform(system, machine)
 
 
+def test_an_environment_without_pip_is_made_anew_and_one_of_another_python_is_told(tmp_path, monkeypatch):
+    """Where python3-venv is missing, venv leaves a folder with an interpreter and no pip."""
+    venv = tmp_path / ".venv"
+    for name, path in (("ROOT", tmp_path), ("VENV", venv), ("STAMPS", venv / "stamps"), ("LOGS", tmp_path)):
+        monkeypatch.setattr(setup_env, name, path)
+    monkeypatch.setattr(setup_env, "PYTHON", venv / "bin/python")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    assert setup_env.make_venv() == "made"
+    assert setup_env.make_venv().startswith("there")
+    monkeypatch.setattr(setup_env.sys, "version_info", (3, 10, 0))
+    assert f"for Python 3.10 remove {venv} first" in setup_env.make_venv()
+
+
 def test_a_full_disk_is_refused_with_the_remedy():
     with pytest.raises(setup_env.SetupError, match="3.0 GB are free .* 4 GB are needed"):
         setup_env.check_space(3.0, setup_env.CPU_INDEX)
