@@ -69,7 +69,7 @@ def test_resolution_and_encoding_may_change_with_every_picture(node):
     client, _ = node
     box = client.messages[ALERTS]
     for number, encoding in enumerate(ENCODINGS):
-        width, height = ((80, 60), (160, 120), (40, 30))[number % 3]
+        width, height = ((80, 60), (160, 120), (40, 32))[number % 3]
         sent = []
 
         def send():
