@@ -35,14 +35,11 @@ ROAD_ANOMALY = label_table({0: NORMAL, 1: NORMAL, 2: OUTLIER, 255: IGNORE})  # 1
 # Lost&Found: 1 free space, 2 to 43 objects; what is beside the road (0) is unlabelled, and so are the objects
 # that its authors call no hazards (marker poles, posts, timber, a wheel cap).
 _NO_HAZARD = (31, 33, 34, 36, 37, 38, 39)
-LOST_AND_FOUND = label_table(
-    {0: IGNORE, 1: NORMAL, 255: IGNORE}
-    | dict.fromkeys(range(2, 44), OUTLIER)
-    | dict.fromkeys(_NO_HAZARD, IGNORE)
-)
+_OBJECTS = {0: IGNORE, 1: NORMAL, 255: IGNORE} | dict.fromkeys(range(2, 44), OUTLIER)
+LOST_AND_FOUND = label_table(_OBJECTS | dict.fromkeys(_NO_HAZARD, IGNORE))
 # SegmentMeIfYouCan's LostAndFound-testNoKnown: every object is an anomaly, and sequences with children and
 # bicycles are left out (so are frames without any label, of which no pixel counts here either).
-NO_KNOWN = label_table({0: IGNORE, 1: NORMAL, 255: IGNORE} | dict.fromkeys(range(2, 44), OUTLIER))
+NO_KNOWN = label_table(_OBJECTS)
 _KNOWN = (
     "15_Rechbergstr_Deckenpfronn",
     "01_Hanns_Klemm_Str_45_000006",
